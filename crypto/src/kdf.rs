@@ -1,0 +1,81 @@
+//! Symmetric keys: the volume's master key and the keys derived from it.
+//!
+//! Keys are wiped when dropped and never shown. A derived key belongs to one context; a context is a
+//! constant sentence naming the one use.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{CryptoError, derive, open_random, seal_random};
+
+/// A 32-byte symmetric key.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// Takes over 32 secret bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        Self(*bytes)
+    }
+
+    /// The secret bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(secret)")
+    }
+}
+
+/// The root of all keys of one volume. It seals nothing itself.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey([u8; 32]);
+
+impl MasterKey {
+    /// Takes over 32 secret bytes, which must come from a good source of randomness.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        Self(*bytes)
+    }
+
+    /// The key for one use. Keys of different contexts tell nothing about each other or the master key.
+    #[must_use]
+    pub fn subkey(&self, context: &'static str) -> Key {
+        Key::from_bytes(derive(context, &self.0).0)
+    }
+
+    /// Seals this key under another (XChaCha20-Poly1305). `nonce` must be random and fresh, `context` says
+    /// which volume the key belongs to and must be given again to unwrap. 72 bytes.
+    #[must_use]
+    pub fn wrap(&self, wrapping: &Key, nonce: [u8; 24], context: &[u8]) -> Vec<u8> {
+        seal_random(wrapping, nonce, context, &self.0)
+    }
+
+    /// Opens what [`MasterKey::wrap`] made.
+    ///
+    /// # Errors
+    /// [`CryptoError::NotAuthentic`] for another wrapping key, another context or changed bytes.
+    pub fn unwrap(wrapping: &Key, context: &[u8], bytes: &[u8]) -> Result<Self, CryptoError> {
+        let opened = Zeroizing::new(open_random(wrapping, context, bytes)?);
+        let key: &[u8; 32] = opened
+            .as_slice()
+            .try_into()
+            .map_err(|_| CryptoError::NotAuthentic)?;
+        Ok(Self(*key))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(secret)")
+    }
+}
