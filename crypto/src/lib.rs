@@ -15,14 +15,19 @@
 extern crate alloc;
 
 mod digest;
+mod erasure;
 mod error;
+mod gf256;
 mod identity;
 mod kdf;
 mod keyfile;
 mod phrase;
 mod seal;
+mod slice;
+mod stripe;
 
 pub use digest::{Digest, derive, derive_parts, hash, keyed};
+pub use erasure::Codec;
 pub use error::CryptoError;
 pub use identity::{NodeId, Signature, SigningKey};
 pub use kdf::{Key, MasterKey};
@@ -31,4 +36,8 @@ pub use phrase::RecoverySecret;
 pub use seal::{
     NONCE_BYTES, TAG_BYTES, open_message, open_message_in_place, open_random, seal_message,
     seal_message_in_place, seal_random,
+};
+pub use slice::{Outboard, SLICE_BLOCK, encode_slice, outboard, verify_slice};
+pub use stripe::{
+    ShardProof, Stripe, merkle_root, prove, rebuild, shard_len, stripe, verify_shard,
 };
