@@ -1,1 +1,57 @@
-//! x
+//! The BAR-tolerant replicated state machine of barfs, as a pure state machine.
+//!
+//! Owns: the group's membership, the ordering of commands (consensus over a DAG of signed blocks), the ledger that
+//! executes them, placement, and the bytes of all of these. Never does: input, output, time, randomness, threads.
+//! A driver feeds [`Input`]s and the time into a [`Replica`] and acts on the [`Output`]s it gets back.
+//!
+//! Invariants: every function is total on hostile bytes; the same inputs give the same outputs on every machine;
+//! what a member signs as its own block is durable before anybody else can see it ([`Output::Persist`]).
+//!
+//! `PROTOCOL.md` beside this crate argues safety and liveness, `WIRE.md` draws the bytes.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+extern crate alloc;
+
+mod consensus;
+mod input;
+mod ledger;
+mod membership;
+mod message;
+mod output;
+mod params;
+mod placement;
+mod time;
+mod wire;
+
+pub use consensus::block::{
+    Block, BlockBytes, BlockError, BlockRef, Executed, PARENTS_MAX, VerifiedBlock,
+};
+pub use input::Input;
+pub use ledger::command::{
+    AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX, HEADER_BYTES_MAX,
+    HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, RELEASE_PACKS_MAX, SignedCommand,
+    SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
+};
+pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal};
+pub use ledger::pack::{
+    PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
+};
+pub use membership::{
+    CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,
+};
+pub use message::{BLOCKS_MAX, FRAME_BYTES_MAX, Message, WANT_REFS_MAX};
+pub use output::{Event, Output, Record, Serve};
+pub use params::{Params, ParamsError, Thresholds};
+pub use placement::{candidates, redundancy};
+pub use time::{LiveTime, Now, WallTime};
+pub use wire::WireError;

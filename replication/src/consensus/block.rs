@@ -1,0 +1,317 @@
+//! Blocks: what a member signs once a round, and the stateless rules that make one valid.
+//!
+//! A [`VerifiedBlock`] in hand is valid by itself: shape, bounds, the author's signature and every signature inside.
+//! Whether its parents are known is the graph's business. Validity is the same at every member.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use barfs_crypto::{Digest, Signature, SigningKey, derive};
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+use crate::ledger::command::{AuthError, BlockCommand};
+use crate::membership::{Genesis, GroupId, MemberId};
+use crate::wire::{self, WireError};
+
+/// The most parents that a block can name; a group's size bounds them further.
+pub const PARENTS_MAX: usize = 4096;
+/// Rounds stay below this, so that arithmetic on them never overflows.
+pub(crate) const ROUND_MAX: u64 = 1 << 48;
+/// The most commands in one block.
+pub(crate) const COMMANDS_MAX: usize = 65_536;
+const SIGNATURE_BYTES: usize = 64;
+const HEADER_BYTES_MAX: usize = 256;
+const PARENT_BYTES: usize = 42;
+const DIGEST_DOMAIN: &str = "barfs 2026 block digest v1";
+const SIGNATURE_DOMAIN: &str = "barfs 2026 block v1";
+
+/// A block as it travels and is kept: its encoding, then the author's signature.
+pub type BlockBytes = Arc<[u8]>;
+
+/// Names one block.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct BlockRef {
+    /// Its round, from 1.
+    pub round: u64,
+    /// Who signed it.
+    pub author: MemberId,
+    /// Digest of its encoding.
+    pub digest: Digest,
+}
+
+impl fmt::Display for BlockRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.round, self.author, self.digest)
+    }
+}
+
+impl fmt::Debug for BlockRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How far the author had executed, and a tag that only the executed state gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Executed {
+    /// Commands executed.
+    pub index: u64,
+    /// `derive(group, author, index, state root)`.
+    pub tag: Digest,
+}
+
+/// What a member says in one round.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Block {
+    /// The group.
+    pub group: GroupId,
+    /// The membership it belongs to; 0 until membership can change.
+    pub epoch: u32,
+    /// Its round, from 1.
+    pub round: u64,
+    /// Who says it.
+    pub author: MemberId,
+    /// The author's previous block first (if it has one), then blocks of the round before by author, then older ones.
+    #[borsh(deserialize_with = "wire::list::<_, _, PARENTS_MAX>")]
+    pub parents: Vec<BlockRef>,
+    /// The author's clock, milliseconds since 1970.
+    pub time_ms: u64,
+    /// How far the author had executed.
+    pub executed: Executed,
+    /// What it wants ordered.
+    #[borsh(deserialize_with = "wire::list::<_, _, COMMANDS_MAX>")]
+    pub commands: Vec<BlockCommand>,
+}
+
+/// Why a block is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BlockError {
+    /// Not the bytes of a block.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Of another group or epoch.
+    #[error("the block belongs to another group or epoch")]
+    Group,
+    /// Its author is not in the group.
+    #[error("the block's author {0} is not in the group")]
+    Author(MemberId),
+    /// The round is zero or beyond all bounds.
+    #[error("the block's round {0} is out of range")]
+    Round(u64),
+    /// Its parents break a rule.
+    #[error("the block's parents {0}")]
+    Parents(&'static str),
+    /// More commands than a block may have.
+    #[error("the block has {0} bytes of commands, more than its group allows")]
+    Commands(usize),
+    /// Not signed by its author.
+    #[error("the block's signature does not verify")]
+    Signature,
+    /// A signature inside does not verify.
+    #[error("a command in the block: {0}")]
+    Inner(#[from] AuthError),
+}
+
+/// The most bytes of one block of a group, signature included.
+pub(crate) fn block_bytes_max(genesis: &Genesis) -> usize {
+    let commands = usize::try_from(genesis.params.block_bytes_max).unwrap_or(usize::MAX);
+    commands
+        .saturating_add(parents_max(genesis).saturating_mul(PARENT_BYTES))
+        .saturating_add(HEADER_BYTES_MAX)
+}
+
+/// The most parents of one block of a group: its own previous, the round before, and some late ones.
+pub(crate) fn parents_max(genesis: &Genesis) -> usize {
+    genesis
+        .members
+        .len()
+        .saturating_mul(4)
+        .saturating_add(1)
+        .min(PARENTS_MAX)
+}
+
+struct Inner {
+    block: Block,
+    bytes: BlockBytes,
+    reference: BlockRef,
+}
+
+/// A block that is valid by itself. Cloning is cheap.
+#[derive(Clone)]
+pub struct VerifiedBlock(Arc<Inner>);
+
+impl fmt::Debug for VerifiedBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({})", self.0.reference)
+    }
+}
+
+impl PartialEq for VerifiedBlock {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.reference == other.0.reference
+    }
+}
+
+impl Eq for VerifiedBlock {}
+
+impl VerifiedBlock {
+    /// Reads and checks a block with every signature in it. Slow: call it on any thread but the core's.
+    ///
+    /// # Errors
+    /// Says which rule the block breaks.
+    pub fn verify(genesis: &Genesis, bytes: impl Into<BlockBytes>) -> Result<Self, BlockError> {
+        let bytes = bytes.into();
+        let (verified, signature) = Self::read(genesis, bytes)?;
+        let block = &verified.0.block;
+        let author = genesis
+            .member(block.author)
+            .ok_or(BlockError::Author(block.author))?;
+        author
+            .node
+            .verify(
+                SIGNATURE_DOMAIN,
+                verified.0.reference.digest.as_bytes(),
+                &signature,
+            )
+            .map_err(|_| BlockError::Signature)?;
+        for command in &block.commands {
+            command.verify(genesis)?;
+        }
+        Ok(verified)
+    }
+
+    /// Reads a block that this member verified before and kept in its own, checksummed log.
+    ///
+    /// # Errors
+    /// If the bytes are not a block of this group.
+    pub fn from_own_log(
+        genesis: &Genesis,
+        bytes: impl Into<BlockBytes>,
+    ) -> Result<Self, BlockError> {
+        Self::read(genesis, bytes.into()).map(|(verified, _)| verified)
+    }
+
+    /// Signs a block. The caller makes it durable before anybody sees it.
+    ///
+    /// # Errors
+    /// If others would not take it.
+    pub fn sign(genesis: &Genesis, key: &SigningKey, block: Block) -> Result<Self, BlockError> {
+        check(genesis, &block)?;
+        let mut bytes = wire::encode(&block);
+        let digest = derive(DIGEST_DOMAIN, &bytes);
+        bytes.extend_from_slice(&key.sign(SIGNATURE_DOMAIN, digest.as_bytes()).0);
+        check_length(genesis, bytes.len())?;
+        Ok(Self::assemble(block, bytes.into(), digest))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn block(&self) -> &Block {
+        &self.0.block
+    }
+
+    /// Its encoding and signature.
+    #[must_use]
+    pub fn bytes(&self) -> &BlockBytes {
+        &self.0.bytes
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn reference(&self) -> BlockRef {
+        self.0.reference
+    }
+
+    fn read(genesis: &Genesis, bytes: BlockBytes) -> Result<(Self, Signature), BlockError> {
+        check_length(genesis, bytes.len())?;
+        let (body, signature) = bytes
+            .split_last_chunk::<SIGNATURE_BYTES>()
+            .ok_or(WireError::Malformed)?;
+        let signature = Signature(*signature);
+        let block: Block = wire::decode(body, body.len())?;
+        check(genesis, &block)?;
+        let digest = derive(DIGEST_DOMAIN, body);
+        Ok((Self::assemble(block, bytes, digest), signature))
+    }
+
+    fn assemble(block: Block, bytes: BlockBytes, digest: Digest) -> Self {
+        let reference = BlockRef {
+            round: block.round,
+            author: block.author,
+            digest,
+        };
+        Self(Arc::new(Inner {
+            block,
+            bytes,
+            reference,
+        }))
+    }
+}
+
+fn check_length(genesis: &Genesis, len: usize) -> Result<(), WireError> {
+    let max = block_bytes_max(genesis);
+    if len > max {
+        return Err(WireError::TooLong { len, max });
+    }
+    Ok(())
+}
+
+fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
+    if block.group != genesis.group_id() || block.epoch != 0 {
+        return Err(BlockError::Group);
+    }
+    if genesis.member(block.author).is_none() {
+        return Err(BlockError::Author(block.author));
+    }
+    if !(1..ROUND_MAX).contains(&block.round) {
+        return Err(BlockError::Round(block.round));
+    }
+    if !block.commands.iter().all(|c| c.command().within_bounds()) {
+        return Err(BlockError::Commands(block.commands.len()));
+    }
+    check_parents(genesis, block)
+}
+
+fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
+    let fault = |what| Err(BlockError::Parents(what));
+    if block.round == 1 {
+        return match block.parents.is_empty() {
+            true => Ok(()),
+            false => fault("must be empty in round 1"),
+        };
+    }
+    if block.parents.len() > parents_max(genesis) {
+        return fault("are too many");
+    }
+    let (own, others) = match block.parents.split_first() {
+        Some((first, rest)) if first.author == block.author => (Some(first), rest),
+        _ => (None, block.parents.as_slice()),
+    };
+    let previous_round = block.round - 1;
+    if own.is_some_and(|own| !(1..block.round).contains(&own.round)) {
+        return fault("name an own block of no earlier round");
+    }
+    let mut last = None;
+    for parent in others {
+        let in_range = (1..block.round).contains(&parent.round);
+        if !in_range || genesis.member(parent.author).is_none() || parent.author == block.author {
+            return fault("name a round or author that cannot be");
+        }
+        let position = (parent.round != previous_round, parent.round, parent.author);
+        if last.is_some_and(|last| last >= position) {
+            return fault("are out of order");
+        }
+        last = Some(position);
+    }
+    let authors = block
+        .parents
+        .iter()
+        .filter(|parent| parent.round == previous_round)
+        .count();
+    match authors >= genesis.thresholds().quorum {
+        true => Ok(()),
+        false => fault("are of too few authors of the round before"),
+    }
+}

@@ -1,0 +1,432 @@
+//! What can be ordered: commands, who issued them, and their signatures. Nothing here knows the ledger's state.
+//!
+//! Tags of retired commands stay reserved. A command is executed once, by issuer and number, whoever carries it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use barfs_crypto::{NodeId, Signature, SigningKey};
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+use super::pack::Placement;
+use crate::membership::{Genesis, GroupId, MemberId};
+use crate::wire::{self, WireError};
+
+/// The longest label of a device, in bytes.
+pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
+/// The longest name of a volume, in bytes.
+pub const VOLUME_NAME_BYTES_MAX: usize = 64;
+/// The longest header of a volume, in bytes.
+pub const HEADER_BYTES_MAX: usize = 1024;
+/// The longest head of a volume, in bytes.
+pub const HEAD_BYTES_MAX: usize = 1024;
+/// The longest note, in bytes.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// The most packs placed by one command.
+pub const PLACEMENTS_MAX: usize = 64;
+/// The most packs released or vetoed by one command.
+pub const RELEASE_PACKS_MAX: usize = 4096;
+/// The most volumes in one home.
+pub const HOME_VOLUMES_MAX: usize = 1024;
+const COMMAND_BYTES_MAX: usize = 4 << 20;
+const COMMAND_DOMAIN: &str = "barfs 2026 command v1";
+const HOME_DOMAIN: &str = "barfs 2026 home v1";
+
+/// Names one volume of one member; random, fixed at creation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct VolumeId(pub [u8; 16]);
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VolumeId({self})")
+    }
+}
+
+/// Whose key authorises a command. Each has its own sequence of numbers.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum Issuer {
+    /// A member's node key.
+    Member(MemberId) = 1,
+    /// A device that a member certified.
+    Device(NodeId) = 2,
+    /// A member's recovery key.
+    Recovery(MemberId) = 3,
+}
+
+/// Why a signature is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AuthError {
+    /// Names a member that the group does not have.
+    #[error("{0} is not in the group")]
+    UnknownMember(MemberId),
+    /// The command is not signed by its issuer.
+    #[error("the command's signature does not verify")]
+    Command,
+    /// A receipt is not signed by its holder.
+    #[error("a receipt's signature does not verify")]
+    Receipt,
+    /// A rejection is not signed by its holder.
+    #[error("a rejection's signature does not verify")]
+    Reject,
+    /// A home is of another group or not signed by the member's recovery key.
+    #[error("the home's signature does not verify")]
+    Home,
+}
+
+/// Which volumes a member has in which group, signed by its recovery key: what a bare machine trusts.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SignedHome {
+    /// The group.
+    pub group: GroupId,
+    /// The member.
+    pub member: MemberId,
+    /// Its volumes.
+    #[borsh(deserialize_with = "wire::list::<_, _, HOME_VOLUMES_MAX>")]
+    pub volumes: Vec<VolumeId>,
+    /// The newest wins.
+    pub sequence: u64,
+    /// By the recovery key.
+    pub signature: Signature,
+}
+
+impl SignedHome {
+    /// Signs a home with the member's recovery key.
+    #[must_use]
+    pub fn sign(
+        group: GroupId,
+        recovery: &SigningKey,
+        member: MemberId,
+        volumes: Vec<VolumeId>,
+        sequence: u64,
+    ) -> Self {
+        let bytes = wire::encode(&(group, member, &volumes, sequence));
+        Self {
+            group,
+            member,
+            volumes,
+            sequence,
+            signature: recovery.sign(HOME_DOMAIN, &bytes),
+        }
+    }
+
+    /// Checks the signature against a recovery key, without knowing the group.
+    ///
+    /// # Errors
+    /// If it does not verify.
+    pub fn verify(&self, recovery: &NodeId) -> Result<(), AuthError> {
+        let bytes = wire::encode(&(self.group, self.member, &self.volumes, self.sequence));
+        recovery
+            .verify(HOME_DOMAIN, &bytes, &self.signature)
+            .map_err(|_| AuthError::Home)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// A home from its bytes, not yet verified.
+    ///
+    /// # Errors
+    /// If the bytes are not a home.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        wire::decode(bytes, 64 * 1024)
+    }
+}
+
+/// What can be asked of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum Command {
+    /// Certifies a device of a member. By that member's node or recovery key.
+    AddDevice {
+        /// Whose device.
+        member: MemberId,
+        /// The device's key.
+        device: NodeId,
+        /// For people.
+        #[borsh(deserialize_with = "wire::text::<_, DEVICE_LABEL_BYTES_MAX>")]
+        label: String,
+    } = 1,
+    /// Ends a device's rights for ever. By that member's node or recovery key.
+    RevokeDevice {
+        /// Whose device.
+        member: MemberId,
+        /// The device's key.
+        device: NodeId,
+    } = 2,
+    /// Keeps a member's newest home. By anyone of that member.
+    SetHome {
+        /// The home.
+        home: SignedHome,
+    } = 3,
+    /// Creates a volume. By anyone of that member.
+    CreateVolume {
+        /// Whose volume.
+        member: MemberId,
+        /// Its id.
+        volume: VolumeId,
+        /// For people.
+        #[borsh(deserialize_with = "wire::text::<_, VOLUME_NAME_BYTES_MAX>")]
+        name: String,
+        /// The master key wrapped for the recovery key; opaque.
+        #[borsh(deserialize_with = "wire::bytes::<_, HEADER_BYTES_MAX>")]
+        header: Vec<u8>,
+    } = 4,
+    /// Makes the issuing device the volume's writer; grants the next fencing number.
+    AcquireLease {
+        /// The volume.
+        volume: VolumeId,
+        /// For how long, in live time.
+        duration_ms: u64,
+        /// Take it from another device that still holds it.
+        steal: bool,
+    } = 5,
+    /// Prolongs the issuing device's lease from now.
+    RenewLease {
+        /// The volume.
+        volume: VolumeId,
+        /// The lease's fencing number.
+        fencing: u32,
+        /// For how long, in live time.
+        duration_ms: u64,
+    } = 6,
+    /// Gives the issuing device's lease up.
+    ReleaseLease {
+        /// The volume.
+        volume: VolumeId,
+        /// The lease's fencing number.
+        fencing: u32,
+    } = 7,
+    /// Records packs that holders have signed for. By a device of the owner. All or none.
+    Place {
+        /// The packs.
+        #[borsh(deserialize_with = "wire::list::<_, _, PLACEMENTS_MAX>")]
+        packs: Vec<Placement>,
+    } = 8,
+    /// Sets a volume's head if the newest has the sequence before. By the device that holds the lease.
+    SetHead {
+        /// The volume.
+        volume: VolumeId,
+        /// Newest plus one, from 1.
+        sequence: u64,
+        /// The lease's fencing number.
+        fencing: u32,
+        /// Opaque.
+        #[borsh(deserialize_with = "wire::bytes::<_, HEAD_BYTES_MAX>")]
+        bytes: Vec<u8>,
+    } = 9,
+    /// Gives packs up; they are dropped when the grace has passed. By a device of the owner or its recovery key.
+    Release {
+        /// The volume.
+        volume: VolumeId,
+        /// The packs' numbers.
+        #[borsh(deserialize_with = "wire::list::<_, _, RELEASE_PACKS_MAX>")]
+        packs: Vec<u64>,
+    } = 10,
+    /// Takes a release back. By any key of the owner other than the one that released.
+    VetoRelease {
+        /// The volume.
+        volume: VolumeId,
+        /// The packs' numbers.
+        #[borsh(deserialize_with = "wire::list::<_, _, RELEASE_PACKS_MAX>")]
+        packs: Vec<u64>,
+    } = 11,
+    /// Ordered and counted, not kept.
+    Note {
+        /// Anything.
+        #[borsh(deserialize_with = "wire::bytes::<_, NOTE_BYTES_MAX>")]
+        bytes: Vec<u8>,
+    } = 12,
+}
+
+impl Command {
+    /// Checks the signatures inside a command: receipts, rejections, homes.
+    ///
+    /// # Errors
+    /// Names the first that does not verify.
+    pub fn verify_parts(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        match self {
+            Self::SetHome { home } => {
+                let card = genesis
+                    .member(home.member)
+                    .ok_or(AuthError::UnknownMember(home.member))?;
+                if home.group != genesis.group_id() {
+                    return Err(AuthError::Home);
+                }
+                home.verify(&card.recovery)
+            }
+            Self::Place { packs } => packs
+                .iter()
+                .try_for_each(|placement| placement.verify_signatures(genesis)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether every text and list is within its bound, so that others can decode it.
+    #[must_use]
+    pub fn within_bounds(&self) -> bool {
+        match self {
+            Self::AddDevice { label, .. } => label.len() <= DEVICE_LABEL_BYTES_MAX,
+            Self::SetHome { home } => home.volumes.len() <= HOME_VOLUMES_MAX,
+            Self::CreateVolume { name, header, .. } => {
+                name.len() <= VOLUME_NAME_BYTES_MAX && header.len() <= HEADER_BYTES_MAX
+            }
+            Self::Place { packs } => {
+                packs.len() <= PLACEMENTS_MAX
+                    && packs.iter().all(|placement| {
+                        placement.record.holders.len() <= super::pack::SHARDS_MAX
+                            && placement.receipts.len() <= super::pack::SHARDS_MAX
+                            && placement.passed_over.len() <= super::pack::SHARDS_MAX
+                    })
+            }
+            Self::SetHead { bytes, .. } => bytes.len() <= HEAD_BYTES_MAX,
+            Self::Release { packs, .. } | Self::VetoRelease { packs, .. } => {
+                packs.len() <= RELEASE_PACKS_MAX
+            }
+            Self::Note { bytes } => bytes.len() <= NOTE_BYTES_MAX,
+            Self::RevokeDevice { .. }
+            | Self::AcquireLease { .. }
+            | Self::RenewLease { .. }
+            | Self::ReleaseLease { .. } => true,
+        }
+    }
+}
+
+/// A command with its issuer's signature; anyone may carry it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SignedCommand {
+    /// Who asks.
+    pub issuer: Issuer,
+    /// The issuer's number for it, from 1.
+    pub number: u64,
+    /// What is asked.
+    pub command: Command,
+    /// By the issuer's key over (group, issuer, number, command).
+    pub signature: Signature,
+}
+
+impl SignedCommand {
+    /// Signs a command.
+    #[must_use]
+    pub fn sign(
+        group: GroupId,
+        key: &SigningKey,
+        issuer: Issuer,
+        number: u64,
+        command: Command,
+    ) -> Self {
+        let bytes = wire::encode(&(group, issuer, number, &command));
+        Self {
+            issuer,
+            number,
+            command,
+            signature: key.sign(COMMAND_DOMAIN, &bytes),
+        }
+    }
+
+    /// Checks the issuer's signature and those inside. Whether a device is certified only the ledger knows.
+    ///
+    /// # Errors
+    /// Names what does not verify.
+    pub fn verify_signature(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        let card = |member| {
+            genesis
+                .member(member)
+                .ok_or(AuthError::UnknownMember(member))
+        };
+        let key = match self.issuer {
+            Issuer::Member(member) => card(member)?.node,
+            Issuer::Recovery(member) => card(member)?.recovery,
+            Issuer::Device(device) => device,
+        };
+        let bytes = wire::encode(&(genesis.group_id(), self.issuer, self.number, &self.command));
+        key.verify(COMMAND_DOMAIN, &bytes, &self.signature)
+            .map_err(|_| AuthError::Command)?;
+        self.command.verify_parts(genesis)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// A command from its bytes, not yet verified.
+    ///
+    /// # Errors
+    /// If the bytes are not a command.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        wire::decode(bytes, COMMAND_BYTES_MAX)
+    }
+}
+
+/// A command as a block carries it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum BlockCommand {
+    /// The block's author asks; the block's signature vouches for it.
+    Own {
+        /// The author's number for it.
+        number: u64,
+        /// What is asked.
+        command: Command,
+    } = 1,
+    /// Somebody else asks.
+    Signed(SignedCommand) = 2,
+}
+
+impl BlockCommand {
+    /// Checks every signature in it, the author's own excepted: that is the block's.
+    ///
+    /// # Errors
+    /// Names what does not verify.
+    pub fn verify(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        match self {
+            Self::Own { command, .. } => command.verify_parts(genesis),
+            Self::Signed(signed) => signed.verify_signature(genesis),
+        }
+    }
+
+    /// Who asks, in a block of `author`.
+    #[must_use]
+    pub fn issuer(&self, author: MemberId) -> Issuer {
+        match self {
+            Self::Own { .. } => Issuer::Member(author),
+            Self::Signed(signed) => signed.issuer,
+        }
+    }
+
+    /// The issuer's number for it.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Own { number, .. } => *number,
+            Self::Signed(signed) => signed.number,
+        }
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn command(&self) -> &Command {
+        match self {
+            Self::Own { command, .. } => command,
+            Self::Signed(signed) => &signed.command,
+        }
+    }
+}

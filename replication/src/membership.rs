@@ -1,0 +1,348 @@
+//! Who is in a group: the members' self-signed cards and the genesis that binds them together and names the group.
+//!
+//! A [`Genesis`] in hand is valid: every card verified, every key distinct, every parameter in range. It never
+//! changes; a member's number is its place in the list.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+
+use barfs_crypto::{Digest, NodeId, Signature, SigningKey, derive};
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+use crate::params::{Params, ParamsError, Thresholds};
+use crate::wire::{self, WireError};
+
+/// The most members of one group.
+pub const MEMBERS_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 64;
+const ADDRESS_BYTES_MAX: usize = 256;
+const GENESIS_BYTES_MAX: usize = 1 << 20;
+const GENESIS_VERSION: u16 = 1;
+const CARD_DOMAIN: &str = "barfs 2026 member card v1";
+const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
+
+/// A member's number in its group: its place in the genesis, fixed for ever while keys rotate under it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct MemberId(pub u16);
+
+impl MemberId {
+    /// The place in lists of members.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m{}", self.0)
+    }
+}
+
+impl fmt::Debug for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Names a group: the digest of its genesis.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct GroupId(pub Digest);
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupId({})", self.0)
+    }
+}
+
+/// What a member says of itself when a group is founded, signed by its node key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct MemberCard {
+    /// For people, at most 64 bytes.
+    #[borsh(deserialize_with = "wire::text::<_, NAME_BYTES_MAX>")]
+    pub name: String,
+    /// The key that signs its blocks and receipts.
+    pub node: NodeId,
+    /// The public half of its recovery key.
+    pub recovery: NodeId,
+    /// Where its node listens, `ip:port`, at most 256 bytes.
+    #[borsh(deserialize_with = "wire::text::<_, ADDRESS_BYTES_MAX>")]
+    pub address: String,
+    /// Bytes that it lends to the group.
+    pub pledge: u64,
+    /// What its machine shares fate with (a site, a network), empty if not declared; at most 64 bytes.
+    #[borsh(deserialize_with = "wire::text::<_, NAME_BYTES_MAX>")]
+    pub domain: String,
+    /// By `node`, over everything above.
+    pub signature: Signature,
+}
+
+/// Why a card is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CardError {
+    /// A name, address or domain is too long.
+    #[error("the member card's {0} is too long")]
+    TooLong(&'static str),
+    /// Not signed by the key that it names.
+    #[error("the member card's signature does not verify")]
+    Signature,
+}
+
+impl MemberCard {
+    /// Makes and signs a card for the holder of `key`.
+    ///
+    /// # Errors
+    /// If the name, address or domain is too long.
+    pub fn sign(
+        key: &SigningKey,
+        recovery: NodeId,
+        name: &str,
+        address: &str,
+        pledge: u64,
+        domain: &str,
+    ) -> Result<Self, CardError> {
+        let mut card = Self {
+            name: name.into(),
+            node: key.id(),
+            recovery,
+            address: address.into(),
+            pledge,
+            domain: domain.into(),
+            signature: Signature([0; 64]),
+        };
+        card.check_lengths()?;
+        card.signature = key.sign(CARD_DOMAIN, &card.signed_bytes());
+        Ok(card)
+    }
+
+    /// Checks lengths and signature.
+    ///
+    /// # Errors
+    /// If a text is too long or the signature does not verify.
+    pub fn verify(&self) -> Result<(), CardError> {
+        self.check_lengths()?;
+        self.node
+            .verify(CARD_DOMAIN, &self.signed_bytes(), &self.signature)
+            .map_err(|_| CardError::Signature)
+    }
+
+    /// The bytes of a card, to hand to whoever founds the group.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// A card from its bytes; verify it before use.
+    ///
+    /// # Errors
+    /// If the bytes are not a card.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        wire::decode(bytes, 1024)
+    }
+
+    fn check_lengths(&self) -> Result<(), CardError> {
+        match () {
+            () if self.name.len() > NAME_BYTES_MAX => Err(CardError::TooLong("name")),
+            () if self.address.len() > ADDRESS_BYTES_MAX => Err(CardError::TooLong("address")),
+            () if self.domain.len() > NAME_BYTES_MAX => Err(CardError::TooLong("domain")),
+            () => Ok(()),
+        }
+    }
+
+    fn signed_bytes(&self) -> Vec<u8> {
+        wire::encode(&(
+            &self.name,
+            &self.node,
+            &self.recovery,
+            &self.address,
+            self.pledge,
+            &self.domain,
+        ))
+    }
+}
+
+/// What a group is founded on. Read it through [`Genesis`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct GenesisTerms {
+    /// Version of this layout.
+    pub version: u16,
+    /// For people, at most 64 bytes.
+    #[borsh(deserialize_with = "wire::text::<_, NAME_BYTES_MAX>")]
+    pub name: String,
+    /// When it was founded, milliseconds since 1970.
+    pub created_ms: u64,
+    /// The members, numbered by their place.
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub members: Vec<MemberCard>,
+    /// The group's numbers.
+    pub params: Params,
+    /// Makes two groups of the same people different.
+    pub nonce: [u8; 16],
+}
+
+/// A checked genesis and what follows from it; reads like its [`GenesisTerms`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    terms: GenesisTerms,
+    group: GroupId,
+    by_node: BTreeMap<NodeId, MemberId>,
+}
+
+/// Why a genesis is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GenesisError {
+    /// Not the bytes of a genesis.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// No member, or too many.
+    #[error("a group has 1 to 1000 members, not {0}")]
+    Members(usize),
+    /// The group's name is too long.
+    #[error("the group's name is longer than 64 bytes")]
+    Name,
+    /// A card that does not verify.
+    #[error("the card of {member}: {error}")]
+    Card {
+        /// Whose.
+        member: MemberId,
+        /// Why.
+        error: CardError,
+    },
+    /// A key that stands for two members, or twice in one card.
+    #[error("{0} uses a key that is already in the group")]
+    DuplicateKey(MemberId),
+    /// A parameter out of range.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+}
+
+impl Deref for Genesis {
+    type Target = GenesisTerms;
+    fn deref(&self) -> &GenesisTerms {
+        &self.terms
+    }
+}
+
+impl Genesis {
+    /// Founds a group.
+    ///
+    /// # Errors
+    /// If a card does not verify, a key appears twice, or a bound is broken.
+    pub fn new(
+        name: &str,
+        created_ms: u64,
+        members: Vec<MemberCard>,
+        params: Params,
+        nonce: [u8; 16],
+    ) -> Result<Self, GenesisError> {
+        Self::from_terms(GenesisTerms {
+            version: GENESIS_VERSION,
+            name: name.into(),
+            created_ms,
+            members,
+            params,
+            nonce,
+        })
+    }
+
+    /// Checks terms and numbers the members.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_terms(terms: GenesisTerms) -> Result<Self, GenesisError> {
+        if terms.version != GENESIS_VERSION {
+            return Err(WireError::Version(terms.version).into());
+        }
+        if terms.name.len() > NAME_BYTES_MAX {
+            return Err(GenesisError::Name);
+        }
+        if !(1..=MEMBERS_MAX).contains(&terms.members.len()) {
+            return Err(GenesisError::Members(terms.members.len()));
+        }
+        terms.params.validate()?;
+        let mut by_key = BTreeMap::new();
+        let mut by_node = BTreeMap::new();
+        for (card, member) in terms.members.iter().zip(numbers()) {
+            card.verify()
+                .map_err(|error| GenesisError::Card { member, error })?;
+            for key in [card.node, card.recovery] {
+                if by_key.insert(key, member).is_some() {
+                    return Err(GenesisError::DuplicateKey(member));
+                }
+            }
+            by_node.insert(card.node, member);
+        }
+        let group = GroupId(derive(GROUP_DOMAIN, &wire::encode(&terms)));
+        Ok(Self {
+            terms,
+            group,
+            by_node,
+        })
+    }
+
+    /// The group's name among all groups.
+    #[must_use]
+    pub fn group_id(&self) -> GroupId {
+        self.group
+    }
+
+    /// The bytes that [`decode`](Self::decode) reads.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(&self.terms)
+    }
+
+    /// Reads and checks a genesis.
+    ///
+    /// # Errors
+    /// If the bytes are no genesis, or as [`new`](Self::new).
+    pub fn decode(bytes: &[u8]) -> Result<Self, GenesisError> {
+        Self::from_terms(wire::decode(bytes, GENESIS_BYTES_MAX)?)
+    }
+
+    /// A member's card.
+    #[must_use]
+    pub fn member(&self, member: MemberId) -> Option<&MemberCard> {
+        self.terms.members.get(member.index())
+    }
+
+    /// Whose node key this is.
+    #[must_use]
+    pub fn member_of(&self, node: NodeId) -> Option<MemberId> {
+        self.by_node.get(&node).copied()
+    }
+
+    /// Whose recovery key this is.
+    #[must_use]
+    pub fn member_of_recovery(&self, recovery: NodeId) -> Option<MemberId> {
+        self.ids()
+            .zip(&self.terms.members)
+            .find_map(|(member, card)| (card.recovery == recovery).then_some(member))
+    }
+
+    /// All members, ascending.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = MemberId> + ExactSizeIterator + use<> {
+        let count = u16::try_from(self.terms.members.len()).unwrap_or(u16::MAX);
+        (0..count).map(MemberId)
+    }
+
+    /// The faults that this group tolerates.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds::of(self.terms.members.len())
+    }
+}
+
+fn numbers() -> impl Iterator<Item = MemberId> {
+    (0..=u16::MAX).map(MemberId)
+}

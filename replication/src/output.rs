@@ -1,0 +1,118 @@
+//! What a replica asks of its driver: all effects as data. Outputs are carried out in order; none is answered, except
+//! that `Confirm` comes back as `Input::Persisted`.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::ledger::outcome::{LedgerEvent, Outcome};
+use crate::membership::MemberId;
+use crate::message::Message;
+use crate::time::{LiveTime, WallTime};
+
+/// One effect.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Make the records durable, all or none and after every earlier batch, and only then carry out `then`.
+    Persist {
+        /// What to keep. Keeping a record twice is harmless.
+        records: Vec<Record>,
+        /// What must not happen before.
+        then: Vec<Output>,
+    },
+    /// Feed `Input::Persisted` with this token back. Only ever inside `then`.
+    Confirm {
+        /// Comes back as it is.
+        token: u64,
+    },
+    /// Send to one member; losing it costs time only.
+    Send {
+        /// Who.
+        to: MemberId,
+        /// What.
+        message: Message,
+    },
+    /// Send to every other member; losing it costs time only.
+    Broadcast {
+        /// What.
+        message: Message,
+    },
+    /// Answer from the log with [`Message::Blocks`]: these blocks are no longer in memory.
+    ///
+    /// Frames of at most 4 MiB, ascending by (round, author, digest); blocks that the log lacks are left out.
+    Serve {
+        /// Who asked.
+        to: MemberId,
+        /// For what.
+        request: Serve,
+    },
+    /// A command with a local ticket came to its end. With `Refused(Busy)` or `Refused(TooLarge)` it was not ordered.
+    Executed {
+        /// Commands executed so far, this one included.
+        index: u64,
+        /// From `Input::Submit`.
+        ticket: Option<u64>,
+        /// Whose block carried it.
+        author: MemberId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Something that the node may act on or show.
+    Event(Event),
+}
+
+/// Which blocks to answer from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// These, as far as 4 MiB go.
+    Refs(Vec<BlockRef>),
+    /// All from this round on: whole rounds, at least one, stopping after the round that passes 4 MiB.
+    From {
+        /// The first round.
+        round: u64,
+    },
+}
+
+/// What a member keeps. The log is keyed (round, author, digest).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A block, own or received.
+    Block(VerifiedBlock),
+}
+
+/// What happened in the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The ledger changed.
+    Ledger(LedgerEvent),
+    /// A leader was committed and what it delivers executed.
+    Committed {
+        /// The leader's round.
+        round: u64,
+        /// The leader.
+        leader: MemberId,
+        /// Commands executed with it.
+        commands: usize,
+        /// The group's wall time now.
+        wall: WallTime,
+        /// The group's live time now.
+        live: LiveTime,
+    },
+    /// A member signed two blocks for one round: here is the proof.
+    Equivocation {
+        /// The two blocks, of the same author and round.
+        evidence: Box<(VerifiedBlock, VerifiedBlock)>,
+    },
+    /// A delivered block's tag contradicts the state that this member computed at that index.
+    TagMismatch {
+        /// The block.
+        block: BlockRef,
+        /// The index it speaks of.
+        index: u64,
+    },
+    /// A block with this member's own signature that it did not make came in: its store was lost or copied.
+    ForeignOwnBlock {
+        /// The block.
+        block: BlockRef,
+    },
+}

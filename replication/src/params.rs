@@ -1,0 +1,133 @@
+//! The numbers of a group: how many faults it tolerates ([`Thresholds`], from its size alone) and what its genesis
+//! fixes ([`Params`]). Both are the same at every member.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+/// How many failures a group of `n` members tolerates, and what it takes for a quorum.
+///
+/// `n >= 2u + r + 2` and `quorum = n - u`, so two quorums meet in at least `r + 2` members. Below four members the
+/// group tolerates nothing: every member is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Members.
+    pub n: usize,
+    /// Members that may deviate arbitrarily.
+    pub r: usize,
+    /// Members that may fail in any way, those that deviate included.
+    pub u: usize,
+    /// Members whose agreement decides.
+    pub quorum: usize,
+}
+
+impl Thresholds {
+    /// The thresholds of a group of `n` members.
+    #[must_use]
+    pub fn of(n: usize) -> Self {
+        let (r, u) = match n {
+            0..4 => (0, 0),
+            _ => {
+                let r = (n - 2) / 3;
+                (r, (n - r - 2) / 2)
+            }
+        };
+        Self {
+            n,
+            r,
+            u,
+            quorum: n - u,
+        }
+    }
+}
+
+/// What a group's genesis fixes. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Params {
+    /// Leader slots in each round, 1 to 16; more than the members has no effect.
+    pub leaders_per_round: u8,
+    /// Rounds behind a committed leader after which an undelivered block is given up, 8 to 1024.
+    pub gc_depth: u64,
+    /// How long an idle member waits before it sends a block nobody asked for.
+    pub idle_interval_ms: u32,
+    /// The shortest time that a member waits for the blocks it would like to have before its next one.
+    pub min_timeout_ms: u32,
+    /// The longest such time.
+    pub max_timeout_ms: u32,
+    /// The most by which live time advances at one commit.
+    pub max_step_ms: u64,
+    /// How long a released pack can still be vetoed, in live time.
+    pub release_grace_ms: u64,
+    /// The same for packs under 1 MiB released within this time of their placement.
+    pub small_release_grace_ms: u64,
+    /// The longest lease on a volume that can be asked for, in live time.
+    pub lease_max_ms: u64,
+    /// Room for commands in one block, in bytes, 4 KiB to 4 MiB.
+    pub block_bytes_max: u32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        const HOUR_MS: u64 = 3_600_000;
+        Self {
+            leaders_per_round: 2,
+            gc_depth: 64,
+            idle_interval_ms: 10_000,
+            min_timeout_ms: 200,
+            max_timeout_ms: 10_000,
+            max_step_ms: 60_000,
+            release_grace_ms: 7 * 24 * HOUR_MS,
+            small_release_grace_ms: HOUR_MS,
+            lease_max_ms: 90 * 24 * HOUR_MS,
+            block_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// A parameter outside its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the parameter {0} is out of range")]
+pub struct ParamsError(pub &'static str);
+
+impl Params {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// Names the first parameter that is out of range.
+    pub fn validate(&self) -> Result<(), ParamsError> {
+        const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+        let checks = [
+            (
+                "leaders_per_round",
+                (1..=16).contains(&self.leaders_per_round),
+            ),
+            ("gc_depth", (8..=1024).contains(&self.gc_depth)),
+            (
+                "idle_interval_ms",
+                (100..=3_600_000).contains(&self.idle_interval_ms),
+            ),
+            (
+                "min_timeout_ms",
+                (1..=60_000).contains(&self.min_timeout_ms),
+            ),
+            (
+                "max_timeout_ms",
+                (self.min_timeout_ms..=600_000).contains(&self.max_timeout_ms),
+            ),
+            ("max_step_ms", (1..=YEAR_MS).contains(&self.max_step_ms)),
+            ("release_grace_ms", self.release_grace_ms <= YEAR_MS),
+            (
+                "small_release_grace_ms",
+                self.small_release_grace_ms <= self.release_grace_ms,
+            ),
+            ("lease_max_ms", (1..=YEAR_MS).contains(&self.lease_max_ms)),
+            (
+                "block_bytes_max",
+                (4096..=4 << 20).contains(&self.block_bytes_max),
+            ),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((name, _)) => Err(ParamsError(name)),
+            None => Ok(()),
+        }
+    }
+}
