@@ -182,3 +182,65 @@ fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<([u8; 32], 
     let check = derive(CHECK, stretched.as_slice()).0;
     Ok((check, Key::from_bytes(derive(LOCK, stretched.as_slice()).0)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use argon2::{AssociatedData, ParamsBuilder};
+
+    use super::*;
+
+    /// RFC 9106, section 5.3.
+    #[test]
+    fn argon2id_of_rfc_9106() {
+        let params = ParamsBuilder::new()
+            .m_cost(32)
+            .t_cost(3)
+            .p_cost(4)
+            .data(AssociatedData::new(&[4; 12]).unwrap())
+            .build()
+            .unwrap();
+        let argon2 =
+            Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params).unwrap();
+        let mut tag = [0; 32];
+        argon2
+            .hash_password_into(&[1; 32], &[2; 16], &mut tag)
+            .unwrap();
+        assert_eq!(
+            hex::encode(tag),
+            "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659"
+        );
+    }
+
+    /// An intact file may ask for other costs within the bounds, and for none outside, before any work.
+    #[test]
+    fn costs_are_read_from_the_file_and_bounded() {
+        let cheap = seal_with_cost(b"p", [1; 16], [2; 24], b"secret", COST_MIN).unwrap();
+        assert_eq!(open_key_file(b"p", &cheap).unwrap().as_slice(), b"secret");
+        assert_eq!(
+            open_key_file(b"q", &cheap).unwrap_err(),
+            CryptoError::WrongPassphrase
+        );
+        for (at, value) in [
+            (10, u32::MAX),
+            (10, 512 * 1024 + 1),
+            (10, 8),
+            (14, 17),
+            (14, 0),
+            (18, 5),
+            (18, 0),
+        ] {
+            let mut file = cheap.clone();
+            file.truncate(file.len() - CHECKSUM_BYTES);
+            file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            let checksum = derive(CHECKSUM, &file);
+            file.extend_from_slice(checksum.as_bytes());
+            assert_eq!(
+                open_key_file(b"p", &file).unwrap_err(),
+                CryptoError::BadKdfParameters,
+                "{value} at {at}"
+            );
+        }
+    }
+}
