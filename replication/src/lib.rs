@@ -23,6 +23,7 @@
 extern crate alloc;
 
 mod consensus;
+mod execution;
 mod input;
 mod ledger;
 mod membership;
@@ -30,6 +31,7 @@ mod message;
 mod output;
 mod params;
 mod placement;
+mod replica;
 mod time;
 mod wire;
 
@@ -46,6 +48,7 @@ pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal}
 pub use ledger::pack::{
     PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
 };
+pub use ledger::state::{Account, Device, Head, Lease, Ledger, PackEntry, PackState, Volume};
 pub use membership::{
     CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,
 };
@@ -53,5 +56,6 @@ pub use message::{BLOCKS_MAX, FRAME_BYTES_MAX, Message, WANT_REFS_MAX};
 pub use output::{Event, Output, Record, Serve};
 pub use params::{Params, ParamsError, Thresholds};
 pub use placement::{candidates, redundancy};
+pub use replica::{Replica, ReplicaStatus};
 pub use time::{LiveTime, Now, WallTime};
 pub use wire::WireError;

@@ -1,0 +1,249 @@
+//! Asking for what is missing: single blocks by name ([`Fetch`]), whole ranges of rounds when far behind
+//! ([`RangeSync`]), and cutting answers into frames.
+//!
+//! Nothing here trusts an answer: what comes back is a verified block like any other. A member that does not answer
+//! costs one retry and the next is asked.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::block::{BlockBytes, BlockRef};
+use crate::membership::MemberId;
+use crate::message::{BLOCKS_MAX, Message, WANT_REFS_MAX};
+
+/// The most bytes of blocks in one frame or one answer by name.
+pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
+const RETRY_MICROS: u64 = 250_000;
+const RETRY_DOUBLINGS_MAX: u32 = 4;
+
+/// Members other than this one, asked in turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peers {
+    me: MemberId,
+    members: u16,
+}
+
+impl Peers {
+    pub(crate) fn new(me: MemberId, members: usize) -> Self {
+        Self {
+            me,
+            members: u16::try_from(members).unwrap_or(u16::MAX),
+        }
+    }
+
+    /// All of them, ascending.
+    pub(crate) fn all(self) -> impl Iterator<Item = MemberId> {
+        (0..self.members)
+            .map(MemberId)
+            .filter(move |member| *member != self.me)
+    }
+
+    /// The one after `member`, around the circle; `None` in a group of one.
+    pub(crate) fn after(self, member: MemberId) -> Option<MemberId> {
+        let mut later = self.all().filter(|peer| *peer > member);
+        later.next().or_else(|| self.all().next())
+    }
+}
+
+struct Asking {
+    due_micros: u64,
+    attempts: u32,
+    /// Whom to ask next.
+    peer: MemberId,
+}
+
+/// Blocks asked for by name.
+pub(crate) struct Fetch {
+    peers: Peers,
+    asking: BTreeMap<BlockRef, Asking>,
+}
+
+impl Fetch {
+    pub(crate) fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            asking: BTreeMap::new(),
+        }
+    }
+
+    /// Asks for a block, first the member that is likely to have it. Asking again changes nothing.
+    pub(crate) fn want(&mut self, block: BlockRef, likely: MemberId, now_micros: u64) {
+        let peer = match likely == self.peers.me {
+            false => Some(likely),
+            true => self.peers.after(likely),
+        };
+        if let Some(peer) = peer {
+            self.asking.entry(block).or_insert(Asking {
+                due_micros: now_micros,
+                attempts: 0,
+                peer,
+            });
+        }
+    }
+
+    /// It is here, or needed no longer.
+    pub(crate) fn forget(&mut self, block: BlockRef) {
+        self.asking.remove(&block);
+    }
+
+    /// Nothing at or below the floor is needed any longer.
+    pub(crate) fn raise_floor(&mut self, floor: u64) {
+        self.asking.retain(|block, _| block.round > floor);
+    }
+
+    /// How many blocks are asked for.
+    pub(crate) fn len(&self) -> usize {
+        self.asking.len()
+    }
+
+    /// When the next question is due.
+    pub(crate) fn due_micros(&self) -> Option<u64> {
+        self.asking.values().map(|asking| asking.due_micros).min()
+    }
+
+    /// The questions that are due: to whom, for what.
+    pub(crate) fn take_due(&mut self, now_micros: u64) -> Vec<(MemberId, Message)> {
+        let mut questions: BTreeMap<MemberId, Vec<BlockRef>> = BTreeMap::new();
+        for (block, asking) in &mut self.asking {
+            if asking.due_micros > now_micros {
+                continue;
+            }
+            let refs = questions.entry(asking.peer).or_default();
+            if refs.len() == WANT_REFS_MAX {
+                continue;
+            }
+            refs.push(*block);
+            let wait = RETRY_MICROS << asking.attempts.min(RETRY_DOUBLINGS_MAX);
+            asking.due_micros = now_micros.saturating_add(wait);
+            // Second, ask the author; then everybody in turn.
+            let next = match asking.attempts {
+                0 if block.author != self.peers.me => Some(block.author),
+                _ => self.peers.after(asking.peer),
+            };
+            asking.peer = next.unwrap_or(asking.peer);
+            asking.attempts = asking.attempts.saturating_add(1);
+        }
+        questions
+            .into_iter()
+            .map(|(peer, refs)| (peer, Message::Want { refs }))
+            .collect()
+    }
+}
+
+struct Range {
+    peer: MemberId,
+    from_round: u64,
+    due_micros: u64,
+}
+
+/// Following the group from far behind, range by range, one member at a time.
+pub(crate) struct RangeSync {
+    peers: Peers,
+    target_round: u64,
+    next_peer: MemberId,
+    active: Option<Range>,
+    fruitless: usize,
+}
+
+impl RangeSync {
+    pub(crate) fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            target_round: 0,
+            next_peer: peers.me,
+            active: None,
+            fruitless: 0,
+        }
+    }
+
+    /// A block of a round far ahead was seen; its sender probably has what lies between.
+    pub(crate) fn seen_ahead(&mut self, round: u64, sender: MemberId) {
+        if self.target_round == 0 && sender != self.peers.me {
+            self.next_peer = sender;
+        }
+        self.target_round = self.target_round.max(round);
+    }
+
+    /// Blocks came from a member: if they answered the open question with something new, the next one follows.
+    pub(crate) fn answered(&mut self, from: MemberId, quorum_round: u64) {
+        if let Some(range) = &self.active
+            && range.peer == from
+            && quorum_round >= range.from_round
+        {
+            self.active = None;
+            self.fruitless = 0;
+        }
+    }
+
+    /// Whether there is hope of getting ahead this way: a question is open and none was in vain.
+    pub(crate) fn is_following(&self) -> bool {
+        self.active.is_some() && self.fruitless == 0
+    }
+
+    /// When the open question counts as unanswered.
+    pub(crate) fn due_micros(&self) -> Option<u64> {
+        self.active.as_ref().map(|range| range.due_micros)
+    }
+
+    /// The next question, if one is due. `quorum_round` and `highest_round` are of the graph.
+    pub(crate) fn step(
+        &mut self,
+        now_micros: u64,
+        quorum_round: u64,
+        highest_round: u64,
+    ) -> Option<(MemberId, Message)> {
+        if self.target_round <= highest_round {
+            self.stop();
+            return None;
+        }
+        if let Some(range) = &self.active {
+            if range.due_micros > now_micros {
+                return None;
+            }
+            self.fruitless += 1;
+            self.next_peer = self.peers.after(range.peer)?;
+        }
+        // Whoever announced the far round may have lied; everybody was asked twice.
+        if self.fruitless > self.peers.all().count().saturating_mul(2) {
+            self.stop();
+            return None;
+        }
+        let peer = match self.next_peer == self.peers.me {
+            true => self.peers.after(self.next_peer)?,
+            false => self.next_peer,
+        };
+        let round = quorum_round + 1;
+        self.active = Some(Range {
+            peer,
+            from_round: round,
+            due_micros: now_micros.saturating_add(RETRY_MICROS << 2),
+        });
+        Some((peer, Message::WantFrom { round }))
+    }
+
+    fn stop(&mut self) {
+        self.target_round = 0;
+        self.active = None;
+        self.fruitless = 0;
+    }
+}
+
+/// Cuts an answer into frames.
+pub(crate) fn frames(blocks: Vec<BlockBytes>) -> Vec<Message> {
+    let mut frames = Vec::new();
+    let (mut frame, mut bytes) = (Vec::new(), 0_usize);
+    for block in blocks {
+        let full =
+            bytes.saturating_add(block.len()) > ANSWER_BYTES_MAX || frame.len() == BLOCKS_MAX;
+        if full && !frame.is_empty() {
+            frames.push(Message::Blocks(core::mem::take(&mut frame)));
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(block.len());
+        frame.push(block);
+    }
+    if !frame.is_empty() {
+        frames.push(Message::Blocks(frame));
+    }
+    frames
+}

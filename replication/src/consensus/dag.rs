@@ -1,0 +1,424 @@
+//! The graph of blocks near the commit frontier: what is held, who voted for what, what was delivered.
+//!
+//! Invariant: every parent of a held block is held, or lies at or below `floor`, where nothing is required any more.
+//! The floor moves by the commit rule alone ([`Dag::deliver`]), so it is the same at every member after the same
+//! commits. Blocks are never taken out before the floor passes them; of delivered ones the content may be.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use barfs_crypto::Digest;
+
+use super::block::{BlockRef, VerifiedBlock};
+use super::tally::{Schedule, Slot, SlotTally};
+use crate::membership::MemberId;
+use crate::params::Thresholds;
+
+/// Rounds behind the last commit for which the content of delivered blocks stays in memory.
+const CONTENT_ROUNDS: u64 = 16;
+
+struct Held {
+    reference: BlockRef,
+    time_ms: u64,
+    /// Gone some rounds after delivery; the log has it.
+    content: Option<VerifiedBlock>,
+    delivered: bool,
+    has_commands: bool,
+    /// For each leader slot of the round before: the block voted for.
+    votes: Vec<Option<Digest>>,
+    /// For each leader slot two rounds before: the block that this one certifies.
+    certifies: Vec<Option<Digest>>,
+}
+
+impl Held {
+    fn parents(&self) -> &[BlockRef] {
+        self.content
+            .as_ref()
+            .map_or(&[], |block| block.block().parents.as_slice())
+    }
+}
+
+/// One of the blocks that a leader delivers.
+pub(crate) struct Delivered {
+    /// The block.
+    pub(crate) block: VerifiedBlock,
+    /// False for a further block of a slot that has delivered one.
+    pub(crate) first_of_slot: bool,
+}
+
+/// The graph.
+pub(crate) struct Dag {
+    thresholds: Thresholds,
+    schedule: Schedule,
+    gc_depth: u64,
+    rounds: BTreeMap<u64, BTreeMap<MemberId, Vec<Held>>>,
+    tallies: BTreeMap<Slot, SlotTally>,
+    /// Held blocks above the floor that no held block names as parent.
+    tips: BTreeSet<BlockRef>,
+    floor: u64,
+    content_floor: u64,
+    quorum_round: u64,
+    last_committed: u64,
+    last_delivered: BTreeMap<MemberId, u64>,
+    waiting_commands: usize,
+    blocks: usize,
+}
+
+impl Dag {
+    pub(crate) fn new(thresholds: Thresholds, schedule: Schedule, gc_depth: u64) -> Self {
+        Self {
+            thresholds,
+            schedule,
+            gc_depth,
+            rounds: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            tips: BTreeSet::new(),
+            floor: 0,
+            content_floor: 0,
+            quorum_round: 0,
+            last_committed: 0,
+            last_delivered: BTreeMap::new(),
+            waiting_commands: 0,
+            blocks: 0,
+        }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// At and below this round everything is decided and nothing is required.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Rounds above this one are whole in memory.
+    pub(crate) fn content_floor(&self) -> u64 {
+        self.content_floor
+    }
+
+    /// The highest round with blocks of a quorum of authors; 0 before the first.
+    pub(crate) fn quorum_round(&self) -> u64 {
+        self.quorum_round
+    }
+
+    /// The highest round with any block; 0 before the first.
+    pub(crate) fn highest_round(&self) -> u64 {
+        self.rounds.last_key_value().map_or(0, |(round, _)| *round)
+    }
+
+    /// The round of the newest committed leader; 0 before the first.
+    pub(crate) fn last_committed(&self) -> u64 {
+        self.last_committed
+    }
+
+    /// Blocks held.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks
+    }
+
+    /// Whether a held block with commands is not delivered yet.
+    pub(crate) fn commands_wait(&self) -> bool {
+        self.waiting_commands > 0
+    }
+
+    /// Distinct authors with a block in a round.
+    pub(crate) fn authors(&self, round: u64) -> usize {
+        self.rounds.get(&round).map_or(0, BTreeMap::len)
+    }
+
+    pub(crate) fn contains(&self, reference: BlockRef) -> bool {
+        self.held(reference).is_some()
+    }
+
+    /// The content of a held block, if still in memory.
+    pub(crate) fn content(&self, reference: BlockRef) -> Option<&VerifiedBlock> {
+        self.held(reference)?.content.as_ref()
+    }
+
+    /// The first held block of a slot, if its content is in memory.
+    pub(crate) fn first_in_slot(&self, round: u64, author: MemberId) -> Option<&VerifiedBlock> {
+        let slot = self.rounds.get(&round)?.get(&author)?;
+        slot.first()?.content.as_ref()
+    }
+
+    /// Whether a slot has a block.
+    pub(crate) fn slot_taken(&self, round: u64, author: MemberId) -> bool {
+        self.rounds
+            .get(&round)
+            .is_some_and(|authors| authors.contains_key(&author))
+    }
+
+    /// The first held block of each author of a round, ascending.
+    pub(crate) fn first_of_each(&self, round: u64) -> impl Iterator<Item = BlockRef> {
+        self.rounds
+            .get(&round)
+            .into_iter()
+            .flat_map(|authors| authors.values())
+            .filter_map(|slot| slot.first().map(|held| held.reference))
+    }
+
+    /// Held blocks below `round` that no held block names as parent, ascending.
+    pub(crate) fn tips_below(&self, round: u64) -> impl Iterator<Item = BlockRef> {
+        self.tips
+            .iter()
+            .copied()
+            .take_while(move |tip| tip.round < round)
+    }
+
+    /// The contents in memory of one round, ascending by (author, digest).
+    pub(crate) fn contents_of(&self, round: u64) -> Vec<VerifiedBlock> {
+        let mut blocks: Vec<VerifiedBlock> = self
+            .rounds
+            .get(&round)
+            .into_iter()
+            .flat_map(|authors| authors.values().flatten())
+            .filter_map(|held| held.content.clone())
+            .collect();
+        blocks.sort_by_key(VerifiedBlock::reference);
+        blocks
+    }
+
+    pub(crate) fn tally(&self, slot: Slot) -> Option<&SlotTally> {
+        self.tallies.get(&slot)
+    }
+
+    /// Slots from `from` on that are committed directly.
+    pub(crate) fn any_direct_commit_from(&self, from: Slot) -> bool {
+        self.tallies
+            .range(from..)
+            .any(|(_, tally)| tally.committed(self.thresholds.quorum).is_some())
+    }
+
+    /// A leader is timely while the order keeps delivering its blocks: its newest delivered block is at most `window`
+    /// rounds older than the newest committed leader. A rule over the committed graph, so the same at every member.
+    pub(crate) fn timely(&self, member: MemberId, window: u64) -> bool {
+        let delivered = self.last_delivered.get(&member).copied().unwrap_or(0);
+        delivered.saturating_add(window) >= self.last_committed
+    }
+
+    /// Parents that a block needs before it can be inserted.
+    pub(crate) fn missing_parents(&self, block: &VerifiedBlock) -> BTreeSet<BlockRef> {
+        block
+            .block()
+            .parents
+            .iter()
+            .copied()
+            .filter(|parent| parent.round > self.floor && !self.contains(*parent))
+            .collect()
+    }
+
+    /// Takes in a block above the floor whose parents are not missing. Taking one in twice has no effect.
+    pub(crate) fn insert(&mut self, block: VerifiedBlock) {
+        let reference = block.reference();
+        if reference.round <= self.floor || self.contains(reference) {
+            return;
+        }
+        let votes = self.votes_of(&block);
+        let certifies = self.certificates_of(&block);
+        self.count(reference, &votes, &certifies);
+        for parent in &block.block().parents {
+            self.tips.remove(parent);
+        }
+        self.tips.insert(reference);
+        let has_commands = !block.block().commands.is_empty();
+        self.waiting_commands += usize::from(has_commands);
+        self.blocks += 1;
+        let authors = self.rounds.entry(reference.round).or_default();
+        authors.entry(reference.author).or_default().push(Held {
+            reference,
+            time_ms: block.block().time_ms,
+            content: Some(block),
+            delivered: false,
+            has_commands,
+            votes,
+            certifies,
+        });
+        if authors.len() >= self.thresholds.quorum {
+            self.quorum_round = self.quorum_round.max(reference.round);
+        }
+    }
+
+    fn votes_of(&self, block: &VerifiedBlock) -> Vec<Option<Digest>> {
+        let previous = block.reference().round - 1;
+        self.schedule
+            .slots(previous)
+            .map(|slot| {
+                let leader = self.schedule.leader(slot);
+                let parents = block.block().parents.iter();
+                parents
+                    .filter(|parent| parent.round == previous && parent.author == leader)
+                    .map(|parent| parent.digest)
+                    .next()
+            })
+            .collect()
+    }
+
+    fn certificates_of(&self, block: &VerifiedBlock) -> Vec<Option<Digest>> {
+        let previous = block.reference().round - 1;
+        let mut counts: Vec<BTreeMap<Digest, usize>> = Vec::new();
+        counts.resize(self.schedule.leaders(), BTreeMap::new());
+        let voters = block.block().parents.iter();
+        for voter in voters.filter(|parent| parent.round == previous) {
+            let votes = self.held(*voter).map_or(&[][..], |held| &held.votes);
+            for (count, vote) in counts.iter_mut().zip(votes) {
+                if let Some(digest) = vote {
+                    *count.entry(*digest).or_insert(0) += 1;
+                }
+            }
+        }
+        let quorum = self.thresholds.quorum;
+        counts
+            .into_iter()
+            .map(|count| count.into_iter().find(|(_, n)| *n >= quorum))
+            .map(|found| found.map(|(digest, _)| digest))
+            .collect()
+    }
+
+    fn count(
+        &mut self,
+        reference: BlockRef,
+        votes: &[Option<Digest>],
+        certifies: &[Option<Digest>],
+    ) {
+        let BlockRef { round, author, .. } = reference;
+        if round > 1 {
+            for (slot, vote) in self.schedule.slots(round - 1).zip(votes) {
+                self.tallies.entry(slot).or_default().vote(author, *vote);
+            }
+        }
+        if round > 2 {
+            for (slot, certified) in self.schedule.slots(round - 2).zip(certifies) {
+                if let Some(digest) = certified {
+                    self.tallies
+                        .entry(slot)
+                        .or_default()
+                        .certify(author, *digest);
+                }
+            }
+        }
+    }
+
+    /// The block of `slot` that some block in the history of `anchor` certifies.
+    pub(crate) fn certified_in_history(&self, anchor: BlockRef, slot: Slot) -> Option<Digest> {
+        let certifying_round = slot.round + 2;
+        let mut frontier = BTreeSet::from([anchor]);
+        // Descends round by round; what is left at the certifying round is the part of the history that matters.
+        while let Some(newest) = frontier.last().copied() {
+            if newest.round <= certifying_round {
+                break;
+            }
+            frontier.remove(&newest);
+            let parents = self.held(newest).map_or(&[][..], Held::parents);
+            frontier.extend(parents.iter().filter(|p| p.round >= certifying_round));
+        }
+        frontier
+            .iter()
+            .filter_map(|reference| self.held(*reference))
+            .find_map(|held| held.certifies.get(slot.offset).copied().flatten())
+    }
+
+    /// The clocks of the authors of the round before that a leader names, one each, ascending.
+    pub(crate) fn parent_times(&self, leader: &VerifiedBlock) -> Vec<u64> {
+        let previous = leader.reference().round - 1;
+        let mut times: Vec<u64> = leader
+            .block()
+            .parents
+            .iter()
+            .filter(|parent| parent.round == previous)
+            .filter_map(|parent| self.held(*parent).map(|held| held.time_ms))
+            .collect();
+        times.sort_unstable();
+        times
+    }
+
+    /// Commits a leader: its undelivered history above `leader round - gc_depth`, in order. Raises the floor and
+    /// drops what lies below.
+    pub(crate) fn deliver(&mut self, leader: BlockRef) -> Vec<Delivered> {
+        let line = leader.round.saturating_sub(self.gc_depth);
+        let mut found = BTreeSet::new();
+        let mut open = Vec::from([leader]);
+        while let Some(reference) = open.pop() {
+            if reference.round <= line || found.contains(&reference) {
+                continue;
+            }
+            if let Some(held) = self.held(reference)
+                && !held.delivered
+            {
+                found.insert(reference);
+                open.extend_from_slice(held.parents());
+            }
+        }
+        let delivered = found
+            .into_iter()
+            .filter_map(|reference| self.mark_delivered(reference))
+            .collect();
+        self.last_committed = self.last_committed.max(leader.round);
+        self.raise_floor(line);
+        self.drop_contents();
+        delivered
+    }
+
+    fn mark_delivered(&mut self, reference: BlockRef) -> Option<Delivered> {
+        let authors = self.rounds.get_mut(&reference.round)?;
+        let slot = authors.get_mut(&reference.author)?;
+        let first_of_slot = !slot.iter().any(|held| held.delivered);
+        let held = slot.iter_mut().find(|held| held.reference == reference)?;
+        held.delivered = true;
+        if held.has_commands {
+            self.waiting_commands -= 1;
+        }
+        let newest = self.last_delivered.entry(reference.author).or_insert(0);
+        *newest = reference.round.max(*newest);
+        Some(Delivered {
+            block: held.content.clone()?,
+            first_of_slot,
+        })
+    }
+
+    fn raise_floor(&mut self, line: u64) {
+        if line <= self.floor {
+            return;
+        }
+        self.floor = line;
+        let kept = self.rounds.split_off(&(line + 1));
+        let gone = core::mem::replace(&mut self.rounds, kept);
+        for held in gone.values().flat_map(|authors| authors.values().flatten()) {
+            self.blocks -= 1;
+            self.tips.remove(&held.reference);
+            if held.has_commands && !held.delivered {
+                self.waiting_commands -= 1;
+            }
+        }
+        let first = Slot {
+            round: line + 1,
+            offset: 0,
+        };
+        self.tallies = self.tallies.split_off(&first);
+    }
+
+    fn drop_contents(&mut self) {
+        let line = self.last_committed.saturating_sub(CONTENT_ROUNDS);
+        if line <= self.content_floor {
+            return;
+        }
+        for (_, authors) in self.rounds.range_mut(self.content_floor + 1..=line) {
+            for held in authors.values_mut().flatten().filter(|held| held.delivered) {
+                held.content = None;
+            }
+        }
+        self.content_floor = line;
+    }
+
+    fn held(&self, reference: BlockRef) -> Option<&Held> {
+        self.rounds
+            .get(&reference.round)?
+            .get(&reference.author)?
+            .iter()
+            .find(|held| held.reference.digest == reference.digest)
+    }
+}

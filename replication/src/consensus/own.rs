@@ -1,0 +1,225 @@
+//! This member's own part: commands that wait, the chain of its own blocks, and what happens to their commands.
+//!
+//! Invariant: no two own blocks of one round. `round` only grows, and covers every own block ever seen, durable or
+//! still being made so. A command leaves here exactly once: when a block with it is delivered first in its slot. The
+//! commands of a block that can no longer be delivered are queued again.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::block::{BlockRef, COMMANDS_MAX, VerifiedBlock};
+use crate::ledger::command::{BlockCommand, Issuer};
+use crate::ledger::outcome::Refusal;
+use crate::membership::MemberId;
+use crate::wire;
+
+/// The most bytes of commands that wait.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// The most commands that wait.
+const QUEUE_COMMANDS_MAX: usize = 262_144;
+
+struct Queued {
+    command: BlockCommand,
+    ticket: Option<u64>,
+    bytes: usize,
+}
+
+struct Sent {
+    block: VerifiedBlock,
+    tickets: Vec<Option<u64>>,
+}
+
+/// What goes into the next block.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// The commands.
+    pub(crate) commands: Vec<BlockCommand>,
+    /// The ticket of each.
+    pub(crate) tickets: Vec<Option<u64>>,
+}
+
+/// A block that is being made durable.
+struct InFlight {
+    token: u64,
+    sent: Sent,
+}
+
+/// Own commands and blocks.
+pub(crate) struct Own {
+    me: MemberId,
+    block_bytes_max: usize,
+    queue: VecDeque<Queued>,
+    queue_bytes: usize,
+    newest: Option<VerifiedBlock>,
+    round: u64,
+    in_flight: Option<InFlight>,
+    /// Own blocks in the graph that are not delivered.
+    undelivered: BTreeMap<BlockRef, Sent>,
+    number_high: u64,
+}
+
+impl Own {
+    pub(crate) fn new(me: MemberId, block_bytes_max: u32) -> Self {
+        Self {
+            me,
+            block_bytes_max: usize::try_from(block_bytes_max).unwrap_or(usize::MAX),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            newest: None,
+            round: 0,
+            in_flight: None,
+            undelivered: BTreeMap::new(),
+            number_high: 0,
+        }
+    }
+
+    /// Queues a command.
+    pub(crate) fn submit(
+        &mut self,
+        command: BlockCommand,
+        ticket: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let bytes = wire::encoded_len(&command);
+        if bytes > self.block_bytes_max || !command.command().within_bounds() {
+            return Err(Refusal::TooLarge);
+        }
+        if self.queue.len() >= QUEUE_COMMANDS_MAX
+            || self.queue_bytes.saturating_add(bytes) > QUEUE_BYTES_MAX
+        {
+            return Err(Refusal::Busy);
+        }
+        self.note_number(&command);
+        self.queue_bytes += bytes;
+        self.queue.push_back(Queued {
+            command,
+            ticket,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn note_number(&mut self, command: &BlockCommand) {
+        if command.issuer(self.me) == Issuer::Member(self.me) {
+            self.number_high = self.number_high.max(command.number());
+        }
+    }
+
+    /// The highest number of this member's commands that is queued or was in an own block.
+    pub(crate) fn number_high(&self) -> u64 {
+        self.number_high
+    }
+
+    /// Commands that wait for a block.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The highest round with an own block, seen or being made durable.
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The newest own block in the graph.
+    pub(crate) fn newest(&self) -> Option<&VerifiedBlock> {
+        self.newest.as_ref()
+    }
+
+    /// Whether a block is being made durable.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Whether this is the block that is being made durable.
+    pub(crate) fn is_in_flight(&self, block: BlockRef) -> bool {
+        self.in_flight
+            .as_ref()
+            .is_some_and(|flight| flight.sent.block.reference() == block)
+    }
+
+    /// Takes as many commands as fit into a block.
+    pub(crate) fn take_batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let mut room = self.block_bytes_max;
+        while let Some(next) = self.queue.front()
+            && next.bytes <= room
+            && batch.commands.len() < COMMANDS_MAX
+            && let Some(next) = self.queue.pop_front()
+        {
+            room -= next.bytes;
+            self.queue_bytes -= next.bytes;
+            batch.commands.push(next.command);
+            batch.tickets.push(next.ticket);
+        }
+        batch
+    }
+
+    /// An own block is signed and on its way to the disk.
+    pub(crate) fn proposed(&mut self, token: u64, block: VerifiedBlock, tickets: Vec<Option<u64>>) {
+        self.round = self.round.max(block.reference().round);
+        self.in_flight = Some(InFlight {
+            token,
+            sent: Sent { block, tickets },
+        });
+    }
+
+    /// The block with this token is durable: it may enter the graph.
+    pub(crate) fn persisted(&mut self, token: u64) -> Option<VerifiedBlock> {
+        let flight = self.in_flight.take_if(|flight| flight.token == token)?;
+        let block = flight.sent.block.clone();
+        self.undelivered.insert(block.reference(), flight.sent);
+        Some(block)
+    }
+
+    /// An own block entered the graph (again, after a restart).
+    pub(crate) fn entered(&mut self, block: &VerifiedBlock) {
+        let reference = block.reference();
+        self.round = self.round.max(reference.round);
+        for command in &block.block().commands {
+            self.note_number(command);
+        }
+        self.undelivered.entry(reference).or_insert_with(|| Sent {
+            block: block.clone(),
+            tickets: Vec::new(),
+        });
+        let newest = self.newest.as_ref().map_or(0, |b| b.reference().round);
+        if reference.round >= newest {
+            self.newest = Some(block.clone());
+        }
+    }
+
+    /// An own block of this round exists somewhere: never propose one at or below it again.
+    pub(crate) fn raise_round(&mut self, round: u64) {
+        self.round = self.round.max(round);
+    }
+
+    /// An own block was executed: the tickets of its commands, if it has any.
+    pub(crate) fn delivered(&mut self, block: BlockRef) -> Vec<Option<u64>> {
+        self.undelivered
+            .remove(&block)
+            .map(|sent| sent.tickets)
+            .unwrap_or_default()
+    }
+
+    /// Blocks at or below the floor will not be delivered any more: their commands wait again, first in the queue.
+    pub(crate) fn raise_floor(&mut self, floor: u64) {
+        while let Some(entry) = self.undelivered.first_entry()
+            && entry.key().round <= floor
+        {
+            let sent = entry.remove();
+            let mut tickets = sent.tickets.into_iter();
+            let mut again = Vec::new();
+            for command in &sent.block.block().commands {
+                let bytes = wire::encoded_len(command);
+                self.queue_bytes += bytes;
+                again.push(Queued {
+                    command: command.clone(),
+                    ticket: tickets.next().flatten(),
+                    bytes,
+                });
+            }
+            for queued in again.into_iter().rev() {
+                self.queue.push_front(queued);
+            }
+        }
+    }
+}

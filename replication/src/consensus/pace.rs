@@ -1,0 +1,129 @@
+//! When to send the next block. Rounds happen on demand: when somebody has commands, or when `idle_interval` passed.
+//!
+//! A member that wants round R + 1 and holds a quorum of round R still waits for (b) the round-R blocks of timely
+//! leaders, unless r + 1 members have gone on to R + 1, and (c) round-R blocks that settle every leader slot of
+//! R - 1: a quorum voting alike. It stops waiting when the timeout has passed, which doubles each time that it is
+//! needed and halves with every commit.
+
+use super::dag::Dag;
+use super::tally::Slot;
+use crate::membership::MemberId;
+use crate::params::Params;
+
+/// How many rounds behind the newest committed leader a member's newest delivered block may be for it to be waited for.
+const TIMELY_ROUNDS: u64 = 8;
+
+/// Whether the next block may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Nothing is left to wait for.
+    Ready,
+    /// The timeout has passed.
+    TimedOut,
+    /// Not before this time, unless a block comes in.
+    Until(u64),
+}
+
+/// The member's sense of time. All times in microseconds of the driver's monotonic clock.
+pub(crate) struct Pace {
+    me: MemberId,
+    idle_micros: u64,
+    timeout_min_micros: u64,
+    timeout_max_micros: u64,
+    timeout_micros: u64,
+    quorum_round: u64,
+    quorum_since_micros: u64,
+    proposed_micros: u64,
+    resend_due_micros: u64,
+    resend_micros: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(me: MemberId, params: &Params, now_micros: u64) -> Self {
+        let micros = |ms: u32| u64::from(ms) * 1000;
+        let min = micros(params.min_timeout_ms);
+        Self {
+            me,
+            idle_micros: micros(params.idle_interval_ms),
+            timeout_min_micros: min,
+            timeout_max_micros: micros(params.max_timeout_ms),
+            timeout_micros: min,
+            quorum_round: 0,
+            quorum_since_micros: now_micros,
+            proposed_micros: now_micros,
+            resend_due_micros: now_micros,
+            resend_micros: min,
+        }
+    }
+
+    /// Notes the graph's newest quorum round.
+    pub(crate) fn at_round(&mut self, quorum_round: u64, now_micros: u64) {
+        if quorum_round > self.quorum_round {
+            self.quorum_round = quorum_round;
+            self.quorum_since_micros = now_micros;
+        }
+    }
+
+    /// An own block goes out.
+    pub(crate) fn proposed(&mut self, readiness: Readiness, now_micros: u64) {
+        if readiness == Readiness::TimedOut {
+            self.timeout_micros = (self.timeout_micros * 2).min(self.timeout_max_micros);
+        }
+        self.proposed_micros = now_micros;
+        self.resend_micros = self.timeout_min_micros;
+        self.resend_due_micros = now_micros.saturating_add(self.resend_micros);
+    }
+
+    /// A leader was committed.
+    pub(crate) fn committed(&mut self) {
+        self.timeout_micros = (self.timeout_micros / 2).max(self.timeout_min_micros);
+    }
+
+    /// When an idle member speaks up.
+    pub(crate) fn idle_due_micros(&self) -> u64 {
+        self.proposed_micros.saturating_add(self.idle_micros)
+    }
+
+    /// When to repeat the newest own block to those who seem to lack it.
+    pub(crate) fn resend_due_micros(&self) -> u64 {
+        self.resend_due_micros
+    }
+
+    /// The newest own block was repeated.
+    pub(crate) fn resent(&mut self, now_micros: u64) {
+        self.resend_micros = (self.resend_micros * 2).min(self.timeout_max_micros);
+        self.resend_due_micros = now_micros.saturating_add(self.resend_micros);
+    }
+
+    /// Whether a block of the round after the newest quorum round may go out.
+    pub(crate) fn readiness(&self, dag: &Dag, now_micros: u64) -> Readiness {
+        let round = dag.quorum_round();
+        if round == 0 || (self.has_leaders(dag, round) && votes_settled(dag, round)) {
+            return Readiness::Ready;
+        }
+        let due = self.quorum_since_micros.saturating_add(self.timeout_micros);
+        match due <= now_micros {
+            true => Readiness::TimedOut,
+            false => Readiness::Until(due),
+        }
+    }
+
+    fn has_leaders(&self, dag: &Dag, round: u64) -> bool {
+        if dag.authors(round + 1) > dag.thresholds().r {
+            return true;
+        }
+        dag.schedule().slots(round).all(|slot| {
+            let leader = dag.schedule().leader(slot);
+            leader == self.me || dag.slot_taken(round, leader) || !dag.timely(leader, TIMELY_ROUNDS)
+        })
+    }
+}
+
+/// The blocks of `round` settle each leader slot of the round before.
+fn votes_settled(dag: &Dag, round: u64) -> bool {
+    let settled = |slot: Slot| {
+        dag.tally(slot)
+            .is_some_and(|tally| tally.settled(dag.thresholds().quorum))
+    };
+    round < 2 || dag.schedule().slots(round - 1).all(settled)
+}

@@ -1,0 +1,176 @@
+//! From a committed leader to the ledger: the group's clocks, the commands in order, the tags.
+//!
+//! Invariant: what happens here depends on the committed graph alone, so it is the same at every member.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use barfs_crypto::{Digest, derive_parts};
+
+use crate::consensus::block::{BlockRef, Executed, VerifiedBlock};
+use crate::consensus::dag::Delivered;
+use crate::ledger::outcome::Outcome;
+use crate::ledger::state::Ledger;
+use crate::membership::{Genesis, GroupId, MemberId};
+use crate::output::Event;
+use crate::time::WallTime;
+
+const TAG_DOMAIN: &str = "barfs 2026 executed tag v1";
+/// States remembered for checking tags.
+const MARKS_MAX: usize = 4096;
+
+/// What one of this member's own blocks came to.
+pub(crate) struct OwnOutcomes {
+    /// The block.
+    pub(crate) block: BlockRef,
+    /// For each of its commands: the index after it, and what came of it.
+    pub(crate) outcomes: Vec<(u64, Outcome)>,
+}
+
+/// What a commit did.
+#[derive(Default)]
+pub(crate) struct Executions {
+    /// This member's own blocks.
+    pub(crate) own: Vec<OwnOutcomes>,
+    /// In order.
+    pub(crate) events: Vec<Event>,
+}
+
+/// The ledger and what surrounds it.
+pub(crate) struct Execution {
+    group: GroupId,
+    me: MemberId,
+    /// Which of the parents' times, from 0, is the group's: the (r+1)-th smallest.
+    time_rank: usize,
+    max_step_ms: u64,
+    ledger: Ledger,
+    marks: BTreeMap<u64, Digest>,
+    outcome_bytes: Vec<u8>,
+}
+
+impl Execution {
+    pub(crate) fn new(genesis: &Arc<Genesis>, me: MemberId) -> Self {
+        let ledger = Ledger::new(Arc::clone(genesis));
+        Self {
+            group: genesis.group_id(),
+            me,
+            time_rank: genesis.thresholds().r,
+            max_step_ms: genesis.params.max_step_ms,
+            marks: BTreeMap::from([(0, ledger.root())]),
+            ledger,
+            outcome_bytes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What an own block says of the state now.
+    pub(crate) fn executed(&self) -> Executed {
+        let index = self.ledger.index();
+        Executed {
+            index,
+            tag: tag(self.group, self.me, index, &self.ledger.root()),
+        }
+    }
+
+    /// Executes what a leader delivers. `parent_times` are the clocks of its parents of the round before, ascending.
+    pub(crate) fn commit(
+        &mut self,
+        leader: BlockRef,
+        parent_times: &[u64],
+        delivered: &[Delivered],
+    ) -> Executions {
+        let mut done = Executions::default();
+        let before = self.ledger.index();
+        self.step_clocks(parent_times);
+        for delivered in delivered.iter().filter(|delivered| delivered.first_of_slot) {
+            self.check_tag(&delivered.block, &mut done.events);
+            self.execute(&delivered.block, &mut done.own);
+        }
+        let events = self.ledger.take_events().map(Event::Ledger);
+        done.events.extend(events);
+        let commands = self.ledger.index() - before;
+        if commands > 0 {
+            self.mark();
+        }
+        done.events.push(Event::Committed {
+            round: leader.round,
+            leader: leader.author,
+            commands: usize::try_from(commands).unwrap_or(usize::MAX),
+            wall: self.ledger.wall_time(),
+            live: self.ledger.live_time(),
+        });
+        done
+    }
+
+    /// Wall time follows the (r+1)-th smallest clock; live time follows wall time by bounded steps.
+    fn step_clocks(&mut self, parent_times: &[u64]) {
+        let wall = self.ledger.wall_time();
+        let next = parent_times
+            .get(self.time_rank)
+            .map_or(wall.0, |time| wall.0.max(*time));
+        let step_ms = (next - wall.0).min(self.max_step_ms);
+        let live = self.ledger.live_time().after_ms(step_ms);
+        self.ledger.advance(live, WallTime(next));
+    }
+
+    fn execute(&mut self, block: &VerifiedBlock, own: &mut Vec<OwnOutcomes>) {
+        let author = block.reference().author;
+        let commands = &block.block().commands;
+        let live = self.ledger.live_time();
+        let mut outcomes = Vec::new();
+        self.outcome_bytes.clear();
+        for command in commands {
+            let outcome = self.ledger.apply(live, author, command);
+            Ledger::append_outcome(&mut self.outcome_bytes, &outcome);
+            if author == self.me {
+                outcomes.push((self.ledger.index(), outcome));
+            }
+        }
+        if !commands.is_empty() {
+            let digest = block.reference().digest;
+            self.ledger.fold(&digest, &self.outcome_bytes);
+        }
+        if author == self.me {
+            own.push(OwnOutcomes {
+                block: block.reference(),
+                outcomes,
+            });
+        }
+    }
+
+    /// By the time a block is delivered, every state that its author can have reached was reached here.
+    fn check_tag(&self, block: &VerifiedBlock, events: &mut Vec<Event>) {
+        let Executed { index, tag: said } = block.block().executed;
+        if let Some(root) = self.marks.get(&index)
+            && said != tag(self.group, block.reference().author, index, root)
+        {
+            events.push(Event::TagMismatch {
+                block: block.reference(),
+                index,
+            });
+        }
+    }
+
+    fn mark(&mut self) {
+        self.marks.insert(self.ledger.index(), self.ledger.root());
+        while self.marks.len() > MARKS_MAX {
+            self.marks.pop_first();
+        }
+    }
+}
+
+fn tag(group: GroupId, author: MemberId, index: u64, root: &Digest) -> Digest {
+    derive_parts(
+        TAG_DOMAIN,
+        &[
+            group.0.as_bytes(),
+            &author.0.to_le_bytes(),
+            &index.to_le_bytes(),
+            root.as_bytes(),
+        ],
+    )
+}

@@ -1,0 +1,291 @@
+//! One member's replica: owns the state, takes inputs, hands out effects. Every rule lives in the modules it calls.
+//!
+//! Invariants: the own block of a round is signed once and enters the own graph only when it is durable; a durable
+//! own block implies that everything this member knew when it made it is durable (same batch or earlier); after
+//! `restore` the replica is where its records say, and never signs again for a round that they hold.
+
+mod intake;
+mod propose;
+mod serve;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use barfs_crypto::SigningKey;
+
+use crate::consensus::block::VerifiedBlock;
+use crate::consensus::catchup::{Fetch, Peers, RangeSync};
+use crate::consensus::commit::{Committer, Decision};
+use crate::consensus::dag::Dag;
+use crate::consensus::own::Own;
+use crate::consensus::pace::Pace;
+use crate::consensus::suspended::Suspended;
+use crate::consensus::tally::Schedule;
+use crate::execution::Execution;
+use crate::input::Input;
+use crate::ledger::command::{BlockCommand, Issuer};
+use crate::ledger::outcome::Outcome;
+use crate::ledger::state::Ledger;
+use crate::membership::{Genesis, MemberId};
+use crate::output::{Event, Output, Record};
+use crate::time::Now;
+
+/// Received blocks are made durable with the next own block, or when there are this many bytes of them.
+const UNPERSISTED_BYTES_MAX: usize = 8 << 20;
+
+/// What a member can say of itself, for people and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The highest round of which a quorum of blocks is held.
+    pub round: u64,
+    /// The round of the newest committed leader.
+    pub last_committed_round: u64,
+    /// The round of the newest own block.
+    pub last_own_round: u64,
+    /// Commands that wait for a block.
+    pub pending_commands: usize,
+    /// Blocks in memory.
+    pub dag_blocks: usize,
+    /// Blocks that are being asked for.
+    pub missing: usize,
+    /// The newest round that was seen of each member that was heard of.
+    pub peers: BTreeMap<MemberId, u64>,
+}
+
+/// One member of a group, without its network, disk and clock.
+pub struct Replica {
+    genesis: Arc<Genesis>,
+    me: MemberId,
+    key: SigningKey,
+    peers: Peers,
+    dag: Dag,
+    committer: Committer,
+    suspended: Suspended,
+    fetch: Fetch,
+    range_sync: RangeSync,
+    pace: Pace,
+    own: Own,
+    execution: Execution,
+    /// Blocks in the graph that no `Persist` has carried yet, and their bytes.
+    unpersisted: Vec<VerifiedBlock>,
+    unpersisted_bytes: usize,
+    seen: BTreeMap<MemberId, u64>,
+    /// The first proof against each member that signed twice.
+    equivocators: BTreeMap<MemberId, (VerifiedBlock, VerifiedBlock)>,
+    next_token: u64,
+    /// Taking in the own log: what comes is durable.
+    replaying: bool,
+    now: Now,
+    out: Vec<Output>,
+}
+
+impl Replica {
+    /// A member of a new group, with nothing on record. `key` is the node key of member `me`.
+    #[must_use]
+    pub fn new(genesis: Arc<Genesis>, me: MemberId, key: SigningKey, now: Now) -> Self {
+        let thresholds = genesis.thresholds();
+        let params = &genesis.params;
+        let schedule = Schedule::new(thresholds.n, params.leaders_per_round);
+        let peers = Peers::new(me, thresholds.n);
+        Self {
+            peers,
+            dag: Dag::new(thresholds, schedule, params.gc_depth),
+            committer: Committer::new(),
+            suspended: Suspended::default(),
+            fetch: Fetch::new(peers),
+            range_sync: RangeSync::new(peers),
+            pace: Pace::new(me, params, now.monotonic_micros),
+            own: Own::new(me, params.block_bytes_max),
+            execution: Execution::new(&genesis, me),
+            unpersisted: Vec::new(),
+            unpersisted_bytes: 0,
+            seen: BTreeMap::new(),
+            equivocators: BTreeMap::new(),
+            next_token: 1,
+            replaying: false,
+            now,
+            out: Vec::new(),
+            genesis,
+            me,
+            key,
+        }
+    }
+
+    /// The member as its log shows it. Records come in ascending order of (round, author, digest).
+    #[must_use]
+    pub fn restore(
+        genesis: Arc<Genesis>,
+        me: MemberId,
+        key: SigningKey,
+        records: impl Iterator<Item = Record>,
+        now: Now,
+    ) -> Self {
+        let mut replica = Self::new(genesis, me, key, now);
+        replica.replaying = true;
+        for Record::Block(block) in records {
+            replica.replay(block);
+        }
+        replica.replaying = false;
+        replica.resume();
+        replica
+    }
+
+    /// Takes one input and says what to do about it.
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Blocks { from, blocks } => self.take_blocks(from, blocks),
+            Input::Want { from, refs } => self.serve_refs(from, refs),
+            Input::WantFrom { from, round } => self.serve_range(from, round),
+            Input::Submit { ticket, command } => self.submit(ticket, command),
+            Input::Persisted { token } => self.persisted(token),
+            Input::PeerConnected { peer } => self.greet(peer),
+            Input::Tick => {}
+        }
+        self.settle();
+        core::mem::take(&mut self.out)
+    }
+
+    /// When to call [`handle`](Self::handle) with a tick if nothing else happens, in monotonic microseconds.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        [
+            self.proposal_due_micros(),
+            self.fetch.due_micros(),
+            self.range_sync.due_micros(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The state that the committed commands made.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        self.execution.ledger()
+    }
+
+    /// The number for this member's next own command: above all executed, sent and queued ones.
+    #[must_use]
+    pub fn next_own_number(&self) -> u64 {
+        self.ledger()
+            .next_number(&Issuer::Member(self.me))
+            .max(self.own.number_high().saturating_add(1))
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            round: self.dag.quorum_round(),
+            last_committed_round: self.dag.last_committed(),
+            last_own_round: self.own.round(),
+            pending_commands: self.own.queued(),
+            dag_blocks: self.dag.len(),
+            missing: self.fetch.len(),
+            peers: self.seen.clone(),
+        }
+    }
+
+    fn submit(&mut self, ticket: Option<u64>, command: BlockCommand) {
+        if let Err(refusal) = self.own.submit(command, ticket)
+            && ticket.is_some()
+        {
+            self.out.push(Output::Executed {
+                index: self.ledger().index(),
+                ticket,
+                author: self.me,
+                outcome: Outcome::Refused(refusal),
+            });
+        }
+    }
+
+    fn persisted(&mut self, token: u64) {
+        if let Some(block) = self.own.persisted(token) {
+            self.insert(block, true);
+        }
+    }
+
+    /// Does whatever the state now calls for.
+    fn settle(&mut self) {
+        self.commit();
+        self.pace
+            .at_round(self.dag.quorum_round(), self.now.monotonic_micros);
+        self.ask();
+        self.propose();
+        if self.unpersisted_bytes > UNPERSISTED_BYTES_MAX {
+            let records = self.take_unpersisted();
+            self.out.push(Output::Persist {
+                records,
+                then: vec![],
+            });
+        }
+    }
+
+    /// Commits and executes as far as the graph allows.
+    fn commit(&mut self) {
+        while let Some(decision) = self.committer.advance(&self.dag) {
+            let Decision::Commit(leader) = decision else {
+                continue;
+            };
+            let times = self
+                .dag
+                .content(leader)
+                .map(|block| self.dag.parent_times(block))
+                .unwrap_or_default();
+            let delivered = self.dag.deliver(leader);
+            let done = self.execution.commit(leader, &times, &delivered);
+            self.pace.committed();
+            for own in done.own {
+                let tickets = self.own.delivered(own.block);
+                for (ticket, (index, outcome)) in tickets.into_iter().zip(own.outcomes) {
+                    if ticket.is_some() {
+                        self.out.push(Output::Executed {
+                            index,
+                            ticket,
+                            author: self.me,
+                            outcome,
+                        });
+                    }
+                }
+            }
+            self.out.extend(done.events.into_iter().map(Output::Event));
+            self.floor_raised();
+        }
+    }
+
+    fn floor_raised(&mut self) {
+        let floor = self.dag.floor();
+        self.own.raise_floor(floor);
+        self.fetch.raise_floor(floor);
+        for block in self.suspended.raise_floor(floor) {
+            self.insert(block, false);
+        }
+    }
+
+    fn take_unpersisted(&mut self) -> Vec<Record> {
+        self.unpersisted_bytes = 0;
+        self.unpersisted.drain(..).map(Record::Block).collect()
+    }
+
+    /// Keeps the first proof against a member and tells of it.
+    fn accuse(&mut self, first: VerifiedBlock, second: VerifiedBlock) {
+        let author = first.reference().author;
+        if self.equivocators.contains_key(&author) {
+            return;
+        }
+        self.equivocators
+            .insert(author, (first.clone(), second.clone()));
+        self.out.push(Output::Event(Event::Equivocation {
+            evidence: Box::new((first, second)),
+        }));
+    }
+
+    /// The proofs of equivocation that this member has, one for each member at most.
+    pub fn equivocations(&self) -> impl Iterator<Item = &(VerifiedBlock, VerifiedBlock)> {
+        self.equivocators.values()
+    }
+}

@@ -1,0 +1,134 @@
+//! Taking in blocks: which enter the graph, which wait for parents, which are only evidence, which are too far ahead.
+
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::membership::MemberId;
+use crate::output::{Event, Output};
+
+/// A block this many rounds above the newest quorum round is not kept: the rounds between are fetched first.
+const AHEAD_ROUNDS: u64 = 8;
+
+impl Replica {
+    /// Blocks from a member, in any order.
+    pub(super) fn take_blocks(&mut self, from: MemberId, mut blocks: Vec<VerifiedBlock>) {
+        blocks.sort_by_key(VerifiedBlock::reference);
+        for block in blocks {
+            self.take_block(from, block);
+        }
+        self.commit();
+        self.range_sync.answered(from, self.dag.quorum_round());
+    }
+
+    fn take_block(&mut self, from: MemberId, block: VerifiedBlock) {
+        let reference = block.reference();
+        let BlockRef { round, author, .. } = reference;
+        let seen = self.seen.entry(author).or_insert(0);
+        *seen = round.max(*seen);
+        if self.is_known(reference) {
+            return;
+        }
+        if author == self.me {
+            self.own.raise_round(round);
+            let event = Event::ForeignOwnBlock { block: reference };
+            self.out.push(Output::Event(event));
+        }
+        let needed = self.suspended.needs(reference);
+        let horizon = self.dag.quorum_round().saturating_add(AHEAD_ROUNDS);
+        if round > horizon && !needed {
+            self.range_sync.seen_ahead(round, from);
+            return;
+        }
+        if self.is_twin(&block) && !needed {
+            return;
+        }
+        let missing = self.dag.missing_parents(&block);
+        if missing.is_empty() {
+            self.insert(block, false);
+        } else if self.suspended.add(block, missing.clone(), true) {
+            self.fetch.forget(reference);
+            for parent in missing {
+                if !self.suspended.contains(parent) && !self.own.is_in_flight(parent) {
+                    self.fetch.want(parent, from, self.now.monotonic_micros);
+                }
+            }
+        }
+    }
+
+    fn is_known(&self, reference: BlockRef) -> bool {
+        reference.round <= self.dag.floor()
+            || self.dag.contains(reference)
+            || self.suspended.contains(reference)
+            || self.own.is_in_flight(reference)
+    }
+
+    /// Whether the block's slot has another block; keeps the two as proof.
+    fn is_twin(&mut self, block: &VerifiedBlock) -> bool {
+        let BlockRef { round, author, .. } = block.reference();
+        if !self.dag.slot_taken(round, author) {
+            return false;
+        }
+        if let Some(first) = self.dag.first_in_slot(round, author).cloned() {
+            self.accuse(first, block.clone());
+        }
+        true
+    }
+
+    /// Puts a block whose parents are here into the graph, then those that waited for it, and so on.
+    pub(super) fn insert(&mut self, block: VerifiedBlock, durable: bool) {
+        let mut ready = Vec::from([(block, durable)]);
+        while let Some((block, durable)) = ready.pop() {
+            let reference = block.reference();
+            self.fetch.forget(reference);
+            let needed = self.suspended.needs(reference) || durable;
+            if self.dag.contains(reference) || (self.is_twin(&block) && !needed) {
+                continue;
+            }
+            if reference.author == self.me {
+                self.own.entered(&block);
+            }
+            if !durable {
+                self.unpersisted_bytes = self.unpersisted_bytes.saturating_add(block.bytes().len());
+                self.unpersisted.push(block.clone());
+            }
+            self.dag.insert(block);
+            let waited = self.suspended.resolve(reference);
+            ready.extend(
+                waited
+                    .into_iter()
+                    .map(|block| (block, durable && self.replaying)),
+            );
+        }
+    }
+
+    /// A block from the own log: durable already, and taken whatever its round.
+    pub(super) fn replay(&mut self, block: VerifiedBlock) {
+        let reference = block.reference();
+        let seen = self.seen.entry(reference.author).or_insert(0);
+        *seen = reference.round.max(*seen);
+        if reference.author == self.me {
+            self.own.raise_round(reference.round);
+        }
+        if self.is_known(reference) {
+            return;
+        }
+        let missing = self.dag.missing_parents(&block);
+        if missing.is_empty() {
+            self.insert(block, true);
+            self.commit();
+            self.out.clear();
+        } else {
+            self.suspended.add(block, missing, false);
+        }
+    }
+
+    /// After the log: asks for what it lacks.
+    pub(super) fn resume(&mut self) {
+        let now_micros = self.now.monotonic_micros;
+        for parent in self.suspended.to_fetch() {
+            self.fetch.want(parent, parent.author, now_micros);
+        }
+        self.pace.at_round(self.dag.quorum_round(), now_micros);
+    }
+}

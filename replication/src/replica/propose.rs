@@ -1,0 +1,155 @@
+//! Making the own block of a round, and repeating it while the group seems not to have it.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::consensus::block::{Block, BlockRef, VerifiedBlock, parents_max};
+use crate::consensus::own::Batch;
+use crate::consensus::pace::Readiness;
+use crate::message::Message;
+use crate::output::{Output, Record};
+
+impl Replica {
+    /// Sends the next own block to the disk if it is wanted and may go; repeats the last one if it is stuck.
+    pub(super) fn propose(&mut self) {
+        let now_micros = self.now.monotonic_micros;
+        if !self.is_free() || !self.wants_round() {
+            return;
+        }
+        let round = self.dag.quorum_round() + 1;
+        if round <= self.own.round() {
+            if self.pace.resend_due_micros() <= now_micros {
+                self.repeat();
+                self.pace.resent(now_micros);
+            }
+            return;
+        }
+        let readiness = self.pace.readiness(&self.dag, now_micros);
+        if matches!(readiness, Readiness::Until(_)) {
+            return;
+        }
+        if let Some((block, batch)) = self.make_block(round) {
+            self.pace.proposed(readiness, now_micros);
+            self.send_to_disk(block, batch.tickets);
+        }
+    }
+
+    /// Not while a block is on its way to the disk, nor for old rounds while the newer ones are being fetched.
+    fn is_free(&self) -> bool {
+        !self.own.is_busy() && !self.range_sync.is_following()
+    }
+
+    /// Rounds are made on demand: for waiting commands, anybody's, or because it was quiet for long.
+    fn wants_round(&self) -> bool {
+        self.has_demand() || self.pace.idle_due_micros() <= self.now.monotonic_micros
+    }
+
+    fn has_demand(&self) -> bool {
+        self.own.queued() > 0 || self.dag.commands_wait()
+    }
+
+    /// When [`propose`](Self::propose) has something to do without another input.
+    pub(super) fn proposal_due_micros(&self) -> Option<u64> {
+        if !self.is_free() {
+            return None;
+        }
+        let wanted = match self.has_demand() {
+            true => 0,
+            false => self.pace.idle_due_micros(),
+        };
+        let possible = match self.dag.quorum_round() < self.own.round() {
+            true => self.pace.resend_due_micros(),
+            false => match self.pace.readiness(&self.dag, 0) {
+                Readiness::Until(due) => due,
+                Readiness::Ready | Readiness::TimedOut => 0,
+            },
+        };
+        Some(wanted.max(possible))
+    }
+
+    fn make_block(&mut self, round: u64) -> Option<(VerifiedBlock, Batch)> {
+        // While nothing commits, blocks stay small: what is not committed stays in everybody's memory.
+        let stalled = round > self.dag.last_committed() + self.genesis.params.gc_depth;
+        let batch = match stalled {
+            true => Batch::default(),
+            false => self.own.take_batch(),
+        };
+        let block = Block {
+            group: self.genesis.group_id(),
+            epoch: 0,
+            round,
+            author: self.me,
+            parents: self.parents(round),
+            time_ms: self.now.wall_ms,
+            executed: self.execution.executed(),
+            commands: batch.commands,
+        };
+        let signed = VerifiedBlock::sign(&self.genesis, &self.key, block);
+        debug_assert!(signed.is_ok(), "an own block breaks a rule: {signed:?}");
+        let batch = Batch {
+            commands: Vec::new(),
+            tickets: batch.tickets,
+        };
+        signed.ok().map(|block| (block, batch))
+    }
+
+    /// The own previous block, then one block of every other author of the round before, then late ones.
+    fn parents(&self, round: u64) -> Vec<BlockRef> {
+        if round == 1 {
+            return vec![];
+        }
+        let others = |block: &BlockRef| block.author != self.me;
+        let mut parents: Vec<BlockRef> = self
+            .own
+            .newest()
+            .map(VerifiedBlock::reference)
+            .into_iter()
+            .collect();
+        parents.extend(self.dag.first_of_each(round - 1).filter(others));
+        let room = parents_max(&self.genesis).saturating_sub(parents.len());
+        let mut last = None;
+        let late = self
+            .dag
+            .tips_below(round - 1)
+            .filter(others)
+            .filter(|tip| last.replace((tip.round, tip.author)) != Some((tip.round, tip.author)))
+            .take(room);
+        parents.extend(late);
+        parents
+    }
+
+    /// Everything that this member knows is durable before, or together with, its own block; only then it is sent.
+    fn send_to_disk(&mut self, block: VerifiedBlock, tickets: Vec<Option<u64>>) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let mut records = self.take_unpersisted();
+        records.push(Record::Block(block.clone()));
+        let mut then = vec![Output::Confirm { token }];
+        if self.peers.all().next().is_some() {
+            let message = Message::Block(block.bytes().clone());
+            then.push(Output::Broadcast { message });
+        }
+        self.own.proposed(token, block, tickets);
+        self.out.push(Output::Persist { records, then });
+    }
+
+    /// The round does not fill: members that were not seen beyond it may lack the own block, or this one theirs.
+    fn repeat(&mut self) {
+        let Some(newest) = self.own.newest().cloned() else {
+            return;
+        };
+        let round = newest.reference().round;
+        for peer in self.peers.all() {
+            let seen = self.seen.get(&peer).copied().unwrap_or(0);
+            if seen <= round {
+                let message = Message::Block(newest.bytes().clone());
+                self.out.push(Output::Send { to: peer, message });
+            }
+            if seen < round {
+                let message = Message::WantFrom { round };
+                self.out.push(Output::Send { to: peer, message });
+            }
+        }
+    }
+}

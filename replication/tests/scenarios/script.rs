@@ -1,0 +1,128 @@
+//! One replica that is shown blocks made by hand. It never hears that its own blocks are durable, so it adds none.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use barfs_crypto::Digest;
+use barfs_replication::*;
+
+use crate::world::{found, key, m};
+
+pub struct Script {
+    pub genesis: Arc<Genesis>,
+    pub replica: Replica,
+    pub outputs: Vec<Output>,
+    numbers: BTreeMap<MemberId, u64>,
+}
+
+impl Script {
+    /// A group of `n` seen by its last member.
+    pub fn new(n: u16) -> Self {
+        let genesis = found(n, Params::default());
+        let replica = Replica::new(
+            Arc::clone(&genesis),
+            m(n - 1),
+            key(1, n - 1),
+            Now::default(),
+        );
+        Self {
+            genesis,
+            replica,
+            outputs: Vec::new(),
+            numbers: BTreeMap::new(),
+        }
+    }
+
+    /// A block with a note, so that its delivery can be seen.
+    pub fn block(&mut self, author: u16, round: u64, parents: &[&VerifiedBlock]) -> VerifiedBlock {
+        let number = self.numbers.entry(m(author)).or_insert(0);
+        *number += 1;
+        let number = *number;
+        let bytes = format!("{author} {round} {number}").into_bytes();
+        self.block_with(
+            author,
+            round,
+            parents,
+            vec![BlockCommand::Own {
+                number,
+                command: Command::Note { bytes },
+            }],
+        )
+    }
+
+    pub fn block_with(
+        &mut self,
+        author: u16,
+        round: u64,
+        parents: &[&VerifiedBlock],
+        commands: Vec<BlockCommand>,
+    ) -> VerifiedBlock {
+        let author = m(author);
+        let mut parents: Vec<BlockRef> = parents.iter().map(|block| block.reference()).collect();
+        parents.sort_by_key(|p| (p.author != author, p.round + 1 != round, *p));
+        let block = Block {
+            group: self.genesis.group_id(),
+            epoch: 0,
+            round,
+            author,
+            parents,
+            time_ms: self.genesis.created_ms + round * 100,
+            executed: Executed {
+                index: u64::MAX,
+                tag: Digest([0; 32]),
+            },
+            commands,
+        };
+        let signed = VerifiedBlock::sign(&self.genesis, &key(1, author.0), block).unwrap();
+        VerifiedBlock::verify(&self.genesis, signed.bytes().clone()).unwrap()
+    }
+
+    /// One block of each author, each with all of `parents`.
+    pub fn round(
+        &mut self,
+        authors: &[u16],
+        round: u64,
+        parents: &[&VerifiedBlock],
+    ) -> Vec<VerifiedBlock> {
+        let parents = match round {
+            1 => &[][..],
+            _ => parents,
+        };
+        authors
+            .iter()
+            .map(|author| self.block(*author, round, parents))
+            .collect()
+    }
+
+    pub fn show(&mut self, blocks: &[VerifiedBlock]) {
+        let outputs = self.replica.handle(
+            Now::default(),
+            Input::Blocks {
+                from: m(0),
+                blocks: blocks.to_vec(),
+            },
+        );
+        self.outputs.extend(outputs);
+    }
+
+    /// The committed leaders so far.
+    pub fn committed(&self) -> Vec<(u64, MemberId)> {
+        self.events()
+            .filter_map(|event| match event {
+                Event::Committed { round, leader, .. } => Some((*round, *leader)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+}
+
+pub fn refs(blocks: &[VerifiedBlock]) -> Vec<&VerifiedBlock> {
+    blocks.iter().collect()
+}

@@ -1,0 +1,403 @@
+//! A group in virtual time.
+//!
+//! Fault model: links may be cut (what is sent then is lost) and members may stop (what they had not made durable is
+//! lost with them). Links that are up deliver everything, in order, after a fixed delay; disks never forget what was
+//! synced. Every message goes through its bytes and every block through its verification.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use barfs_crypto::{Digest, SigningKey};
+use barfs_replication::*;
+
+pub const LINK_MICROS: u64 = 5_000;
+pub const DISK_MICROS: u64 = 1_000;
+const START_MS: u64 = 1_800_000_000_000;
+
+enum Arrival {
+    Frame { from: MemberId, bytes: Vec<u8> },
+    Durable { then: Vec<Output> },
+}
+
+struct Node {
+    replica: Option<Replica>,
+    log: BTreeMap<BlockRef, BlockBytes>,
+    /// Incremented at each stop: what was under way to an earlier life is lost.
+    life: u64,
+}
+
+pub struct World {
+    pub genesis: Arc<Genesis>,
+    pub keys: Vec<SigningKey>,
+    pub recovery: Vec<SigningKey>,
+    pub now_micros: u64,
+    pub events: Vec<(MemberId, Event)>,
+    pub sent_bytes: u64,
+    pub sent_frames: u64,
+    /// Own blocks that left a member, by (author, round).
+    pub blocks_sent: BTreeMap<(MemberId, u64), Digest>,
+    cut: BTreeSet<(MemberId, MemberId)>,
+    nodes: Vec<Node>,
+    queue: BTreeMap<(u64, u64), (MemberId, u64, Arrival)>,
+    sequence: u64,
+    tickets: u64,
+    outcomes: BTreeMap<u64, Outcome>,
+    roots: BTreeMap<u64, Digest>,
+}
+
+pub fn m(number: u16) -> MemberId {
+    MemberId(number)
+}
+
+pub fn key(kind: u8, number: u16) -> SigningKey {
+    let [a, b] = number.to_le_bytes();
+    let mut seed = [kind; 32];
+    (seed[0], seed[1]) = (a, b);
+    SigningKey::from_seed(seed)
+}
+
+pub fn found(n: u16, params: Params) -> Arc<Genesis> {
+    let cards = (0..n).map(|i| {
+        let address = format!("127.0.0.1:{}", 4000 + i);
+        MemberCard::sign(
+            &key(1, i),
+            key(2, i).id(),
+            &format!("member {i}"),
+            &address,
+            1 << 30,
+            "",
+        )
+        .unwrap()
+    });
+    Arc::new(Genesis::new("test", START_MS, cards.collect(), params, [7; 16]).unwrap())
+}
+
+impl World {
+    pub fn new(n: u16) -> Self {
+        Self::with_params(n, Params::default())
+    }
+
+    pub fn with_params(n: u16, params: Params) -> Self {
+        let genesis = found(n, params);
+        let mut world = Self {
+            keys: (0..n).map(|i| key(1, i)).collect(),
+            recovery: (0..n).map(|i| key(2, i)).collect(),
+            genesis,
+            now_micros: 0,
+            events: Vec::new(),
+            sent_bytes: 0,
+            sent_frames: 0,
+            blocks_sent: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            nodes: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            tickets: 0,
+            outcomes: BTreeMap::new(),
+            roots: BTreeMap::new(),
+        };
+        for member in world.genesis.ids() {
+            world.nodes.push(Node {
+                replica: Some(Replica::new(
+                    Arc::clone(&world.genesis),
+                    member,
+                    key(1, member.0),
+                    world.now(),
+                )),
+                log: BTreeMap::new(),
+                life: 0,
+            });
+        }
+        world
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            monotonic_micros: self.now_micros,
+            wall_ms: START_MS + self.now_micros / 1000,
+        }
+    }
+
+    pub fn replica(&self, member: MemberId) -> &Replica {
+        self.nodes[member.index()].replica.as_ref().unwrap()
+    }
+
+    pub fn ledger(&self, member: MemberId) -> &Ledger {
+        self.replica(member).ledger()
+    }
+
+    pub fn log(&self, member: MemberId) -> &BTreeMap<BlockRef, BlockBytes> {
+        &self.nodes[member.index()].log
+    }
+
+    pub fn stop(&mut self, member: MemberId) {
+        let node = &mut self.nodes[member.index()];
+        node.replica = None;
+        node.life += 1;
+    }
+
+    pub fn restart(&mut self, member: MemberId) {
+        let genesis = Arc::clone(&self.genesis);
+        let now = self.now();
+        let node = &mut self.nodes[member.index()];
+        let records: Vec<Record> = node
+            .log
+            .values()
+            .map(|bytes| {
+                Record::Block(VerifiedBlock::from_own_log(&genesis, Arc::clone(bytes)).unwrap())
+            })
+            .collect();
+        let key = key(1, member.0);
+        node.replica = Some(Replica::restore(
+            genesis,
+            member,
+            key,
+            records.into_iter(),
+            now,
+        ));
+        for peer in self.genesis.ids().filter(|peer| *peer != member) {
+            self.input(member, Input::PeerConnected { peer });
+            if self.nodes[peer.index()].replica.is_some() {
+                self.input(peer, Input::PeerConnected { peer: member });
+            }
+        }
+    }
+
+    pub fn cut(&mut self, from: MemberId, to: MemberId) {
+        self.cut.insert((from, to));
+    }
+
+    pub fn isolate(&mut self, member: MemberId) {
+        for peer in self.genesis.ids() {
+            self.cut(member, peer);
+            self.cut(peer, member);
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// An own command of a member; its ticket.
+    pub fn submit(&mut self, member: MemberId, command: Command) -> u64 {
+        let number = self.replica(member).next_own_number();
+        self.carry(member, BlockCommand::Own { number, command })
+    }
+
+    pub fn carry(&mut self, member: MemberId, command: BlockCommand) -> u64 {
+        command.verify(&self.genesis).unwrap();
+        self.tickets += 1;
+        let ticket = Some(self.tickets);
+        self.input(member, Input::Submit { ticket, command });
+        self.tickets
+    }
+
+    pub fn note(&mut self, member: MemberId, text: &str) -> u64 {
+        let bytes = text.as_bytes().to_vec();
+        self.submit(member, Command::Note { bytes })
+    }
+
+    pub fn outcome(&self, ticket: u64) -> Option<&Outcome> {
+        self.outcomes.get(&ticket)
+    }
+
+    /// Runs until the command has come to its end, and returns it.
+    pub fn finish(&mut self, ticket: u64) -> Outcome {
+        assert!(
+            self.run_until(60_000, |world| world.outcome(ticket).is_some()),
+            "ticket {ticket} is not answered within a minute"
+        );
+        self.outcomes[&ticket].clone()
+    }
+
+    /// Carries an own command to its end and expects success.
+    pub fn must(&mut self, member: MemberId, command: Command) -> Effect {
+        let ticket = self.submit(member, command);
+        match self.finish(ticket) {
+            Outcome::Applied(effect) => effect,
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+        }
+    }
+
+    /// Carries a signed command to its end.
+    pub fn signed(
+        &mut self,
+        carrier: MemberId,
+        key: &SigningKey,
+        issuer: Issuer,
+        command: Command,
+    ) -> Outcome {
+        let number = self.ledger(carrier).next_number(&issuer);
+        let group = self.genesis.group_id();
+        let signed = SignedCommand::sign(group, key, issuer, number, command);
+        let ticket = self.carry(carrier, BlockCommand::Signed(signed));
+        self.finish(ticket)
+    }
+
+    pub fn run_for(&mut self, ms: u64) {
+        let end = self.now_micros + ms * 1000;
+        while self.step(end) {}
+        self.now_micros = end;
+    }
+
+    /// Runs until the condition holds; false if it does not within the time.
+    pub fn run_until(&mut self, limit_ms: u64, condition: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now_micros + limit_ms * 1000;
+        loop {
+            if condition(self) {
+                return true;
+            }
+            if !self.step(end) {
+                return false;
+            }
+        }
+    }
+
+    /// Handles the next arrival or deadline at or before `end`.
+    fn step(&mut self, end: u64) -> bool {
+        let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let deadline = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(i, node)| Some((node.replica.as_ref()?.next_deadline()?, i)))
+            .min();
+        match (arrival, deadline) {
+            (Some(at), due) if at <= end && due.is_none_or(|(due, _)| at <= due) => {
+                let (_, (to, life, arrival)) = self.queue.pop_first().unwrap();
+                self.now_micros = self.now_micros.max(at);
+                if self.nodes[to.index()].life == life && self.nodes[to.index()].replica.is_some() {
+                    self.arrive(to, arrival);
+                }
+                true
+            }
+            (_, Some((due, i))) if due <= end => {
+                self.now_micros = self.now_micros.max(due);
+                let member = m(u16::try_from(i).unwrap());
+                self.input(member, Input::Tick);
+                let next = self.replica(member).next_deadline();
+                assert!(
+                    next.is_none_or(|next| next > self.now_micros),
+                    "{member} does not act on its deadline"
+                );
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn arrive(&mut self, to: MemberId, arrival: Arrival) {
+        let (from, bytes) = match arrival {
+            Arrival::Durable { then } => return self.carry_out(to, then),
+            Arrival::Frame { from, bytes } => (from, bytes),
+        };
+        let verify = |bytes: BlockBytes| VerifiedBlock::verify(&self.genesis, bytes).unwrap();
+        let input = match Message::decode(&bytes).unwrap() {
+            Message::Block(block) => Input::Blocks {
+                from,
+                blocks: vec![verify(block)],
+            },
+            Message::Blocks(blocks) => Input::Blocks {
+                from,
+                blocks: blocks.into_iter().map(verify).collect(),
+            },
+            Message::Want { refs } => Input::Want { from, refs },
+            Message::WantFrom { round } => Input::WantFrom { from, round },
+        };
+        self.input(to, input);
+    }
+
+    pub fn input(&mut self, member: MemberId, input: Input) {
+        let now = self.now();
+        let replica = self.nodes[member.index()].replica.as_mut().unwrap();
+        let outputs = replica.handle(now, input);
+        let (index, root) = (replica.ledger().index(), replica.ledger().root());
+        let known = *self.roots.entry(index).or_insert(root);
+        assert_eq!(
+            known, root,
+            "{member} executed something else up to {index}"
+        );
+        self.carry_out(member, outputs);
+    }
+
+    fn carry_out(&mut self, member: MemberId, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Persist { records, then } => {
+                    // Written at once, in force only after the sync: a stop in between loses `then`.
+                    let node = &mut self.nodes[member.index()];
+                    for Record::Block(block) in records {
+                        node.log.insert(block.reference(), block.bytes().clone());
+                    }
+                    self.enqueue(DISK_MICROS, member, Arrival::Durable { then });
+                }
+                Output::Confirm { token } => self.input(member, Input::Persisted { token }),
+                Output::Send { to, message } => self.send(member, to, &message),
+                Output::Broadcast { message } => {
+                    for to in self.genesis.ids().filter(|to| *to != member) {
+                        self.send(member, to, &message);
+                    }
+                }
+                Output::Serve { to, request } => self.serve(member, to, request),
+                Output::Executed {
+                    ticket, outcome, ..
+                } => {
+                    let before = self.outcomes.insert(ticket.unwrap(), outcome);
+                    assert!(before.is_none(), "a ticket is answered once");
+                }
+                Output::Event(event) => self.events.push((member, event)),
+            }
+        }
+    }
+
+    fn serve(&mut self, from: MemberId, to: MemberId, request: Serve) {
+        let log = &self.nodes[from.index()].log;
+        let blocks: Vec<BlockBytes> = match request {
+            Serve::Refs(refs) => refs.iter().filter_map(|r| log.get(r).cloned()).collect(),
+            Serve::From { round } => {
+                let mut bytes = 0;
+                let mut last = 0;
+                log.iter()
+                    .filter(|(r, _)| r.round >= round)
+                    .take_while(|(r, block)| {
+                        let whole = bytes < 64 << 10 || r.round == last;
+                        bytes += block.len();
+                        last = r.round;
+                        whole
+                    })
+                    .map(|(_, block)| block.clone())
+                    .collect()
+            }
+        };
+        self.send(from, to, &Message::Blocks(blocks));
+    }
+
+    fn send(&mut self, from: MemberId, to: MemberId, message: &Message) {
+        if let Message::Block(bytes) = message {
+            let block = VerifiedBlock::verify(&self.genesis, bytes.clone()).unwrap();
+            let BlockRef {
+                round,
+                author,
+                digest,
+            } = block.reference();
+            assert_eq!(author, from, "only own blocks are pushed");
+            let known = *self.blocks_sent.entry((author, round)).or_insert(digest);
+            assert_eq!(known, digest, "{author} signed two blocks of round {round}");
+        }
+        let bytes = message.encode();
+        self.sent_bytes += bytes.len() as u64;
+        self.sent_frames += 1;
+        if !self.cut.contains(&(from, to)) {
+            self.enqueue(LINK_MICROS, to, Arrival::Frame { from, bytes });
+        }
+    }
+
+    fn enqueue(&mut self, after_micros: u64, to: MemberId, arrival: Arrival) {
+        self.sequence += 1;
+        let life = self.nodes[to.index()].life;
+        self.queue.insert(
+            (self.now_micros + after_micros, self.sequence),
+            (to, life, arrival),
+        );
+    }
+}
