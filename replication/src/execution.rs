@@ -10,6 +10,7 @@ use barfs_crypto::{Digest, derive_parts};
 
 use crate::consensus::block::{BlockRef, Executed, VerifiedBlock};
 use crate::consensus::dag::Delivered;
+use crate::ledger::command::BlockCommand;
 use crate::ledger::outcome::Outcome;
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, GroupId, MemberId};
@@ -88,7 +89,7 @@ impl Execution {
         self.step_clocks(parent_times);
         for delivered in delivered.iter().filter(|delivered| delivered.first_of_slot) {
             self.check_tag(&delivered.block, &mut done.events);
-            self.execute(&delivered.block, &mut done.own);
+            self.execute(&delivered.block, &mut done);
         }
         let events = self.ledger.take_events().map(Event::Ledger);
         done.events.extend(events);
@@ -117,7 +118,7 @@ impl Execution {
         self.ledger.advance(live, WallTime(next));
     }
 
-    fn execute(&mut self, block: &VerifiedBlock, own: &mut Vec<OwnOutcomes>) {
+    fn execute(&mut self, block: &VerifiedBlock, done: &mut Executions) {
         let author = block.reference().author;
         let commands = &block.block().commands;
         let live = self.ledger.live_time();
@@ -126,6 +127,14 @@ impl Execution {
         for command in commands {
             let outcome = self.ledger.apply(live, author, command);
             Ledger::append_outcome(&mut self.outcome_bytes, &outcome);
+            if let BlockCommand::Signed(signed) = command {
+                done.events.push(Event::Executed {
+                    index: self.ledger.index(),
+                    issuer: signed.issuer,
+                    number: signed.number,
+                    outcome: outcome.clone(),
+                });
+            }
             if author == self.me {
                 outcomes.push((self.ledger.index(), outcome));
             }
@@ -135,7 +144,7 @@ impl Execution {
             self.ledger.fold(&digest, &self.outcome_bytes);
         }
         if author == self.me {
-            own.push(OwnOutcomes {
+            done.own.push(OwnOutcomes {
                 block: block.reference(),
                 outcomes,
             });

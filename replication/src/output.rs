@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::ledger::command::Issuer;
 use crate::ledger::outcome::{LedgerEvent, Outcome};
 use crate::membership::MemberId;
 use crate::message::Message;
@@ -85,6 +86,17 @@ pub enum Record {
 pub enum Event {
     /// The ledger changed.
     Ledger(LedgerEvent),
+    /// A command that carries its issuer's own signature was executed, whoever's block carried it.
+    Executed {
+        /// Commands executed so far, this one included.
+        index: u64,
+        /// Whose command.
+        issuer: Issuer,
+        /// Its number.
+        number: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
     /// A leader was committed and what it delivers executed.
     Committed {
         /// The leader's round.
