@@ -1,8 +1,40 @@
-//! The encrypted volume of barfs.
+//! The encrypted volume of barfs: format, tree, chunks, packs, POSIX operations and a FUSE adapter.
+//!
+//! A [`Volume`] stands on two traits that its user implements: [`PackStore`], the group, and [`OverlayStore`], an
+//! ordered local key space. `FORMAT.md` draws the bytes, `SEMANTICS.md` states the promises.
 
+mod cache;
+mod chunk;
+mod commit;
+mod errno;
+mod error;
+mod format;
+mod keys;
+mod live;
+mod ops;
+mod options;
+mod pack;
+mod pool;
+mod recover;
 mod store;
+mod tree;
+mod volume;
 
+pub use errno::errno;
+pub use error::VolumeError;
+pub use format::record::{Inode, InodeNo, Kind, ROOT, Stamp};
+pub use keys::VolumeKeys;
+pub use ops::attr::SetAttr;
+pub use ops::dir::DirEntry;
+pub use ops::handle::OpenHow;
+pub use ops::names::Create;
+pub use ops::read::ReadData;
+pub use ops::rename::{NameAt, RenameMode};
+pub use ops::xattr::{XATTR_MAX, XattrMode};
+pub use ops::{Attr, FILE_MAX, NAME_MAX};
+pub use options::{Rung, SyncProgress, VolumeOptions, VolumeStatus};
 pub use store::{
     Batch, GroupHead, HEAD_BYTES_MAX, OverlayStore, PackInfo, PackNo, PackStore, Space, StoreError,
     VolumeId,
 };
+pub use volume::Volume;

@@ -1,0 +1,379 @@
+//! When to commit, and the steps of one: freeze, build, place, set the head, stand on it.
+//!
+//! Writers never wait for a commit. An interrupted one is taken up again: the frozen generation stays until its
+//! head is the group's, in this run or the next.
+
+mod build;
+mod place;
+mod upload;
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Result, VolumeError};
+use crate::format::head;
+use crate::options::{Rung, SyncProgress, VolumeStatus};
+use crate::store::{GroupHead, PackNo, StoreError};
+use crate::tree::overlay::Base;
+use crate::volume::{Signal, Volume};
+
+/// How often a waiting sync tells its progress.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// Between two tries at a group that does not answer.
+pub(crate) const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+struct CommitState {
+    /// Syncs asked for so far, and those done.
+    requested: u64,
+    done: u64,
+    cancelled: u64,
+    /// The committer is between freeze and head.
+    uploading: bool,
+    waiting: Option<String>,
+    failed: Option<VolumeError>,
+    stopped: bool,
+    last_commit: Option<SystemTime>,
+    last_error: Option<String>,
+    commits: u64,
+    packs: u64,
+    pack_bytes: u64,
+    placed_bytes: u64,
+}
+
+/// What the committer's thread, syncs and writers tell each other.
+#[derive(Default)]
+pub(crate) struct Committer {
+    pub signal: Arc<Signal>,
+    state: Mutex<CommitState>,
+    changed: Condvar,
+}
+
+impl Committer {
+    pub(crate) fn note_error(&self, error: String) {
+        self.state.lock().last_error = Some(error);
+    }
+
+    fn set_waiting(&self, reason: Option<String>) {
+        let mut state = self.state.lock();
+        if let Some(reason) = &reason {
+            state.last_error = Some(reason.clone());
+        }
+        state.waiting = reason;
+        self.changed.notify_all();
+    }
+
+    fn placed(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.packs += 1;
+        state.pack_bytes += bytes;
+        state.placed_bytes += bytes;
+        state.waiting = None;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the committer to move on; `false` if there is nothing to hope for.
+    pub(crate) fn wait_moving(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.uploading || state.waiting.is_some() || state.stopped {
+            return false;
+        }
+        self.changed.wait_for(&mut state, time);
+        true
+    }
+
+    /// Waits until the committer's thread has stopped, or the time has come.
+    pub(crate) fn wait_stopped(&self, until: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.stopped && !self.changed.wait_until(&mut state, until).timed_out() {}
+        state.stopped
+    }
+
+    pub(crate) fn status(&self) -> VolumeStatus {
+        let state = self.state.lock();
+        VolumeStatus {
+            last_commit: state.last_commit,
+            last_error: state.last_error.clone(),
+            commits: state.commits,
+            packs_written: state.packs,
+            pack_bytes_written: state.pack_bytes,
+            ..VolumeStatus::default()
+        }
+    }
+}
+
+/// The committer's thread.
+pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
+    let mut last = Instant::now();
+    let mut wait = PROGRESS;
+    while signal.wait(wait) {
+        let Some(volume) = volume.upgrade() else {
+            break;
+        };
+        wait = volume
+            .options
+            .commit_interval
+            .min(Duration::from_secs(1))
+            .max(PROGRESS);
+        if !volume.is_due(last) {
+            continue;
+        }
+        last = Instant::now();
+        match volume.commit_once() {
+            Ok(()) => {}
+            Err(VolumeError::Closed) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the commit did not get through and is tried again");
+                volume.committer.fail(error);
+                wait = RETRY;
+            }
+        }
+        if volume.has_requests() {
+            signal.kick();
+        }
+    }
+    if let Some(volume) = volume.upgrade() {
+        volume.committer.state.lock().stopped = true;
+        volume.committer.changed.notify_all();
+    }
+}
+
+impl Committer {
+    fn fail(&self, error: VolumeError) {
+        let mut state = self.state.lock();
+        state.uploading = false;
+        state.last_error = Some(error.to_string());
+        state.failed = Some(error);
+        self.changed.notify_all();
+    }
+}
+
+impl Volume {
+    fn has_requests(&self) -> bool {
+        let state = self.committer.state.lock();
+        state.requested > state.done.max(state.cancelled)
+    }
+
+    fn is_due(&self, last: Instant) -> bool {
+        let dirty = self.dirty_active.load(Ordering::Relaxed);
+        self.has_requests()
+            || dirty > self.options.commit_dirty_bytes
+            || (last.elapsed() >= self.options.commit_interval && self.has_changes())
+    }
+
+    fn has_changes(&self) -> bool {
+        let overlay = &self.space.overlay;
+        let frozen = overlay.view().frozen.is_some();
+        // What cannot be told counts as a change: the commit meets the same error and reports it.
+        frozen || self.budget.used() > 0 || !overlay.active_is_empty().unwrap_or(false)
+    }
+
+    fn commit_once(self: &Arc<Self>) -> Result<()> {
+        let resumed = self.space.overlay.view().frozen.is_some();
+        let requested = self.committer.state.lock().requested;
+        if !resumed && !self.freeze()? {
+            return self.finish_requests(requested);
+        }
+        self.committer.state.lock().uploading = true;
+        let (head, as_is) = match self.executed_before()? {
+            Some(head) => (head, None),
+            None => {
+                let built = build::build(self)?;
+                self.set_head(&built.head)?;
+                (built.head, Some(built.as_is))
+            }
+        };
+        self.stand_on(head, as_is.as_ref())?;
+        {
+            let mut state = self.committer.state.lock();
+            state.uploading = false;
+            state.commits += 1;
+            state.last_commit = Some(SystemTime::now());
+            state.last_error = None;
+        }
+        // A commit taken up again holds only what an earlier freeze held.
+        self.finish_requests(if resumed { 0 } else { requested })
+    }
+
+    fn finish_requests(&self, requested: u64) -> Result<()> {
+        let mut state = self.committer.state.lock();
+        state.done = state.done.max(requested);
+        state.waiting = None;
+        state.failed = None;
+        self.committer.changed.notify_all();
+        Ok(())
+    }
+
+    /// Ends the active generation; `false` if it was empty.
+    fn freeze(&self) -> Result<bool> {
+        if let Some(write_back) = &self.options.before_commit {
+            write_back();
+        }
+        self.drain_all()?;
+        if self.space.overlay.active_is_empty()? {
+            return Ok(false);
+        }
+        self.space.overlay.freeze(
+            || self.files.sync(),
+            || {
+                self.open_pack.roll();
+                let dirty = self.dirty_active.swap(0, Ordering::Relaxed);
+                self.dirty_frozen.store(dirty, Ordering::Relaxed);
+                Ok(())
+            },
+        )?;
+        Ok(true)
+    }
+
+    /// The head of the commit under way, if the group has executed it without our knowing.
+    fn executed_before(&self) -> Result<Option<GroupHead>> {
+        let Some(intent) = self.space.overlay.intent() else {
+            return Ok(None);
+        };
+        let head = self.until_reachable(|| self.store.head())?;
+        Ok(head.filter(|head| *head == intent))
+    }
+
+    fn set_head(&self, head: &GroupHead) -> Result<()> {
+        self.space.overlay.intend(head)?;
+        match self.until_reachable(|| self.store.commit_head(head)) {
+            Err(VolumeError::Store(StoreError::LeaseLost(reason))) => {
+                self.read_only.store(true, Ordering::Relaxed);
+                Err(StoreError::LeaseLost(reason).into())
+            }
+            other => other,
+        }
+    }
+
+    /// Calls the group until it answers, telling why that takes long.
+    pub(crate) fn until_reachable<T>(&self, call: impl Fn() -> Result<T, StoreError>) -> Result<T> {
+        loop {
+            match call() {
+                Ok(value) => return Ok(value),
+                Err(error @ (StoreError::Unreachable(_) | StoreError::Quota(_))) => {
+                    self.committer.set_waiting(Some(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if self.committer.signal.stopped() {
+                return Err(VolumeError::Closed);
+            }
+            self.committer.signal.wait(RETRY);
+        }
+    }
+
+    fn stand_on(&self, group: GroupHead, as_is: Option<&HashSet<PackNo>>) -> Result<()> {
+        let head = head::open(&self.keys, self.id, &group)?;
+        let view = self.space.overlay.view();
+        let packs = match &view.frozen {
+            Some(frozen) => build::packs_of(self, frozen.generation)?,
+            None => Vec::new(),
+        };
+        drop(view);
+        self.space.overlay.adopt(Base {
+            group: Some(group),
+            head,
+        })?;
+        self.dirty_frozen.store(0, Ordering::Relaxed);
+        for pack in packs {
+            // The new head names either the pack itself or copies of what lived in it. A copy left in the cache
+            // for want of knowing is never read and goes in its turn.
+            let stays = as_is.is_none_or(|as_is| as_is.contains(&pack));
+            if stays {
+                self.files.unpin(pack)?
+            } else {
+                self.files.forget(pack)?
+            }
+        }
+        self.committer.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits until what was written before the call has reached `rung`, telling progress about ten times a second.
+    /// A group that does not answer is tried for as long as it takes; [`Volume::cancel_sync`] ends that.
+    ///
+    /// # Errors
+    /// [`VolumeError::Cancelled`]; what sealing or the local disk met; for the group also a lost lease, a conflict,
+    /// or whatever it refused for.
+    pub fn sync(
+        &self,
+        rung: Rung,
+        progress: &mut dyn FnMut(SyncProgress),
+    ) -> Result<(), VolumeError> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        self.check_open()?;
+        self.drain_all()?;
+        self.flush()?;
+        if rung == Rung::Local {
+            return Ok(());
+        }
+        let bytes_total = self.dirty_bytes();
+        let committer = &self.committer;
+        let (number, before) = {
+            let mut state = committer.state.lock();
+            state.requested += 1;
+            state.failed = None;
+            (state.requested, state.placed_bytes)
+        };
+        committer.signal.kick();
+        loop {
+            let told = {
+                let mut state = committer.state.lock();
+                if state.done >= number {
+                    break;
+                }
+                committer.changed.wait_for(&mut state, PROGRESS);
+                if state.done >= number {
+                    break;
+                }
+                if state.cancelled >= number {
+                    return Err(VolumeError::Cancelled {
+                        bytes: self.dirty_bytes(),
+                    });
+                }
+                if let Some(error) = state.failed.take() {
+                    state.cancelled = state.cancelled.max(number);
+                    return Err(error);
+                }
+                if state.stopped {
+                    return Err(VolumeError::Closed);
+                }
+                let bytes_done = (state.placed_bytes - before).min(bytes_total);
+                SyncProgress {
+                    bytes_done,
+                    bytes_total,
+                    waiting: state.waiting.clone(),
+                }
+            };
+            progress(told);
+        }
+        progress(SyncProgress {
+            bytes_done: bytes_total,
+            bytes_total,
+            waiting: None,
+        });
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            Err(VolumeError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends every [`Volume::sync`] that waits for the group with [`VolumeError::Cancelled`]. The commit itself goes
+    /// on in the background.
+    pub fn cancel_sync(&self) {
+        let mut state = self.committer.state.lock();
+        state.cancelled = state.requested;
+        self.committer.changed.notify_all();
+    }
+}

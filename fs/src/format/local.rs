@@ -1,0 +1,97 @@
+//! How local state stands in the overlay: generations of sealed values, and one record that says which count.
+//!
+//! ```text
+//! generation (u32) | key of the volume -> sealed(Some(value) or None = deleted)
+//! ff ff ff ff 00                       -> sealed(Meta)
+//! ```
+//! Each value is sealed with its full key as associated data, so none can be moved.
+
+use barfs_crypto::{open_random, seal_random};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::head::Counters;
+use super::{FORMAT_VERSION, decode, encode};
+use crate::error::{Result, VolumeError};
+use crate::keys::{Nonces, VolumeKeys};
+use crate::store::{GroupHead, VolumeId};
+
+/// Where [`Meta`] stands.
+pub(crate) const META_KEY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0];
+
+/// What a mount remembers about itself.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Meta {
+    /// The generation that takes changes.
+    pub active: u32,
+    /// The generation that is being committed.
+    pub frozen: Option<u32>,
+    /// The head that the changes stand on.
+    pub base: Option<GroupHead>,
+    /// The head that the commit under way will set; it may have been set.
+    pub intent: Option<GroupHead>,
+    pub counters: Counters,
+    /// Inodes in the volume, changes included.
+    pub files: u64,
+}
+
+/// Physical key of a volume key in a generation.
+pub(crate) fn physical(generation: u32, key: &[u8]) -> Vec<u8> {
+    let mut physical = Vec::with_capacity(4 + key.len());
+    physical.extend_from_slice(&generation.to_be_bytes());
+    physical.extend_from_slice(key);
+    physical
+}
+
+/// The key of the volume in a physical key.
+pub(crate) fn logical(physical: &[u8]) -> &[u8] {
+    physical.get(4..).unwrap_or_default()
+}
+
+fn aad(volume: VolumeId, physical: &[u8]) -> Vec<u8> {
+    let mut aad = volume.0.to_vec();
+    aad.push(FORMAT_VERSION);
+    aad.extend_from_slice(physical);
+    aad
+}
+
+/// Seals the value under a physical key.
+pub(crate) fn seal<T: BorshSerialize>(
+    keys: &VolumeKeys,
+    nonces: &Nonces,
+    volume: VolumeId,
+    physical: &[u8],
+    value: &T,
+) -> Result<Vec<u8>> {
+    let plain = encode("local state", value)?;
+    let mut bytes = vec![FORMAT_VERSION];
+    bytes.extend(seal_random(
+        &keys.local,
+        nonces.mint(),
+        &aad(volume, physical),
+        &plain,
+    ));
+    Ok(bytes)
+}
+
+/// Opens the value under a physical key.
+pub(crate) fn open<T: BorshDeserialize>(
+    keys: &VolumeKeys,
+    volume: VolumeId,
+    physical: &[u8],
+    bytes: &[u8],
+) -> Result<T> {
+    let what = "the local state";
+    let (version, sealed) = bytes
+        .split_first()
+        .ok_or_else(|| VolumeError::damaged(what))?;
+    if *version != FORMAT_VERSION {
+        return Err(VolumeError::Version {
+            what,
+            found: *version,
+            known: FORMAT_VERSION,
+        });
+    }
+    let plain = open_random(&keys.local, &aad(volume, physical), sealed)
+        .map_err(|_| VolumeError::WrongKey { what })?;
+    decode(what, &plain)
+}

@@ -1,0 +1,65 @@
+//! Changing attributes.
+
+use super::write::drop_privileges;
+use super::{Attr, Volume};
+use crate::error::{Result, VolumeError};
+use crate::format::record::{InodeNo, Kind, Stamp};
+use crate::tree::overlay::Changes;
+
+/// What to change; `None` leaves a field.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Last read.
+    pub atime: Option<Stamp>,
+    /// Last change of the content.
+    pub mtime: Option<Stamp>,
+    /// Last change of anything; now, if not given.
+    pub ctime: Option<Stamp>,
+    /// Clear setuid and setgid, as the kernel wants for a truncation by callers without the right.
+    pub drop_setid: bool,
+}
+
+impl Volume {
+    /// Changes attributes.
+    ///
+    /// # Errors
+    /// `NotFound`, `ReadOnly`, `TooLarge`, `IsDirectory` for the size of a directory.
+    pub fn setattr(&self, ino: InodeNo, set: SetAttr) -> Result<Attr, VolumeError> {
+        self.check_writable()?;
+        let live = self.live.get(ino.0);
+        let mut state = live.state.lock();
+        if let Some(size) = set.size {
+            if self.load(ino.0, &state)?.kind == Kind::Directory {
+                return Err(VolumeError::IsDirectory);
+            }
+            self.set_size(&live, &mut state, size)?;
+        }
+        let mut inode = self.load(ino.0, &state)?;
+        if set.drop_setid {
+            drop_privileges(&mut inode);
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            inode.uid = set.uid.unwrap_or(inode.uid);
+            inode.gid = set.gid.unwrap_or(inode.gid);
+            if inode.kind != Kind::Directory {
+                drop_privileges(&mut inode);
+            }
+        }
+        inode.mode = set.mode.map_or(inode.mode, |mode| mode & 0o7777);
+        inode.atime = set.atime.unwrap_or(inode.atime);
+        inode.mtime = set.mtime.unwrap_or(inode.mtime);
+        inode.ctime = set.ctime.unwrap_or_else(Stamp::now);
+        let mut changes = Changes::new();
+        self.save(ino.0, &mut state, inode.clone(), &mut changes)?;
+        self.apply(changes);
+        Ok(Attr { ino, inode })
+    }
+}

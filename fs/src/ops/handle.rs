@@ -1,0 +1,83 @@
+//! Opening, closing and syncing files.
+
+use std::sync::atomic::Ordering;
+
+use super::{Attr, Volume};
+use crate::error::{Result, VolumeError};
+use crate::format::record::{InodeNo, Kind};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenHow {
+    /// The handle may write.
+    pub write: bool,
+    /// Cut the file to nothing.
+    pub truncate: bool,
+    /// With `truncate`: clear setuid and setgid.
+    pub drop_setid: bool,
+}
+
+impl Volume {
+    /// Opens an inode; it stays until [`Volume::release`], whatever happens to its names.
+    ///
+    /// # Errors
+    /// `NotFound`, and for writing `ReadOnly` and `NoSpace`.
+    pub fn open_inode(&self, ino: InodeNo, how: OpenHow) -> Result<Attr, VolumeError> {
+        if how.write || how.truncate {
+            self.check_writable()?;
+            self.check_backlog(self.options.cache_bytes / 16)?;
+        }
+        let live = self.live.get(ino.0);
+        let mut state = live.state.lock();
+        let mut inode = self.load(ino.0, &state)?;
+        if how.truncate && inode.kind == Kind::File && (inode.size > 0 || state.dirty.is_some()) {
+            self.set_size(&live, &mut state, 0)?;
+            inode = self.load(ino.0, &state)?;
+        }
+        if how.truncate && how.drop_setid && inode.mode & 0o6000 != 0 {
+            super::write::drop_privileges(&mut inode);
+            let mut changes = Vec::new();
+            self.save(ino.0, &mut state, inode.clone(), &mut changes)?;
+            self.apply(changes);
+        }
+        live.opens.fetch_add(1, Ordering::AcqRel);
+        live.writers
+            .fetch_add(u32::from(how.write), Ordering::AcqRel);
+        Ok(Attr { ino, inode })
+    }
+
+    /// Closes a handle. `wrote` is what was said at opening.
+    ///
+    /// # Errors
+    /// What sealing the last bytes met; the handle is closed all the same.
+    pub fn release(&self, ino: InodeNo, wrote: bool) -> Result<(), VolumeError> {
+        let live = self.live.get(ino.0);
+        let drained = if wrote && !live.state.lock().unlinked {
+            self.drain_live(&live)
+        } else {
+            Ok(())
+        };
+        live.opens.fetch_sub(1, Ordering::AcqRel);
+        live.writers.fetch_sub(u32::from(wrote), Ordering::AcqRel);
+        let mut locked = live.lock();
+        self.reap_if_unused(&mut locked)?;
+        drained
+    }
+
+    /// Whether a handle that may write is open.
+    pub fn has_writers(&self, ino: InodeNo) -> bool {
+        self.live.get(ino.0).writers.load(Ordering::Acquire) > 0
+    }
+
+    /// Makes a file, and everything done before, survive a crash of this machine (rung `local`).
+    ///
+    /// # Errors
+    /// When it could not be made so.
+    pub fn fsync(&self, ino: InodeNo) -> Result<(), VolumeError> {
+        if self.read_only.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.drain(ino)?;
+        self.flush()
+    }
+}

@@ -1,0 +1,184 @@
+//! From the buffer into packs: chunk id, compression, sealing, append, and the extent that names it.
+//!
+//! Runs on the sealers, or on the caller's thread for small files. Invariant: the append and the change that names
+//! its bytes fall on the same side of a freeze (the gate), and the gate is taken before the inode's lock.
+
+use std::sync::atomic::Ordering;
+
+use super::Volume;
+use crate::error::{Result, VolumeError};
+use crate::format::blob::{self, BlobKind};
+use crate::format::key;
+use crate::format::record::{Extent, InodeNo, LocalBlob};
+use crate::live::{LiveRef, State};
+use crate::tree::overlay::Changes;
+
+/// Up to this many bytes, who asks for a drain seals by himself.
+const INLINE_BYTES: usize = 512 * 1024;
+
+impl Volume {
+    /// Seals one flight and makes it part of the file.
+    pub(crate) fn land(&self, live: &LiveRef, number: u64) {
+        let taken = {
+            let state = live.state.lock();
+            let flight = state.flights.iter().find(|flight| flight.number == number);
+            flight.map(|flight| (flight.data.clone(), flight.range.clone()))
+        };
+        let Some((data, range)) = taken else { return };
+        let plain = data.get(range).unwrap_or_default();
+        let chunk = self.keys.chunk_id(plain);
+        let sealed = blob::seal(&self.keys, self.id, BlobKind::Chunk, plain);
+        let gate = self.space.overlay.gate.read();
+        let appended = self.open_pack.append(&sealed, || self.mint_pack());
+        drop(sealed);
+        let mut state = live.state.lock();
+        let landed = appended.and_then(|addr| {
+            self.dirty_active
+                .fetch_add(u64::from(addr.len), Ordering::Relaxed);
+            self.install(live.ino, &mut state, number, LocalBlob { addr, chunk })
+        });
+        if let Err(error) = landed {
+            self.crash_landing(live, &mut state, number, error);
+        }
+        drop(state);
+        drop(gate);
+        live.landed.notify_all();
+        if self.dirty_active.load(Ordering::Relaxed) > self.options.commit_dirty_bytes {
+            self.committer.signal.kick();
+        }
+    }
+
+    fn install(&self, ino: u64, state: &mut State, number: u64, blob: LocalBlob) -> Result<()> {
+        let Some(at) = state
+            .flights
+            .iter()
+            .position(|flight| flight.number == number)
+        else {
+            return Ok(());
+        };
+        let (offset, len) = state
+            .flights
+            .get(at)
+            .map_or((0, 0), |f| (f.offset, f.range.len()));
+        if state.gone {
+            self.end_flight(state, at);
+            return Ok(());
+        }
+        let mut changes = Changes::new();
+        let handle = self.space.overlay.mint_handle();
+        let extent = Extent {
+            len: blob.addr.raw_len,
+            handle,
+            start: 0,
+        };
+        self.carve(ino, state, &(offset..offset + len as u64), &mut changes)?;
+        self.put_extent(ino, state, (offset, extent), &mut changes)?;
+        let location = crate::format::encode("a local location", &blob)?;
+        changes.push((key::location(handle), Some(location)));
+        self.end_flight(state, at);
+        if let Some(inode) = state.dirty.clone() {
+            self.save(ino, state, inode, &mut changes)?;
+        }
+        self.apply(changes);
+        Ok(())
+    }
+
+    fn end_flight(&self, state: &mut State, at: usize) {
+        let flight = state.flights.swap_remove(at);
+        self.budget.give(flight.range.len());
+    }
+
+    /// Sealing failed: the bytes go back into the buffer, the error to whoever asks next.
+    fn crash_landing(&self, live: &LiveRef, state: &mut State, number: u64, error: VolumeError) {
+        tracing::error!(ino = live.ino, %error, "written data could not be sealed");
+        if let Some(at) = state
+            .flights
+            .iter()
+            .position(|flight| flight.number == number)
+        {
+            let flight = state.flights.swap_remove(at);
+            state.buffer.write(
+                flight.offset,
+                flight.data.get(flight.range).unwrap_or_default(),
+            );
+        }
+        self.committer.note_error(error.to_string());
+        state.error = Some(error);
+    }
+
+    /// Brings everything written to a file so far into the key space (not yet to disk).
+    ///
+    /// # Errors
+    /// What sealing met.
+    pub fn drain(&self, ino: InodeNo) -> Result<(), VolumeError> {
+        self.drain_live(&self.live.get(ino.0))
+    }
+
+    pub(crate) fn drain_live(&self, live: &LiveRef) -> Result<()> {
+        let mut state = live.state.lock();
+        if state.dirty.is_none() && state.buffer.is_empty() && state.flights.is_empty() {
+            return state.error.take().map_or(Ok(()), Err);
+        }
+        let begun = self.take_off(&mut state, true);
+        let last = state.flights_begun;
+        let small: usize = state.flights.iter().map(|flight| flight.range.len()).sum();
+        drop(state);
+        if small <= INLINE_BYTES {
+            begun.iter().for_each(|number| self.land(live, *number));
+        } else {
+            for number in begun {
+                let (Some(volume), live) = (self.weak.upgrade(), live.clone()) else {
+                    continue;
+                };
+                self.sealers.run(move || volume.land(&live, number));
+            }
+        }
+        let mut state = live.state.lock();
+        while state.flights.iter().any(|flight| flight.number <= last) {
+            live.landed.wait(&mut state);
+        }
+        if state.error.is_none()
+            && let Some(inode) = state.dirty.clone()
+            && !state.gone
+        {
+            let mut changes = Changes::new();
+            self.save(live.ino, &mut state, inode, &mut changes)?;
+            self.apply(changes);
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Drains every file.
+    pub(crate) fn drain_all(&self) -> Result<()> {
+        let all = self.live.all();
+        for live in &all {
+            let mut state = live.state.lock();
+            self.launch(live, &mut state, true);
+        }
+        let mut result = Ok(());
+        for live in &all {
+            let drained = self.drain_live(live);
+            result = result.and(drained);
+        }
+        result
+    }
+
+    /// The plaintext of a chunk.
+    pub(crate) fn chunk(&self, handle: u64) -> Result<std::sync::Arc<Vec<u8>>> {
+        self.chunks.get_or(handle, || self.read_chunk(handle))
+    }
+
+    fn read_chunk(&self, handle: u64) -> Result<Vec<u8>> {
+        let mut place = self.space.locate(handle)?;
+        loop {
+            let read = self.reader.read(BlobKind::Chunk, &place.addr);
+            let Err(error) = read else { return read };
+            // A commit may have moved it meanwhile.
+            let again = self.space.locate(handle)?;
+            if again == place {
+                return Err(error);
+            }
+            place = again;
+        }
+    }
+}

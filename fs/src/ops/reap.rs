@@ -1,0 +1,89 @@
+//! The end of inodes: what has no name and no user goes, with its extents and attributes.
+
+use std::sync::atomic::Ordering;
+
+use super::Volume;
+use crate::error::Result;
+use crate::format::key;
+use crate::format::record::InodeNo;
+use crate::live::Locked;
+use crate::tree::overlay::Changes;
+
+/// Extents deleted in one batch.
+const PAGE: usize = 4096;
+
+impl Volume {
+    /// Gives back `count` references to an inode.
+    pub fn forget(&self, ino: InodeNo, count: u64) {
+        let live = self.live.get(ino.0);
+        let before = live
+            .lookups
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+                Some(held.saturating_sub(count))
+            });
+        if before.is_ok_and(|held| held > count) || !live.unused() {
+            return;
+        }
+        let mut locked = live.lock();
+        if let Err(error) = self.reap_if_unused(&mut locked) {
+            // Its orphan record stays: the next open of the volume tries again.
+            tracing::warn!(ino = ino.0, %error, "a removed file could not be cleaned up");
+        }
+    }
+
+    /// Deletes the inode if it has neither name nor user.
+    pub(crate) fn reap_if_unused(&self, locked: &mut Locked) -> Result<()> {
+        if locked.state.unlinked && !locked.state.gone && locked.live.unused() {
+            self.reap(locked)?;
+        }
+        Ok(())
+    }
+
+    fn reap(&self, locked: &mut Locked) -> Result<()> {
+        if self.check_writable().is_err() {
+            return Ok(());
+        }
+        let ino = locked.live.ino;
+        locked.state.gone = true;
+        locked.state.dirty = None;
+        locked.state.window = None;
+        self.budget.give(locked.state.buffer.remove(0..u64::MAX));
+        let mut changes = Changes::new();
+        let extents = locked.state.extents_end != Some(0);
+        let ranges = [
+            Some(key::xattrs(ino)),
+            extents.then(|| key::extents_from(ino, 0)),
+        ];
+        for range in ranges.into_iter().flatten() {
+            for pair in self.space.scan(range, 64) {
+                changes.push((pair?.0, None));
+                if changes.len() >= PAGE {
+                    self.apply(std::mem::take(&mut changes));
+                }
+            }
+        }
+        changes.push((key::inode(ino), None));
+        changes.push((key::orphan(ino), None));
+        self.apply(changes);
+        self.space.overlay.files.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Deletes what was open without a name when the last run ended.
+    pub(crate) fn reap_orphans(&self) -> Result<()> {
+        let orphans: Vec<u64> = self
+            .space
+            .scan(key::orphans(), 64)
+            .map(|pair| pair.map(|(key, _)| key::last_number(&key)))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        for ino in orphans {
+            let mut locked = self.live.get(ino).lock();
+            locked.state.unlinked = true;
+            self.reap_if_unused(&mut locked)?;
+        }
+        Ok(())
+    }
+}

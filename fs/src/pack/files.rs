@@ -1,0 +1,457 @@
+//! The pack files of one cache directory.
+//!
+//! A *pinned* file holds bytes that are on no group yet and stays until the commit that carries them is done. All
+//! others are a cache: whole, or a set of fetched 64 KiB blocks; the least recently used go when the bound is passed.
+//! Never decrypts anything, never decides what is committed.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::error::{Result, VolumeError};
+use crate::format::pack::PACK_MAX;
+use crate::store::PackNo;
+
+/// Reads from the group come in these units.
+pub(crate) const BLOCK: u64 = 64 * 1024;
+const BLOCKS_MAX: usize = PACK_MAX / BLOCK as usize;
+
+/// What of a pack a file holds.
+#[derive(Clone, Debug)]
+enum Holds {
+    /// Its first bytes.
+    Prefix(u64),
+    /// These blocks.
+    Blocks([u64; BLOCKS_MAX / 64], u64),
+}
+
+impl Holds {
+    fn covers(&self, range: &Range<u64>) -> bool {
+        match self {
+            Self::Prefix(len) => range.end <= *len,
+            Self::Blocks(bits, _) => {
+                (range.start / BLOCK..range.end.div_ceil(BLOCK)).all(|block| {
+                    bits.get(block as usize / 64)
+                        .is_some_and(|word| word >> (block % 64) & 1 == 1)
+                })
+            }
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Prefix(len) => *len,
+            Self::Blocks(_, blocks) => blocks * BLOCK,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    holds: Holds,
+    pinned: bool,
+    unsynced: bool,
+    used: u64,
+}
+
+/// See the module.
+pub(crate) struct PackFiles {
+    dir: PathBuf,
+    limit: u64,
+    known: Mutex<HashMap<PackNo, Known>>,
+    handles: Mutex<LruCache<PackNo, Arc<File>>>,
+    clock: AtomicU64,
+    cached_bytes: AtomicU64,
+}
+
+fn number_of(path: &Path) -> Option<PackNo> {
+    if path.extension()? != "pack" {
+        return None;
+    }
+    u64::from_str_radix(path.file_stem()?.to_str()?, 16)
+        .ok()
+        .map(PackNo)
+}
+
+impl PackFiles {
+    /// Opens the directory, creating it. Files of a former run are taken as a cache until they are pinned; partly
+    /// fetched ones are deleted.
+    pub(crate) fn open(dir: &Path, limit: u64) -> Result<Self> {
+        let failed = |error| VolumeError::io(format!("cache directory {}", dir.display()), &error);
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let mut known = HashMap::new();
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            match number_of(&entry.path()) {
+                Some(number) => {
+                    let len = entry.metadata().map_err(failed)?.len();
+                    bytes += len;
+                    let holds = Holds::Prefix(len);
+                    known.insert(
+                        number,
+                        Known {
+                            holds,
+                            pinned: false,
+                            unsynced: false,
+                            used: 0,
+                        },
+                    );
+                }
+                None => std::fs::remove_file(entry.path()).map_err(failed)?,
+            }
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            limit,
+            known: Mutex::new(known),
+            handles: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(127))),
+            clock: AtomicU64::new(1),
+            cached_bytes: AtomicU64::new(bytes),
+        })
+    }
+
+    fn path(&self, number: PackNo, holds: &Holds) -> PathBuf {
+        let end = match holds {
+            Holds::Prefix(_) => "pack",
+            Holds::Blocks(..) => "part",
+        };
+        self.dir.join(format!("{:016x}.{end}", number.0))
+    }
+
+    fn failed(number: PackNo, what: &str) -> impl Fn(std::io::Error) -> VolumeError {
+        move |error| VolumeError::io(format!("{what} pack file {:016x}", number.0), &error)
+    }
+
+    fn handle(&self, number: PackNo, holds: &Holds, create: bool) -> Result<Arc<File>> {
+        let mut handles = self.handles.lock();
+        if !create && let Some(file) = handles.get(&number) {
+            return Ok(file.clone());
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        if create {
+            options.create(true).truncate(true);
+        }
+        let file = options
+            .open(self.path(number, holds))
+            .map_err(Self::failed(number, "opening"))?;
+        let file = Arc::new(file);
+        handles.put(number, file.clone());
+        Ok(file)
+    }
+
+    /// Creates an empty pinned file, replacing whatever an earlier run left under that number.
+    pub(crate) fn create(&self, number: PackNo) -> Result<Arc<File>> {
+        self.forget(number)?;
+        let holds = Holds::Prefix(0);
+        let file = self.handle(number, &holds, true)?;
+        let known = Known {
+            holds,
+            pinned: true,
+            unsynced: true,
+            used: 0,
+        };
+        self.known.lock().insert(number, known);
+        Ok(file)
+    }
+
+    /// Bytes up to `len` were written to a pinned file.
+    pub(crate) fn grown(&self, number: PackNo, len: u64) {
+        if let Some(known) = self.known.lock().get_mut(&number) {
+            known.unsynced = true;
+            if let Holds::Prefix(old) = &mut known.holds {
+                *old = (*old).max(len);
+            }
+        }
+    }
+
+    /// Protects a file found at start; returns its length, `None` if there is none.
+    pub(crate) fn pin(&self, number: PackNo) -> Option<u64> {
+        let mut known = self.known.lock();
+        let file = known.get_mut(&number)?;
+        if !file.pinned {
+            file.pinned = true;
+            self.cached_bytes
+                .fetch_sub(file.holds.bytes(), Ordering::Relaxed);
+        }
+        Some(file.holds.bytes())
+    }
+
+    /// What it holds is on the group: from now on it is a cache.
+    pub(crate) fn unpin(&self, number: PackNo) -> Result<()> {
+        if let Some(file) = self.known.lock().get_mut(&number)
+            && file.pinned
+        {
+            file.pinned = false;
+            self.cached_bytes
+                .fetch_add(file.holds.bytes(), Ordering::Relaxed);
+        }
+        self.evict()
+    }
+
+    /// Whether the pack exists on this machine only.
+    pub(crate) fn is_pinned(&self, number: PackNo) -> bool {
+        self.known
+            .lock()
+            .get(&number)
+            .is_some_and(|known| known.pinned)
+    }
+
+    /// A range of a pack, if the files hold all of it.
+    pub(crate) fn read(&self, number: PackNo, range: &Range<u64>) -> Result<Option<Vec<u8>>> {
+        let holds = {
+            let mut known = self.known.lock();
+            let Some(file) = known.get_mut(&number) else {
+                return Ok(None);
+            };
+            if !file.holds.covers(range) {
+                return Ok(None);
+            }
+            file.used = self.clock.fetch_add(1, Ordering::Relaxed);
+            file.holds.clone()
+        };
+        let file = self.handle(number, &holds, false)?;
+        let len = usize::try_from(range.end - range.start)
+            .map_err(|_| VolumeError::damaged("the address of a blob"))?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, range.start)
+            .map_err(Self::failed(number, "reading"))?;
+        Ok(Some(bytes))
+    }
+
+    /// Keeps blocks that came from the group. `start` is a multiple of [`BLOCK`].
+    pub(crate) fn keep_blocks(&self, number: PackNo, start: u64, bytes: &[u8]) -> Result<()> {
+        if self.limit == 0 {
+            return Ok(());
+        }
+        let empty = Holds::Blocks([0; BLOCKS_MAX / 64], 0);
+        let file = {
+            let mut known = self.known.lock();
+            match known.get(&number) {
+                None => {
+                    let file = self.handle(number, &empty, true)?;
+                    let holds = empty.clone();
+                    known.insert(
+                        number,
+                        Known {
+                            holds,
+                            pinned: false,
+                            unsynced: false,
+                            used: 0,
+                        },
+                    );
+                    file
+                }
+                Some(Known {
+                    holds: Holds::Blocks(..),
+                    ..
+                }) => self.handle(number, &empty, false)?,
+                Some(_) => return Ok(()),
+            }
+        };
+        file.write_all_at(bytes, start)
+            .map_err(Self::failed(number, "writing"))?;
+        let mut known = self.known.lock();
+        let Some(slot) = known.get_mut(&number) else {
+            return Ok(());
+        };
+        slot.used = self.clock.fetch_add(1, Ordering::Relaxed);
+        if let Holds::Blocks(bits, count) = &mut slot.holds {
+            let first = start / BLOCK;
+            for block in first..first + bytes.len() as u64 / BLOCK {
+                if let Some(word) = bits.get_mut(block as usize / 64)
+                    && *word >> (block % 64) & 1 == 0
+                {
+                    *word |= 1 << (block % 64);
+                    *count += 1;
+                    self.cached_bytes.fetch_add(BLOCK, Ordering::Relaxed);
+                }
+            }
+        }
+        drop(known);
+        self.evict()
+    }
+
+    /// Keeps a whole pack as a cache file.
+    pub(crate) fn keep_whole(&self, number: PackNo, bytes: &[u8]) -> Result<()> {
+        if self.limit == 0 {
+            return Ok(());
+        }
+        self.forget(number)?;
+        let holds = Holds::Prefix(bytes.len() as u64);
+        let file = self.handle(number, &holds, true)?;
+        file.write_all_at(bytes, 0)
+            .map_err(Self::failed(number, "writing"))?;
+        let used = self.clock.fetch_add(1, Ordering::Relaxed);
+        let known = Known {
+            holds,
+            pinned: false,
+            unsynced: false,
+            used,
+        };
+        self.known.lock().insert(number, known);
+        self.cached_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.evict()
+    }
+
+    /// Deletes a file, pinned or not.
+    pub(crate) fn forget(&self, number: PackNo) -> Result<()> {
+        let Some(known) = self.known.lock().remove(&number) else {
+            return Ok(());
+        };
+        self.handles.lock().pop(&number);
+        if !known.pinned {
+            self.cached_bytes
+                .fetch_sub(known.holds.bytes(), Ordering::Relaxed);
+        }
+        match std::fs::remove_file(self.path(number, &known.holds)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Self::failed(number, "deleting")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn evict(&self) -> Result<()> {
+        while self.cached_bytes.load(Ordering::Relaxed) > self.limit {
+            let oldest = {
+                let known = self.known.lock();
+                let cached = known.iter().filter(|(_, known)| !known.pinned);
+                cached
+                    .min_by_key(|(_, known)| known.used)
+                    .map(|(number, _)| *number)
+            };
+            match oldest {
+                Some(number) => self.forget(number)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes every file that is only a cache.
+    pub(crate) fn drop_cached(&self) -> Result<()> {
+        let cached: Vec<PackNo> = {
+            let known = self.known.lock();
+            known
+                .iter()
+                .filter(|(_, known)| !known.pinned)
+                .map(|(number, _)| *number)
+                .collect()
+        };
+        cached
+            .into_iter()
+            .try_for_each(|number| self.forget(number))
+    }
+
+    /// Makes every byte written to pinned files durable, and their names.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let unsynced: Vec<(PackNo, Holds)> = {
+            let mut known = self.known.lock();
+            let files = known
+                .iter_mut()
+                .filter(|(_, known)| known.pinned && known.unsynced);
+            files
+                .map(|(number, known)| {
+                    known.unsynced = false;
+                    (*number, known.holds.clone())
+                })
+                .collect()
+        };
+        for (number, holds) in &unsynced {
+            let synced = self
+                .handle(*number, holds, false)
+                .and_then(|file| file.sync_data().map_err(Self::failed(*number, "syncing")));
+            if let Err(error) = synced {
+                self.grown(*number, 0);
+                return Err(error);
+            }
+        }
+        if !unsynced.is_empty() {
+            let dir = File::open(&self.dir).and_then(|dir| dir.sync_all());
+            dir.map_err(|error| VolumeError::io("syncing the cache directory", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the cache, without what is pinned.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.cached_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Numbers of the pinned files.
+    pub(crate) fn pinned(&self) -> Vec<PackNo> {
+        let known = self.known.lock();
+        known
+            .iter()
+            .filter(|(_, known)| known.pinned)
+            .map(|(number, _)| *number)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_but_pinned_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackFiles::open(dir.path(), 200_000).unwrap();
+        let pinned = files.create(PackNo(1)).unwrap();
+        pinned.write_all_at(&[7; 500], 0).unwrap();
+        files.grown(PackNo(1), 500);
+        for number in 2..9 {
+            files.keep_whole(PackNo(number), &[1; 65_536]).unwrap();
+        }
+        assert!(files.cached_bytes() <= 200_000);
+        assert_eq!(files.read(PackNo(1), &(0..500)).unwrap().unwrap(), [7; 500]);
+        assert!(files.read(PackNo(1), &(0..501)).unwrap().is_none());
+        assert!(files.read(PackNo(2), &(0..9)).unwrap().is_none());
+        assert!(files.read(PackNo(8), &(0..9)).unwrap().is_some());
+        files.drop_cached().unwrap();
+        assert!(files.read(PackNo(8), &(0..9)).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn fetched_blocks_cover_what_was_fetched_and_do_not_outlive_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackFiles::open(dir.path(), 1 << 30).unwrap();
+        files
+            .keep_blocks(PackNo(4), BLOCK * 2, &vec![3; BLOCK as usize * 2])
+            .unwrap();
+        assert!(
+            files
+                .read(PackNo(4), &(BLOCK * 2 + 5..BLOCK * 4))
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            files
+                .read(PackNo(4), &(BLOCK..BLOCK * 3))
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(files.cached_bytes(), BLOCK * 2);
+        drop(files);
+        let files = PackFiles::open(dir.path(), 1 << 30).unwrap();
+        assert!(
+            files
+                .read(PackNo(4), &(BLOCK * 2..BLOCK * 3))
+                .unwrap()
+                .is_none()
+        );
+    }
+}

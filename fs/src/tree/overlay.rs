@@ -1,0 +1,364 @@
+//! Changes that no commit has written yet: in memory first, then, group-committed, in the [`OverlayStore`].
+//!
+//! Owns the layers a reader looks through (newest first): the active table in memory, the one being written out, the
+//! store's active generation, its frozen generation (being committed), the tree of the base head.
+//! Invariants:
+//! - the store never names bytes of a pack file that were not synced before: [`Overlay::flush`] syncs the pack
+//!   files, then writes one atomic batch, then syncs the store. So what survives a crash is a prefix of the batches;
+//! - a batch of an operation enters one table as a whole;
+//! - a generation is deleted only when no view refers to it any more.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::Result;
+use crate::format::head::{Counters, Head};
+use crate::format::key::KeyBytes;
+use crate::format::local::{self, META_KEY, Meta};
+use crate::keys::{Nonces, VolumeKeys};
+use crate::store::{Batch, GroupHead, OverlayStore, VolumeId};
+
+/// Changes of one operation, applied together.
+pub(crate) type Changes = Vec<(KeyBytes, Option<Vec<u8>>)>;
+
+/// A table in memory.
+#[derive(Default)]
+pub(crate) struct Table {
+    pub generation: u32,
+    pub rows: RwLock<BTreeMap<KeyBytes, Option<Vec<u8>>>>,
+    bytes: AtomicU64,
+}
+
+/// The committed state below all changes.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
+    /// As the group keeps it, `None` before the first commit.
+    pub group: Option<GroupHead>,
+    pub head: Head,
+}
+
+/// A generation under commit; views hold it as long as they may look into it.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub generation: u32,
+}
+
+/// One consistent set of layers.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub active: Arc<Table>,
+    pub flushing: Option<Arc<Table>>,
+    pub frozen: Option<Arc<Frozen>>,
+    pub base: Arc<Base>,
+}
+
+/// See the module.
+pub(crate) struct Overlay {
+    store: Arc<dyn OverlayStore>,
+    keys: VolumeKeys,
+    nonces: Arc<Nonces>,
+    volume: VolumeId,
+    view: RwLock<Arc<View>>,
+    /// Held for reading from the append of bytes to a pack until the changes that name them are applied, so that
+    /// both fall on the same side of a freeze. Taken before any lock of an inode.
+    pub gate: RwLock<()>,
+    /// Serialises flushes; holds the head that the commit under way wants to set.
+    flush: Mutex<Option<GroupHead>>,
+    graveyard: Mutex<Vec<(u32, Weak<Frozen>)>>,
+    ino: AtomicU64,
+    handle: AtomicU64,
+    pack: AtomicU64,
+    /// Pack numbers below this are recorded as given out.
+    pack_reserved: AtomicU64,
+    /// Inodes, changes included.
+    pub files: AtomicU64,
+}
+
+/// Each record of local state claims this many pack numbers ahead.
+const PACK_MARGIN: u64 = 1 << 14;
+
+impl Overlay {
+    /// Starts over what `meta` describes.
+    pub(crate) fn new(
+        store: Arc<dyn OverlayStore>,
+        (keys, nonces, volume): (VolumeKeys, Arc<Nonces>, VolumeId),
+        meta: Meta,
+        base: Base,
+    ) -> Self {
+        let view = View {
+            active: Arc::new(Table {
+                generation: meta.active,
+                ..Table::default()
+            }),
+            flushing: None,
+            frozen: meta
+                .frozen
+                .map(|generation| Arc::new(Frozen { generation })),
+            base: Arc::new(base),
+        };
+        Self {
+            store,
+            keys,
+            nonces,
+            volume,
+            view: RwLock::new(Arc::new(view)),
+            gate: RwLock::new(()),
+            flush: Mutex::new(meta.intent),
+            graveyard: Mutex::new(Vec::new()),
+            ino: AtomicU64::new(meta.counters.ino),
+            handle: AtomicU64::new(meta.counters.handle),
+            pack: AtomicU64::new(meta.counters.pack),
+            pack_reserved: AtomicU64::new(meta.counters.pack),
+            files: AtomicU64::new(meta.files),
+        }
+    }
+
+    /// The layers of this moment.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    pub(crate) fn mint_ino(&self) -> u64 {
+        self.ino.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn mint_handle(&self) -> u64 {
+        self.handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The counter part of a new pack number.
+    pub(crate) fn mint_pack(&self) -> u64 {
+        self.pack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            ino: self.ino.load(Ordering::Relaxed),
+            handle: self.handle.load(Ordering::Relaxed),
+            pack: self.pack.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Applies the changes of one operation. Returns the bytes that wait in memory.
+    pub(crate) fn apply(&self, changes: Changes) -> u64 {
+        let view = self.view.read();
+        let added: usize = changes
+            .iter()
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + 64)
+            .sum();
+        let mut rows = view.active.rows.write();
+        rows.extend(changes);
+        view.active.bytes.fetch_add(added as u64, Ordering::Relaxed) + added as u64
+    }
+
+    /// Makes everything applied before durable. `sync_packs` makes the pack files durable; it runs first.
+    pub(crate) fn flush(&self, sync_packs: impl Fn() -> Result<()>) -> Result<()> {
+        let intent = self.flush.lock();
+        self.write_out(&intent, &sync_packs)?;
+        if self.view.read().active.rows.read().is_empty() {
+            return Ok(());
+        }
+        self.swap(false);
+        self.write_out(&intent, &sync_packs)
+    }
+
+    /// Ends the active generation: it becomes the frozen one, durable. There must be none already.
+    /// `at_swap` runs while nobody stands within the [gate](Overlay::gate).
+    pub(crate) fn freeze(
+        &self,
+        sync_packs: impl Fn() -> Result<()>,
+        at_swap: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let intent = self.flush.lock();
+        self.write_out(&intent, &sync_packs)?;
+        {
+            let _nobody_between_append_and_apply = self.gate.write();
+            at_swap()?;
+            let mut view = self.view.write();
+            *view = Arc::new(Self::swapped(&view, true));
+        }
+        self.write_out(&intent, &sync_packs)
+    }
+
+    fn swapped(view: &View, freeze: bool) -> View {
+        let ended = view.active.generation;
+        let next = Table {
+            generation: ended + u32::from(freeze),
+            ..Table::default()
+        };
+        View {
+            active: Arc::new(next),
+            flushing: Some(view.active.clone()),
+            frozen: if freeze {
+                Some(Arc::new(Frozen { generation: ended }))
+            } else {
+                view.frozen.clone()
+            },
+            base: view.base.clone(),
+        }
+    }
+
+    fn swap(&self, freeze: bool) {
+        let mut view = self.view.write();
+        *view = Arc::new(Self::swapped(&view, freeze));
+    }
+
+    /// Writes out the table that is being flushed, if there is one; after a failure the next flush tries again.
+    fn write_out(
+        &self,
+        intent: &Option<GroupHead>,
+        sync_packs: &impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        let view = self.view();
+        let Some(table) = &view.flushing else {
+            return Ok(());
+        };
+        sync_packs()?;
+        let mut batch = Batch::default();
+        for (key, value) in table.rows.read().iter() {
+            let physical = local::physical(table.generation, key);
+            let sealed = local::seal(&self.keys, &self.nonces, self.volume, &physical, value)?;
+            batch.put(physical, sealed);
+        }
+        self.put_meta(&mut batch, &view, intent)?;
+        self.store.write(batch)?;
+        self.store.sync()?;
+        self.bury()?;
+        let mut view = self.view.write();
+        *view = Arc::new(View {
+            flushing: None,
+            ..(**view).clone()
+        });
+        Ok(())
+    }
+
+    fn put_meta(&self, batch: &mut Batch, view: &View, intent: &Option<GroupHead>) -> Result<()> {
+        let mut counters = self.counters();
+        counters.pack += PACK_MARGIN;
+        let meta = Meta {
+            active: view.active.generation,
+            frozen: view.frozen.as_ref().map(|frozen| frozen.generation),
+            base: view.base.group.clone(),
+            intent: intent.clone(),
+            counters,
+            files: self.files.load(Ordering::Relaxed),
+        };
+        let sealed = local::seal(&self.keys, &self.nonces, self.volume, &META_KEY, &meta)?;
+        batch.put(META_KEY.to_vec(), sealed);
+        self.pack_reserved.store(counters.pack, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write_meta(&self, intent: &Option<GroupHead>) -> Result<()> {
+        let mut batch = Batch::default();
+        self.put_meta(&mut batch, &self.view(), intent)?;
+        self.store.write(batch)?;
+        self.store.sync()?;
+        Ok(())
+    }
+
+    /// Makes sure that `more` pack numbers, beyond those given out, will not be given out again after a crash.
+    pub(crate) fn reserve_packs(&self, more: u64) -> Result<()> {
+        let intent = self.flush.lock();
+        if self.pack.load(Ordering::Relaxed) + more < self.pack_reserved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.write_meta(&intent)
+    }
+
+    /// The head that the commit under way wants to set.
+    pub(crate) fn intent(&self) -> Option<GroupHead> {
+        self.flush.lock().clone()
+    }
+
+    /// Records durably which head the commit under way will set.
+    pub(crate) fn intend(&self, head: &GroupHead) -> Result<()> {
+        let mut intent = self.flush.lock();
+        *intent = Some(head.clone());
+        self.write_meta(&intent)
+    }
+
+    /// The frozen generation is on the group under `base`: stand on it and forget the generation.
+    pub(crate) fn adopt(&self, base: Base) -> Result<()> {
+        let mut intent = self.flush.lock();
+        *intent = None;
+        {
+            let mut view = self.view.write();
+            if let Some(frozen) = &view.frozen {
+                self.graveyard
+                    .lock()
+                    .push((frozen.generation, Arc::downgrade(frozen)));
+            }
+            *view = Arc::new(View {
+                frozen: None,
+                base: Arc::new(base),
+                ..(**view).clone()
+            });
+        }
+        self.write_meta(&intent)?;
+        self.bury()
+    }
+
+    /// Deletes generations that nobody looks at any more.
+    fn bury(&self) -> Result<()> {
+        let mut graveyard = self.graveyard.lock();
+        let mut kept = Vec::new();
+        for (generation, readers) in graveyard.drain(..) {
+            if readers.strong_count() > 0 {
+                kept.push((generation, readers));
+            } else {
+                let range = local::physical(generation, &[])..local::physical(generation + 1, &[]);
+                self.store.delete_range(&range.start, &range.end)?;
+            }
+        }
+        *graveyard = kept;
+        Ok(())
+    }
+
+    /// The value of a key in one generation of the store: `None` unknown, `Some(None)` deleted.
+    pub(crate) fn stored(&self, generation: u32, key: &[u8]) -> Result<Option<Option<Vec<u8>>>> {
+        let physical = local::physical(generation, key);
+        match self.store.get(&physical)? {
+            None => Ok(None),
+            Some(sealed) => local::open(&self.keys, self.volume, &physical, &sealed).map(Some),
+        }
+    }
+
+    /// A page of one generation of the store.
+    pub(crate) fn stored_page(
+        &self,
+        generation: u32,
+        range: &Range<KeyBytes>,
+        limit: usize,
+    ) -> Result<Changes> {
+        let from = local::physical(generation, &range.start);
+        let to = local::physical(generation, &range.end);
+        let page = self.store.scan(&from, &to, limit)?;
+        page.into_iter()
+            .map(|(physical, sealed)| {
+                let value = local::open(&self.keys, self.volume, &physical, &sealed)?;
+                Ok((local::logical(&physical).to_vec(), value))
+            })
+            .collect()
+    }
+
+    /// Bytes waiting in memory.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.view.read().active.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the active generation holds no change, in memory or in the store.
+    pub(crate) fn active_is_empty(&self) -> Result<bool> {
+        let view = self.view();
+        if !view.active.rows.read().is_empty() || view.flushing.is_some() {
+            return Ok(false);
+        }
+        Ok(self
+            .stored_page(view.active.generation, &(vec![]..vec![0xff]), 1)?
+            .is_empty())
+    }
+}

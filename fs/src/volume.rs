@@ -1,0 +1,316 @@
+//! An open volume: owns the parts and the threads, decides nothing about files, packs or commits itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::cache::ChunkCache;
+use crate::chunk::Chunker;
+use crate::commit::Committer;
+use crate::error::{Result, VolumeError};
+use crate::keys::{Nonces, VolumeKeys};
+use crate::live::LiveTable;
+use crate::ops::budget::Budget;
+use crate::options::{VolumeOptions, VolumeStatus};
+use crate::pack::open::OpenPack;
+use crate::pack::{PackFiles, reader::Reader};
+use crate::pool::Pool;
+use crate::store::{OverlayStore, PackNo, PackStore, VolumeId};
+use crate::tree::space::Space;
+
+/// Decoded chunks kept in memory, in bytes.
+pub(crate) const CHUNK_CACHE_BYTES: usize = 64 << 20;
+/// Decoded tree nodes kept in memory, in bytes.
+pub(crate) const NODE_CACHE_BYTES: usize = 48 << 20;
+/// Written bytes that may wait in memory for sealing.
+pub(crate) const STAGED_BYTES_MAX: u64 = 96 << 20;
+/// Changes in memory beyond this are written out at once rather than at the next tick.
+const TABLE_BYTES_MAX: u64 = 8 << 20;
+/// How often changes in memory are made durable.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long [`Volume::close`] waits for an upload that is under way.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// Hears of everything that changed without the kernel's doing.
+pub(crate) type Invalidate = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Wakes a background thread.
+#[derive(Default)]
+pub(crate) struct Signal {
+    state: Mutex<SignalState>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    kicked: bool,
+    stop: bool,
+}
+
+impl Signal {
+    pub(crate) fn kick(&self) {
+        self.state.lock().kicked = true;
+        self.woken.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.woken.notify_all();
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Waits for a kick, a stop or the time; `false` to stop.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.kicked && !state.stop {
+            self.woken.wait_for(&mut state, time);
+        }
+        state.kicked = false;
+        !state.stop
+    }
+}
+
+/// One open volume. All methods may be called from any thread.
+pub struct Volume {
+    pub(crate) id: VolumeId,
+    pub(crate) keys: VolumeKeys,
+    pub(crate) options: VolumeOptions,
+    pub(crate) store: Arc<dyn PackStore>,
+    pub(crate) nonces: Arc<Nonces>,
+    pub(crate) files: Arc<PackFiles>,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) space: Space,
+    pub(crate) open_pack: OpenPack,
+    pub(crate) chunks: ChunkCache,
+    pub(crate) chunker: Chunker,
+    pub(crate) live: Arc<LiveTable>,
+    pub(crate) budget: Budget,
+    pub(crate) sealers: Pool,
+    pub(crate) fetchers: Pool,
+    pub(crate) committer: Committer,
+    pub(crate) renames: Mutex<()>,
+    pub(crate) read_only: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    pub(crate) invalidate: Mutex<Option<Invalidate>>,
+    pub(crate) journal: Arc<Signal>,
+    /// Sealed bytes in the active generation.
+    pub(crate) dirty_active: AtomicU64,
+    /// Sealed bytes in the frozen generation.
+    pub(crate) dirty_frozen: AtomicU64,
+    pub(crate) weak: Weak<Volume>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// Everything that [`Volume::assemble`] puts together.
+pub(crate) struct Parts {
+    pub id: VolumeId,
+    pub keys: VolumeKeys,
+    pub options: VolumeOptions,
+    pub store: Arc<dyn PackStore>,
+    pub nonces: Arc<Nonces>,
+    pub files: Arc<PackFiles>,
+    pub reader: Arc<Reader>,
+    pub space: Space,
+    pub dirty: (u64, u64),
+}
+
+impl Volume {
+    /// Opens a volume. A group without a head is an empty volume: its root directory is made on the first open,
+    /// owned by the caller, mode 0755.
+    ///
+    /// # Errors
+    /// [`VolumeError::WrongKey`], [`VolumeError::Version`], [`VolumeError::Diverged`] when local changes stand on
+    /// another head than the group's, and failures of the group (unless a former run left enough to go on without)
+    /// or of the cache directory. Nothing is changed then.
+    pub fn open(
+        id: VolumeId,
+        keys: VolumeKeys,
+        store: Arc<dyn PackStore>,
+        overlay: Arc<dyn OverlayStore>,
+        options: VolumeOptions,
+    ) -> Result<Arc<Self>, VolumeError> {
+        let parts = crate::recover::recover(id, keys, store, overlay, options)?;
+        let volume = Self::assemble(parts)?;
+        crate::recover::settle(&volume)?;
+        volume.start()?;
+        Ok(volume)
+    }
+
+    fn assemble(parts: Parts) -> Result<Arc<Self>> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let sealers = Pool::new("barfs-seal", cores)?;
+        let fetchers = Pool::new("barfs-fetch", 6)?;
+        Ok(Arc::new_cyclic(|weak| Self {
+            open_pack: OpenPack::new(parts.files.clone()),
+            chunker: Chunker::new(&parts.keys.gear),
+            read_only: AtomicBool::new(parts.options.read_only),
+            id: parts.id,
+            keys: parts.keys,
+            options: parts.options,
+            store: parts.store,
+            nonces: parts.nonces,
+            files: parts.files,
+            reader: parts.reader,
+            space: parts.space,
+            chunks: ChunkCache::new(CHUNK_CACHE_BYTES),
+            live: LiveTable::new(),
+            budget: Budget::new(STAGED_BYTES_MAX),
+            sealers,
+            fetchers,
+            committer: Committer::default(),
+            renames: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            invalidate: Mutex::new(None),
+            journal: Arc::default(),
+            dirty_active: AtomicU64::new(parts.dirty.0),
+            dirty_frozen: AtomicU64::new(parts.dirty.1),
+            weak: weak.clone(),
+            threads: Mutex::new(Vec::new()),
+        }))
+    }
+
+    fn start(self: &Arc<Self>) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        let journal = (self.journal.clone(), Arc::downgrade(self));
+        let committer = (self.committer.signal.clone(), Arc::downgrade(self));
+        let failed = |error| VolumeError::io("starting a thread", &error);
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let mut threads = self.threads.lock();
+        threads.push(
+            named("barfs-journal")
+                .spawn(move || keep_journal(&journal.0, &journal.1))
+                .map_err(failed)?,
+        );
+        threads.push(
+            named("barfs-commit")
+                .spawn(move || crate::commit::run(&committer.0, &committer.1))
+                .map_err(failed)?,
+        );
+        Ok(())
+    }
+
+    /// Names the volume.
+    pub fn id(&self) -> VolumeId {
+        self.id
+    }
+
+    /// Makes everything that was applied durable on this machine.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.space.overlay.flush(|| self.files.sync())
+    }
+
+    pub(crate) fn mint_pack(&self) -> PackNo {
+        PackNo(u64::from(self.options.fencing) << 40 | self.space.overlay.mint_pack())
+    }
+
+    /// Applies the changes of one operation.
+    pub(crate) fn apply(&self, changes: crate::tree::overlay::Changes) {
+        if self.space.overlay.apply(changes) > TABLE_BYTES_MAX {
+            self.journal.kick();
+        }
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(VolumeError::Closed);
+        }
+        if self.read_only.load(Ordering::Relaxed) {
+            return Err(VolumeError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Sealed bytes that are not on the group.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty_active.load(Ordering::Relaxed) + self.dirty_frozen.load(Ordering::Relaxed)
+    }
+
+    /// What there is to say about the volume now.
+    pub fn status(&self) -> VolumeStatus {
+        let view = self.space.overlay.view();
+        let mut status = self.committer.status();
+        status.head_sequence = view.base.head.sequence;
+        status.dirty_bytes = self.dirty_bytes();
+        status.staged_bytes = self.budget.used();
+        status.cache_bytes = self.files.cached_bytes();
+        status.files = self.space.overlay.files.load(Ordering::Relaxed);
+        status.chunks_read_from_group = self.reader.fetched.load(Ordering::Relaxed);
+        status.cache_files_healed = self.reader.healed.load(Ordering::Relaxed);
+        status.read_only = self.read_only.load(Ordering::Relaxed);
+        status
+    }
+
+    /// Forgets every decoded block and every cached pack that is on the group, and has the kernel forget its pages
+    /// where the volume is mounted: the next read comes from the group. What the kernel has yet to write back stays.
+    ///
+    /// # Errors
+    /// When a cache file cannot be deleted.
+    pub fn drop_caches(&self) -> Result<(), VolumeError> {
+        let invalidate = self.invalidate.lock().clone();
+        let live = self.live.all();
+        for inode in &live {
+            inode.state.lock().window = None;
+            inode.ahead.store(0, Ordering::Relaxed);
+        }
+        if let Some(invalidate) = invalidate {
+            live.iter().for_each(|inode| invalidate(inode.ino));
+        }
+        drop(live);
+        self.chunks.clear();
+        self.space.nodes.clear();
+        self.files.drop_cached()
+    }
+
+    /// Stops the background work and makes everything durable on this machine. An upload that is under way is
+    /// waited for some seconds, then left to end by itself; the commit is taken up again at the next open.
+    ///
+    /// # Errors
+    /// When data could not be made durable; the volume is closed all the same.
+    pub fn close(&self) -> Result<(), VolumeError> {
+        if self.options.read_only || self.closed.load(Ordering::Acquire) {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
+        self.committer.signal.stop();
+        let drained = self.drain_all();
+        self.journal.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let until = std::time::Instant::now() + CLOSE_WAIT;
+        for thread in threads {
+            if self.committer.wait_stopped(until) || thread.thread().name() == Some("barfs-journal")
+            {
+                // A thread that panicked has said so on standard error; the data is flushed below all the same.
+                let _ = thread.join();
+            }
+        }
+        let flushed = self.flush();
+        self.closed.store(true, Ordering::Release);
+        drained.and(flushed)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.journal.stop();
+        self.committer.signal.stop();
+    }
+}
+
+fn keep_journal(signal: &Signal, volume: &Weak<Volume>) {
+    while signal.wait(JOURNAL_INTERVAL) {
+        let Some(volume) = volume.upgrade() else {
+            return;
+        };
+        if let Err(error) = volume.flush() {
+            tracing::error!(%error, "changes could not be made durable on this machine");
+            volume.committer.note_error(error.to_string());
+        }
+    }
+}

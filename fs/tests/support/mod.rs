@@ -1,0 +1,393 @@
+//! Fakes of what a volume stands on, and what tests of whole volumes share.
+//!
+//! Fault model of [`FakeGroup`]: it may be unreachable (every call fails until it is reachable again), may execute a
+//! head and lose the answer, may be slow, counts what is asked. It never loses or changes a placed pack, and never
+//! answers wrongly.
+//! Fault model of [`FakeOverlay`]: at a crash it keeps every batch written before the last sync and a prefix, of any
+//! length, of those after it. It never tears a batch.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use barfs_crypto::MasterKey;
+use barfs_fs::*;
+
+pub const ID: VolumeId = VolumeId([7; 16]);
+
+#[derive(Default)]
+pub struct FakeGroup {
+    pub packs: Mutex<BTreeMap<PackNo, Arc<Vec<u8>>>>,
+    pub head: Mutex<Option<GroupHead>>,
+    pub unreachable: AtomicBool,
+    pub lose_head_answer: AtomicBool,
+    pub refuse_head: AtomicBool,
+    pub read_micros: AtomicU64,
+    pub put_micros: AtomicU64,
+    pub puts: AtomicU64,
+    pub reads: AtomicU64,
+    pub heads: AtomicU64,
+}
+
+impl FakeGroup {
+    fn reach(&self) -> Result<(), StoreError> {
+        if self.unreachable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreachable("told to be".into()));
+        }
+        Ok(())
+    }
+}
+
+impl PackStore for FakeGroup {
+    fn put(&self, pack: PackNo, bytes: Arc<Vec<u8>>) -> Result<(), StoreError> {
+        self.reach()?;
+        std::thread::sleep(Duration::from_micros(
+            self.put_micros.load(Ordering::Relaxed),
+        ));
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        let classes = [16, 18, 20, 22, 24].map(|bits| 1usize << bits);
+        assert!(
+            classes.contains(&bytes.len()),
+            "a pack of {} bytes",
+            bytes.len()
+        );
+        let mut packs = self.packs.lock().unwrap();
+        if let Some(old) = packs.insert(pack, bytes.clone()) {
+            assert!(old == bytes, "pack {pack:?} was given two contents");
+        }
+        Ok(())
+    }
+    fn read(&self, pack: PackNo, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.reach()?;
+        std::thread::sleep(Duration::from_micros(
+            self.read_micros.load(Ordering::Relaxed),
+        ));
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        assert!(
+            range.start % 65536 == 0 && range.end % 65536 == 0,
+            "unaligned read {range:?}"
+        );
+        let pack = self
+            .packs
+            .lock()
+            .unwrap()
+            .get(&pack)
+            .cloned()
+            .ok_or(StoreError::UnknownPack(pack))?;
+        Ok(pack[range.start as usize..range.end as usize].to_vec())
+    }
+    fn head(&self) -> Result<Option<GroupHead>, StoreError> {
+        self.reach()?;
+        Ok(self.head.lock().unwrap().clone())
+    }
+    fn commit_head(&self, head: &GroupHead) -> Result<(), StoreError> {
+        self.reach()?;
+        if self.refuse_head.load(Ordering::SeqCst) {
+            return Err(StoreError::Refused("told to".into()));
+        }
+        let mut current = self.head.lock().unwrap();
+        let sequence = current.as_ref().map_or(0, |head| head.sequence);
+        if current.as_ref() != Some(head) {
+            if head.sequence != sequence + 1 {
+                return Err(StoreError::Conflict(sequence));
+            }
+            assert!(head.bytes.len() <= HEAD_BYTES_MAX);
+            *current = Some(head.clone());
+            self.heads.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.lose_head_answer.swap(false, Ordering::SeqCst) {
+            self.unreachable.store(true, Ordering::SeqCst);
+            return Err(StoreError::Unreachable("the answer was lost".into()));
+        }
+        Ok(())
+    }
+    fn list(&self) -> Result<Vec<PackInfo>, StoreError> {
+        self.reach()?;
+        let packs = self.packs.lock().unwrap();
+        Ok(packs
+            .iter()
+            .map(|(n, b)| PackInfo {
+                number: *n,
+                len: b.len() as u64,
+            })
+            .collect())
+    }
+    fn release(&self, packs: &[PackNo]) -> Result<(), StoreError> {
+        self.reach()?;
+        let mut all = self.packs.lock().unwrap();
+        packs.iter().for_each(|pack| {
+            all.remove(pack);
+        });
+        Ok(())
+    }
+    fn space(&self) -> Space {
+        let used = self
+            .packs
+            .lock()
+            .unwrap()
+            .values()
+            .map(|pack| pack.len() as u64)
+            .sum();
+        Space {
+            total: 100 << 30,
+            used,
+        }
+    }
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[derive(Clone)]
+enum Logged {
+    Batch(Batch),
+    Range(Vec<u8>, Vec<u8>),
+}
+
+#[derive(Default)]
+struct OverlayState {
+    rows: Rows,
+    durable: Rows,
+    since_sync: Vec<Logged>,
+}
+
+/// Ordered rows in memory, with a log of what a crash may lose.
+#[derive(Default)]
+pub struct FakeOverlay {
+    state: Mutex<OverlayState>,
+    pub syncs: AtomicU64,
+}
+
+fn replay(rows: &mut Rows, logged: &Logged) {
+    match logged {
+        Logged::Batch(batch) => {
+            for (key, value) in &batch.writes {
+                match value {
+                    Some(value) => rows.insert(key.clone(), value.clone()),
+                    None => rows.remove(key),
+                };
+            }
+        }
+        Logged::Range(from, to) => {
+            let keys: Vec<_> = rows
+                .range(from.clone()..to.clone())
+                .map(|(k, _)| k.clone())
+                .collect();
+            keys.iter().for_each(|key| {
+                rows.remove(key);
+            });
+        }
+    }
+}
+
+impl FakeOverlay {
+    /// What is left after a crash that kept `keep` thousandths of what was not synced.
+    pub fn crashed(&self, keep: usize) -> Arc<Self> {
+        let state = self.state.lock().unwrap();
+        let mut rows = state.durable.clone();
+        let count = (state.since_sync.len() * keep).div_ceil(1000);
+        state
+            .since_sync
+            .iter()
+            .take(count)
+            .for_each(|logged| replay(&mut rows, logged));
+        let state = OverlayState {
+            durable: rows.clone(),
+            rows,
+            since_sync: Vec::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            syncs: AtomicU64::new(0),
+        })
+    }
+
+    /// Every key and value, for searching.
+    pub fn dump(&self) -> Vec<u8> {
+        let state = self.state.lock().unwrap();
+        state
+            .rows
+            .iter()
+            .flat_map(|(k, v)| [k.as_slice(), v.as_slice()].concat())
+            .collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.lock().unwrap().rows.len()
+    }
+}
+
+impl OverlayStore for FakeOverlay {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state.lock().unwrap().rows.get(key).cloned())
+    }
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let state = self.state.lock().unwrap();
+        let range = state.rows.range(from.to_vec()..to.to_vec());
+        Ok(range
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
+    }
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let logged = Logged::Batch(batch);
+        replay(&mut state.rows, &logged);
+        state.since_sync.push(logged);
+        Ok(())
+    }
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut state = self.state.lock().unwrap();
+        let logged = Logged::Range(from.to_vec(), to.to_vec());
+        replay(&mut state.rows, &logged);
+        state.since_sync.push(logged);
+        Ok(())
+    }
+    fn sync(&self) -> Result<(), StoreError> {
+        let mut guard = self.state.lock().unwrap();
+        let state = &mut *guard;
+        for logged in std::mem::take(&mut state.since_sync) {
+            replay(&mut state.durable, &logged);
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+pub fn keys(seed: u8) -> VolumeKeys {
+    VolumeKeys::derive(&MasterKey::from_bytes([seed; 32]), ID)
+}
+
+/// A volume that commits only when asked.
+pub fn quiet_options(dir: &Path) -> VolumeOptions {
+    let mut options = VolumeOptions::new(dir);
+    options.commit_interval = Duration::from_secs(3600);
+    options.commit_dirty_bytes = 1 << 40;
+    options.fencing = 3;
+    options
+}
+
+/// One machine with its group.
+pub struct Rig {
+    pub group: Arc<FakeGroup>,
+    pub overlay: Arc<FakeOverlay>,
+    pub dir: tempfile::TempDir,
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            group: Arc::default(),
+            overlay: Arc::default(),
+            dir,
+        }
+    }
+}
+
+impl Rig {
+    pub fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    pub fn try_open(&self, seed: u8) -> Result<Arc<Volume>, VolumeError> {
+        let options = quiet_options(&self.cache());
+        Volume::open(
+            ID,
+            keys(seed),
+            self.group.clone(),
+            self.overlay.clone(),
+            options,
+        )
+    }
+
+    pub fn open(&self) -> Arc<Volume> {
+        self.try_open(1).unwrap()
+    }
+
+    /// Another machine on the same group.
+    pub fn elsewhere(&self) -> Self {
+        Self {
+            group: self.group.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// This machine after a crash: un-synced batches beyond `keep` thousandths are gone.
+    pub fn crash(mut self, keep: usize) -> Self {
+        self.overlay = self.overlay.crashed(keep);
+        self
+    }
+}
+
+pub fn file(volume: &Volume, parent: InodeNo, name: &str) -> InodeNo {
+    make(volume, parent, name, Kind::File)
+}
+
+pub fn make(volume: &Volume, parent: InodeNo, name: &str, kind: Kind) -> InodeNo {
+    let create = Create {
+        kind,
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        rdev: 0,
+        target: Vec::new(),
+    };
+    volume.create(parent, name.as_bytes(), create).unwrap().ino
+}
+
+pub fn read_all(volume: &Volume, ino: InodeNo) -> Vec<u8> {
+    let size = volume.getattr(ino).unwrap().inode.size;
+    let mut out = Vec::new();
+    while (out.len() as u64) < size {
+        let data = volume.read(ino, out.len() as u64, 1 << 20).unwrap();
+        assert!(!data.as_slice().is_empty());
+        out.extend_from_slice(data.as_slice());
+    }
+    out
+}
+
+pub fn names(volume: &Volume, ino: InodeNo) -> Vec<String> {
+    let mut names = Vec::new();
+    volume
+        .read_dir(ino, 0, &mut |entry| {
+            names.push(String::from_utf8(entry.name).unwrap());
+            true
+        })
+        .unwrap();
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    names
+}
+
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut out = Vec::with_capacity(len + 8);
+    while out.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+pub fn sync_group(volume: &Volume) {
+    volume.sync(Rung::Group, &mut |_| ()).unwrap();
+    assert_eq!(volume.status().dirty_bytes, 0);
+}
