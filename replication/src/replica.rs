@@ -51,7 +51,7 @@ pub struct ReplicaStatus {
     pub dag_blocks: usize,
     /// Blocks that are being asked for.
     pub missing: usize,
-    /// The newest round that was seen of each member that was heard of.
+    /// The newest round that was seen of each other member that was heard of.
     pub peers: BTreeMap<MemberId, u64>,
 }
 

@@ -24,8 +24,7 @@ impl Replica {
     fn take_block(&mut self, from: MemberId, block: VerifiedBlock) {
         let reference = block.reference();
         let BlockRef { round, author, .. } = reference;
-        let seen = self.seen.entry(author).or_insert(0);
-        *seen = round.max(*seen);
+        self.note_seen(reference);
         if self.is_known(reference) {
             return;
         }
@@ -53,6 +52,13 @@ impl Replica {
                     self.fetch.want(parent, from, self.now.monotonic_micros);
                 }
             }
+        }
+    }
+
+    fn note_seen(&mut self, reference: BlockRef) {
+        if reference.author != self.me {
+            let seen = self.seen.entry(reference.author).or_insert(0);
+            *seen = reference.round.max(*seen);
         }
     }
 
@@ -105,8 +111,7 @@ impl Replica {
     /// A block from the own log: durable already, and taken whatever its round.
     pub(super) fn replay(&mut self, block: VerifiedBlock) {
         let reference = block.reference();
-        let seen = self.seen.entry(reference.author).or_insert(0);
-        *seen = reference.round.max(*seen);
+        self.note_seen(reference);
         if reference.author == self.me {
             self.own.raise_round(reference.round);
         }

@@ -1,5 +1,5 @@
-//! One scenario a file, all over the public surface: whole groups in virtual time (`world`), or one replica that is
-//! shown blocks made by hand (`script`).
+//! One scenario a file, all over the public surface: whole groups in virtual time (`world`), one replica that is
+//! shown blocks made by hand (`script`), or a ledger alone (`book`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,5 +11,17 @@
 mod script;
 mod world;
 
+mod answers_busy;
+mod blocks_by_the_rules;
+mod catches_up;
 mod commits_directly;
+mod decides_indirectly;
+mod equivocation_executes_once;
+mod idles_quietly;
+mod lives_with_u_dead;
 mod orders_commands;
+mod restarts_without_equivocating;
+mod skips_a_dead_leader;
+mod split_votes_decide_nothing;
+mod survives_cuts;
+mod time_of_the_group;

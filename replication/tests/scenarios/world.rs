@@ -15,8 +15,14 @@ pub const DISK_MICROS: u64 = 1_000;
 const START_MS: u64 = 1_800_000_000_000;
 
 enum Arrival {
-    Frame { from: MemberId, bytes: Vec<u8> },
-    Durable { then: Vec<Output> },
+    Frame {
+        from: MemberId,
+        bytes: Vec<u8>,
+    },
+    Durable {
+        records: Vec<Record>,
+        then: Vec<Output>,
+    },
 }
 
 struct Node {
@@ -28,14 +34,14 @@ struct Node {
 
 pub struct World {
     pub genesis: Arc<Genesis>,
-    pub keys: Vec<SigningKey>,
-    pub recovery: Vec<SigningKey>,
     pub now_micros: u64,
     pub events: Vec<(MemberId, Event)>,
     pub sent_bytes: u64,
     pub sent_frames: u64,
     /// Own blocks that left a member, by (author, round).
     pub blocks_sent: BTreeMap<(MemberId, u64), Digest>,
+    /// Whether records survive a stop before their sync; what was to follow never does.
+    pub writes_early: bool,
     cut: BTreeSet<(MemberId, MemberId)>,
     nodes: Vec<Node>,
     queue: BTreeMap<(u64, u64), (MemberId, u64, Arrival)>,
@@ -80,14 +86,13 @@ impl World {
     pub fn with_params(n: u16, params: Params) -> Self {
         let genesis = found(n, params);
         let mut world = Self {
-            keys: (0..n).map(|i| key(1, i)).collect(),
-            recovery: (0..n).map(|i| key(2, i)).collect(),
             genesis,
             now_micros: 0,
             events: Vec::new(),
             sent_bytes: 0,
             sent_frames: 0,
             blocks_sent: BTreeMap::new(),
+            writes_early: false,
             cut: BTreeSet::new(),
             nodes: Vec::new(),
             queue: BTreeMap::new(),
@@ -126,14 +131,15 @@ impl World {
         self.replica(member).ledger()
     }
 
-    pub fn log(&self, member: MemberId) -> &BTreeMap<BlockRef, BlockBytes> {
-        &self.nodes[member.index()].log
-    }
-
     pub fn stop(&mut self, member: MemberId) {
         let node = &mut self.nodes[member.index()];
         node.replica = None;
         node.life += 1;
+    }
+
+    /// Its disk is gone.
+    pub fn lose_store(&mut self, member: MemberId) {
+        self.nodes[member.index()].log.clear();
     }
 
     pub fn restart(&mut self, member: MemberId) {
@@ -210,30 +216,6 @@ impl World {
         self.outcomes[&ticket].clone()
     }
 
-    /// Carries an own command to its end and expects success.
-    pub fn must(&mut self, member: MemberId, command: Command) -> Effect {
-        let ticket = self.submit(member, command);
-        match self.finish(ticket) {
-            Outcome::Applied(effect) => effect,
-            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
-        }
-    }
-
-    /// Carries a signed command to its end.
-    pub fn signed(
-        &mut self,
-        carrier: MemberId,
-        key: &SigningKey,
-        issuer: Issuer,
-        command: Command,
-    ) -> Outcome {
-        let number = self.ledger(carrier).next_number(&issuer);
-        let group = self.genesis.group_id();
-        let signed = SignedCommand::sign(group, key, issuer, number, command);
-        let ticket = self.carry(carrier, BlockCommand::Signed(signed));
-        self.finish(ticket)
-    }
-
     pub fn run_for(&mut self, ms: u64) {
         let end = self.now_micros + ms * 1000;
         while self.step(end) {}
@@ -288,7 +270,10 @@ impl World {
 
     fn arrive(&mut self, to: MemberId, arrival: Arrival) {
         let (from, bytes) = match arrival {
-            Arrival::Durable { then } => return self.carry_out(to, then),
+            Arrival::Durable { records, then } => {
+                self.write(to, &records);
+                return self.carry_out(to, then);
+            }
             Arrival::Frame { from, bytes } => (from, bytes),
         };
         let verify = |bytes: BlockBytes| VerifiedBlock::verify(&self.genesis, bytes).unwrap();
@@ -324,12 +309,10 @@ impl World {
         for output in outputs {
             match output {
                 Output::Persist { records, then } => {
-                    // Written at once, in force only after the sync: a stop in between loses `then`.
-                    let node = &mut self.nodes[member.index()];
-                    for Record::Block(block) in records {
-                        node.log.insert(block.reference(), block.bytes().clone());
+                    if self.writes_early {
+                        self.write(member, &records);
                     }
-                    self.enqueue(DISK_MICROS, member, Arrival::Durable { then });
+                    self.enqueue(DISK_MICROS, member, Arrival::Durable { records, then });
                 }
                 Output::Confirm { token } => self.input(member, Input::Persisted { token }),
                 Output::Send { to, message } => self.send(member, to, &message),
@@ -347,6 +330,13 @@ impl World {
                 }
                 Output::Event(event) => self.events.push((member, event)),
             }
+        }
+    }
+
+    fn write(&mut self, member: MemberId, records: &[Record]) {
+        let log = &mut self.nodes[member.index()].log;
+        for Record::Block(block) in records {
+            log.insert(block.reference(), block.bytes().clone());
         }
     }
 

@@ -1,0 +1,113 @@
+use barfs_replication::*;
+
+use crate::world::{World, m};
+
+fn params() -> Params {
+    Params {
+        gc_depth: 16,
+        ..Params::default()
+    }
+}
+
+fn work(world: &mut World, commands: u16) {
+    for i in 0..commands {
+        let ticket = world.note(m(i % 3), "while m3 is away");
+        world.finish(ticket);
+    }
+    let status = world.replica(m(0)).status();
+    assert!(status.round > 300, "{status:?}");
+    assert!(
+        status.dag_blocks < 4 * 40,
+        "memory stays bounded: {status:?}"
+    );
+}
+
+fn expect_caught_up(world: &mut World, rounds_behind: u64) {
+    let index = world.ledger(m(0)).index();
+    let begun = world.now_micros;
+    assert!(
+        world.run_until(40_000, |w| w.ledger(m(3)).index() >= index),
+        "{:?} after {:?}",
+        world.replica(m(3)).status(),
+        world.replica(m(0)).status()
+    );
+    let took_ms = (world.now_micros - begun) / 1000;
+    assert!(took_ms < 15_000, "{rounds_behind} rounds took {took_ms} ms");
+    // It takes part again: its own commands are ordered.
+    let ticket = world.note(m(3), "back");
+    assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    let served = world.replica(m(3)).status();
+    assert!(served.dag_blocks < 4 * 60, "{served:?}");
+}
+
+#[test]
+fn a_stopped_member_follows_from_the_logs_of_others() {
+    let mut world = World::with_params(4, params());
+    for i in 0..8 {
+        let ticket = world.note(m(i % 4), "all are here");
+        world.finish(ticket);
+    }
+    world.stop(m(3));
+    work(&mut world, 120);
+    world.restart(m(3));
+    expect_caught_up(&mut world, 300);
+}
+
+#[test]
+fn a_member_that_was_cut_off_follows_without_a_restart() {
+    let mut world = World::with_params(4, params());
+    world.isolate(m(3));
+    work(&mut world, 120);
+    world.heal();
+    expect_caught_up(&mut world, 300);
+}
+
+#[test]
+fn a_member_that_never_was_there_joins_in() {
+    let mut world = World::with_params(4, params());
+    world.stop(m(3));
+    work(&mut world, 120);
+    world.restart(m(3));
+    expect_caught_up(&mut world, 300);
+}
+
+#[test]
+fn a_lie_about_a_far_round_costs_nothing_lasting() {
+    let mut world = World::new(4);
+    let ticket = world.note(m(0), "before");
+    world.finish(ticket);
+    let genesis = std::sync::Arc::clone(&world.genesis);
+    let parents = (0..4).filter(|i| *i != 3).map(|i| BlockRef {
+        round: 999_999,
+        author: m(i),
+        digest: barfs_crypto::hash(b"nothing"),
+    });
+    let block = Block {
+        group: genesis.group_id(),
+        epoch: 0,
+        round: 1_000_000,
+        author: m(3),
+        parents: parents.collect(),
+        time_ms: 0,
+        executed: Executed {
+            index: 0,
+            tag: barfs_crypto::hash(b""),
+        },
+        commands: vec![],
+    };
+    let lie = VerifiedBlock::sign(&genesis, &crate::world::key(1, 3), block).unwrap();
+    world.stop(m(3));
+    for to in (0..3).map(m) {
+        let blocks = vec![lie.clone()];
+        world.input(to, Input::Blocks { from: m(3), blocks });
+    }
+    for i in 0..6 {
+        let ticket = world.note(m(i % 3), "after");
+        let begun = world.now_micros;
+        world.finish(ticket);
+        assert!(world.now_micros - begun < 5_000_000);
+    }
+    world.run_for(20_000);
+    let status = world.replica(m(0)).status();
+    assert_eq!(status.missing, 0, "{status:?}");
+}

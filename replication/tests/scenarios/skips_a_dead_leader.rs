@@ -1,0 +1,39 @@
+use crate::script::{Script, refs};
+use crate::world::{World, m};
+
+#[test]
+fn a_silent_leader_is_skipped_by_a_quorum_without_it() {
+    let mut script = Script::new(4);
+    let mut last = script.round(&[0, 1, 2], 1, &[]);
+    script.show(&last);
+    for round in 2..=8 {
+        last = script.round(&[0, 1, 2], round, &refs(&last));
+        script.show(&last);
+    }
+    let even = |round| [(round, m(0)), (round, m(1))];
+    let mut expected = vec![(1, m(2))];
+    expected.extend(even(2));
+    expected.push((3, m(2)));
+    expected.extend(even(4));
+    expected.push((5, m(2)));
+    expected.extend(even(6));
+    assert_eq!(script.committed(), expected);
+}
+
+#[test]
+fn after_a_while_nobody_waits_for_a_dead_leader() {
+    let mut world = World::new(4);
+    world.stop(m(3));
+    for i in 0..20 {
+        let ticket = world.note(m(i % 3), "warm up");
+        world.finish(ticket);
+    }
+    let begun = world.now_micros;
+    for i in 0..10 {
+        let ticket = world.note(m(i % 3), "measured");
+        world.finish(ticket);
+    }
+    let each_ms = (world.now_micros - begun) / 10_000;
+    let timeout_ms = u64::from(world.genesis.params.min_timeout_ms);
+    assert!(each_ms < timeout_ms / 2, "{each_ms} ms a command");
+}
