@@ -58,7 +58,8 @@ impl<K: Hash + Eq, V: Clone> ByteLru<K, V> {
         entries.bytes = 0;
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.entries.lock().bytes
     }
 }
@@ -166,10 +167,6 @@ impl ChunkCache {
 
     pub(crate) fn clear(&self) {
         self.slots.clear();
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.slots.bytes()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod build;
 mod place;
+mod scrub;
 mod upload;
 
 use std::collections::HashSet;

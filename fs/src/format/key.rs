@@ -71,6 +71,11 @@ pub(crate) fn orphans() -> Range<KeyBytes> {
     tagged(0, TAG_ORPHAN, None)..tagged(0, TAG_ORPHAN + 1, None)
 }
 
+/// Everything of one inode.
+pub(crate) fn all_of(ino: u64) -> Range<KeyBytes> {
+    tagged(ino, 0, None)..tagged(ino, u8::MAX, None)
+}
+
 pub(crate) fn location(handle: u64) -> KeyBytes {
     let mut key = Vec::with_capacity(9);
     key.push(SPACE_MAP);

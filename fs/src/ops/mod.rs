@@ -16,6 +16,7 @@ pub(crate) mod names;
 pub(crate) mod read;
 pub(crate) mod reap;
 pub(crate) mod rename;
+pub(crate) mod report;
 pub(crate) mod write;
 pub(crate) mod xattr;
 

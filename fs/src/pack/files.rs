@@ -388,16 +388,6 @@ impl PackFiles {
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.cached_bytes.load(Ordering::Relaxed)
     }
-
-    /// Numbers of the pinned files.
-    pub(crate) fn pinned(&self) -> Vec<PackNo> {
-        let known = self.known.lock();
-        known
-            .iter()
-            .filter(|(_, known)| known.pinned)
-            .map(|(number, _)| *number)
-            .collect()
-    }
 }
 
 #[cfg(test)]

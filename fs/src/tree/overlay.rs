@@ -346,9 +346,20 @@ impl Overlay {
             .collect()
     }
 
-    /// Bytes waiting in memory.
-    pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.view.read().active.bytes.load(Ordering::Relaxed)
+    /// How safe the newest values of keys in `range` are.
+    pub(crate) fn rung_of(&self, range: &Range<KeyBytes>) -> Result<&'static str> {
+        let view = self.view();
+        let staged = |table: &Arc<Table>| table.rows.read().range(range.clone()).next().is_some();
+        if staged(&view.active) || view.flushing.as_ref().is_some_and(staged) {
+            return Ok("staged");
+        }
+        let frozen = view.frozen.as_ref().map(|frozen| frozen.generation);
+        for generation in std::iter::once(view.active.generation).chain(frozen) {
+            if !self.stored_page(generation, range, 1)?.is_empty() {
+                return Ok("local");
+            }
+        }
+        Ok("group")
     }
 
     /// Whether the active generation holds no change, in memory or in the store.

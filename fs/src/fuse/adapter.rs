@@ -1,0 +1,595 @@
+//! The kernel's requests, each handed to one operation of the volume.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::data::{Renaming, answer};
+use super::{Shared, convert, data};
+use crate::error::Result;
+use crate::format::record::{InodeNo, Kind};
+use crate::ops::attr::SetAttr;
+use crate::ops::handle::OpenHow;
+use crate::ops::names::Create;
+use crate::ops::rename::RenameMode;
+use crate::ops::xattr::XattrMode;
+use crate::ops::{Attr, NAME_MAX};
+
+/// Nothing changes without the kernel's doing, unless it is told.
+const TTL: Duration = Duration::from_secs(24 * 3600);
+const GENERATION: Generation = Generation(0);
+/// The largest write, and with it the largest read, in bytes.
+const REQUEST_BYTES: u32 = 1 << 20;
+const BLOCK_BYTES: u32 = 4096;
+
+/// A handle says only whether it may write.
+const HANDLE_READS: FileHandle = FileHandle(0);
+const HANDLE_WRITES: FileHandle = FileHandle(1);
+
+pub(super) struct Adapter {
+    shared: Arc<Shared>,
+}
+
+impl Adapter {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn make(
+        &self,
+        req: &Request,
+        (parent, name): (INodeNo, &OsStr),
+        (kind, mode): (Kind, u32),
+        (rdev, target): (u32, Vec<u8>),
+    ) -> Result<Attr> {
+        let (uid, gid) = (req.uid(), req.gid());
+        let mode = convert::permissions(mode);
+        let create = Create {
+            kind,
+            mode,
+            uid,
+            gid,
+            rdev,
+            target,
+        };
+        self.shared
+            .volume
+            .create(convert::ino(parent), name.as_bytes(), create)
+    }
+}
+
+fn reply_entry(reply: ReplyEntry, result: Result<Attr>) {
+    match result {
+        Ok(attr) => reply.entry(&TTL, &convert::attr(&attr), GENERATION),
+        Err(error) => reply.error(convert::errno(&error)),
+    }
+}
+
+fn reply_attr(reply: ReplyAttr, result: Result<Attr>) {
+    match result {
+        Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+        Err(error) => reply.error(convert::errno(&error)),
+    }
+}
+
+fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>>) {
+    match result {
+        Ok(value) if room == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(convert::errno(&error)),
+    }
+}
+
+fn writes(flags: OpenFlags) -> bool {
+    flags.acc_mode() != OpenAccMode::O_RDONLY
+}
+
+fn open_how(req: &Request, flags: OpenFlags) -> OpenHow {
+    let truncate = flags.0 & libc::O_TRUNC != 0;
+    OpenHow {
+        write: writes(flags),
+        truncate,
+        drop_setid: req.uid() != 0,
+    }
+}
+
+fn handle(flags: OpenFlags) -> FileHandle {
+    if writes(flags) {
+        HANDLE_WRITES
+    } else {
+        HANDLE_READS
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ];
+        let read_only = self.shared.volume.options.read_only;
+        let writeback = (!read_only).then_some(InitFlags::FUSE_WRITEBACK_CACHE);
+        for flag in wanted.into_iter().chain(writeback) {
+            if config.add_capabilities(flag).is_err() {
+                tracing::debug!(?flag, "the kernel does not offer this");
+            }
+        }
+        // Each answers an excess with what it allows, and keeps its default then.
+        let _ = config.set_max_write(REQUEST_BYTES);
+        if let Err(most) = config.set_max_readahead(REQUEST_BYTES) {
+            let _ = config.set_max_readahead(most);
+        }
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.shared.volume.lookup(convert::ino(parent), name.as_bytes()) {
+            Err(crate::VolumeError::NotFound) => {
+                reply.entry(&TTL, &convert::absent(), GENERATION);
+            }
+            result => reply_entry(reply, result),
+        }
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        self.shared.volume.forget(convert::ino(ino), count);
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply_attr(reply, self.shared.volume.getattr(convert::ino(ino)));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(convert::permissions),
+            uid,
+            gid,
+            size,
+            atime: atime.map(convert::stamp),
+            mtime: mtime.map(convert::stamp),
+            ctime: ctime.map(Into::into),
+            drop_setid: size.is_some() && req.uid() != 0,
+        };
+        reply_attr(reply, self.shared.volume.setattr(convert::ino(ino), set));
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.shared.volume.readlink(convert::ino(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = convert::kind(mode) else {
+            return reply.error(Errno::EINVAL);
+        };
+        reply_entry(
+            reply,
+            self.make(req, (parent, name), (kind, mode), (rdev, Vec::new())),
+        );
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let kind = (Kind::Directory, mode);
+        reply_entry(reply, self.make(req, (parent, name), kind, (0, Vec::new())));
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let target = target.as_os_str().as_bytes().to_vec();
+        reply_entry(
+            reply,
+            self.make(req, (parent, name), (Kind::Symlink, 0o777), (0, target)),
+        );
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            reply,
+            self.shared
+                .volume
+                .unlink(convert::ino(parent), name.as_bytes()),
+        );
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            reply,
+            self.shared
+                .volume
+                .rmdir(convert::ino(parent), name.as_bytes()),
+        );
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            flags if flags.is_empty() => RenameMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let from = (convert::ino(parent), name.as_bytes().to_vec());
+        let to = (convert::ino(newparent), newname.as_bytes().to_vec());
+        data::rename(&self.shared, Renaming { from, to, mode }, reply);
+    }
+
+    fn link(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let parent = convert::ino(newparent);
+        let volume = &self.shared.volume;
+        let linked = volume.link(convert::ino(ino), parent, newname.as_bytes());
+        reply_entry(reply, linked);
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self
+            .shared
+            .volume
+            .open_inode(convert::ino(ino), open_how(req, flags))
+        {
+            Ok(_) => reply.opened(handle(flags), FopenFlags::FOPEN_KEEP_CACHE),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let flags = OpenFlags(flags);
+        let made = self.make(req, (parent, name), (Kind::File, mode), (0, Vec::new()));
+        let how = OpenHow {
+            write: writes(flags),
+            ..OpenHow::default()
+        };
+        let opened = made.and_then(|attr| self.shared.volume.open_inode(attr.ino, how));
+        match opened {
+            Ok(attr) => reply.created(
+                &TTL,
+                &convert::attr(&attr),
+                GENERATION,
+                handle(flags),
+                FopenFlags::FOPEN_KEEP_CACHE,
+            ),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        data::read(&self.shared, convert::ino(ino), offset, size, reply);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self
+            .shared
+            .volume
+            .write(convert::ino(ino), offset, bytes, drop_setid)
+        {
+            Ok(()) => reply.written(bytes.len() as u32),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        if fh == HANDLE_WRITES {
+            answer(reply, self.shared.volume.drain(convert::ino(ino)));
+        } else {
+            reply.ok();
+        }
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer(
+            reply,
+            self.shared
+                .volume
+                .release(convert::ino(ino), fh == HANDLE_WRITES),
+        );
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        data::fsync(&self.shared, convert::ino(ino), reply);
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        data::fsync(&self.shared, convert::ino(ino), reply);
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let result = self
+            .shared
+            .volume
+            .read_dir(convert::ino(ino), offset, &mut |entry| {
+                let kind = convert::file_type(entry.kind);
+                !reply.add(
+                    INodeNo(entry.ino.0),
+                    entry.cookie,
+                    kind,
+                    OsStr::from_bytes(&entry.name),
+                )
+            });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let volume = &self.shared.volume;
+        let mut failed = None;
+        let result = volume.read_dir(convert::ino(ino), offset, &mut |entry| {
+            let dots = matches!(entry.name.as_slice(), b"." | b"..");
+            let found = if dots {
+                volume.getattr(entry.ino)
+            } else {
+                volume.refer(entry.ino)
+            };
+            let attr = match found {
+                Ok(attr) => attr,
+                // Removed since its directory was read.
+                Err(crate::VolumeError::NotFound) => return true,
+                Err(error) => {
+                    failed = Some(error);
+                    return false;
+                }
+            };
+            let (number, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
+            let attr = convert::attr(&attr);
+            let full = reply.add(number, entry.cookie, name, &TTL, &attr, GENERATION);
+            if full && !dots {
+                volume.forget(entry.ino, 1);
+            }
+            !full
+        });
+        match result.and(failed.map_or(Ok(()), Err)) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let stat = self.shared.volume.statfs();
+        let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
+        let free = blocks(stat.free);
+        let inodes_free = 1 << 32;
+        let inodes = stat.files + inodes_free;
+        let name_max = NAME_MAX as u32;
+        let total = blocks(stat.total);
+        reply.statfs(
+            total,
+            free,
+            free,
+            inodes,
+            inodes_free,
+            BLOCK_BYTES,
+            name_max,
+            BLOCK_BYTES,
+        );
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            libc::XATTR_CREATE => XattrMode::Create,
+            libc::XATTR_REPLACE => XattrMode::Replace,
+            _ => XattrMode::Set,
+        };
+        answer(
+            reply,
+            self.shared
+                .volume
+                .set_named(convert::ino(ino), name.as_bytes(), value, mode),
+        );
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let value = self
+            .shared
+            .volume
+            .get_named(convert::ino(ino), name.as_bytes());
+        reply_xattr(reply, size, value);
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self
+            .shared
+            .volume
+            .listxattr(convert::ino(ino))
+            .map(|names| {
+                names
+                    .into_iter()
+                    .flat_map(|name| [name, vec![0]].concat())
+                    .collect::<Vec<u8>>()
+            });
+        reply_xattr(reply, size, names);
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            reply,
+            self.shared
+                .volume
+                .remove_named(convert::ino(ino), name.as_bytes()),
+        );
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let punch = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 => false,
+            libc::FALLOC_FL_PUNCH_HOLE if keep => true,
+            libc::FALLOC_FL_ZERO_RANGE => true,
+            _ => return reply.error(Errno::EOPNOTSUPP),
+        };
+        let Some(end) = offset.checked_add(length) else {
+            return reply.error(Errno::EFBIG);
+        };
+        let result = self
+            .shared
+            .volume
+            .allocate(convert::ino(ino), offset..end, punch, keep);
+        answer(reply, result);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino_in: INodeNo,
+        _: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let from: (InodeNo, u64) = (convert::ino(ino_in), offset_in);
+        let to = (convert::ino(ino_out), offset_out);
+        match self.shared.volume.copy_range(from, to, len.min(1 << 30)) {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(convert::errno(&error)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Between the kernel's words and the volume's.
+
+use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
+
+use crate::error::VolumeError;
+use crate::format::record::{InodeNo, Kind, Stamp};
+use crate::ops::Attr;
+
+pub(super) fn ino(number: INodeNo) -> InodeNo {
+    InodeNo(number.0)
+}
+
+pub(super) fn errno(error: &VolumeError) -> Errno {
+    let number = crate::errno::errno(error);
+    if number == libc::EIO {
+        tracing::error!(%error, "an operation failed");
+    }
+    Errno::from_i32(number)
+}
+
+pub(super) fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::Char => FileType::CharDevice,
+        Kind::Block => FileType::BlockDevice,
+    }
+}
+
+pub(super) fn kind(mode: u32) -> Option<Kind> {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG | 0 => Some(Kind::File),
+        libc::S_IFIFO => Some(Kind::Fifo),
+        libc::S_IFSOCK => Some(Kind::Socket),
+        libc::S_IFCHR => Some(Kind::Char),
+        libc::S_IFBLK => Some(Kind::Block),
+        _ => None,
+    }
+}
+
+/// Permission bits of a mode.
+pub(super) fn permissions(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+pub(super) fn stamp(time: TimeOrNow) -> Stamp {
+    match time {
+        TimeOrNow::SpecificTime(time) => time.into(),
+        TimeOrNow::Now => Stamp::now(),
+    }
+}
+
+pub(super) fn attr(attr: &Attr) -> FileAttr {
+    let inode = &attr.inode;
+    // A directory's size counts its entries; programs expect something that grows and is not 0.
+    let size = match inode.kind {
+        Kind::Directory => inode.size.saturating_mul(32).max(4096),
+        _ => inode.size,
+    };
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size,
+        blocks: size.div_ceil(512),
+        atime: inode.atime.into(),
+        mtime: inode.mtime.into(),
+        ctime: inode.ctime.into(),
+        crtime: inode.btime.into(),
+        kind: file_type(inode.kind),
+        perm: inode.mode,
+        nlink: inode.nlink,
+        uid: inode.uid,
+        gid: inode.gid,
+        rdev: inode.rdev,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// The answer "no such name", for the kernel to remember.
+pub(super) fn absent() -> FileAttr {
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        crtime: now,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}

@@ -1,0 +1,91 @@
+//! Requests that may wait: reading, syncing, renaming an open file. They are answered from the waiters' threads when
+//! they cannot be answered at once.
+
+use std::sync::Arc;
+
+use fuser::{Errno, ReplyData, ReplyEmpty};
+
+use super::convert::errno;
+use super::{Shared, invalidate};
+use crate::format::record::InodeNo;
+use crate::ops::rename::{NameAt, RenameMode};
+
+/// Answers with the result of an operation that gives nothing.
+pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
+    let volume = &shared.volume;
+    let live = volume.live.get(ino.0);
+    let plan = match volume.plan_read(&live, offset, len) {
+        Ok(plan) => plan,
+        Err(error) => return reply.error(errno(&error)),
+    };
+    if let Err(error) = volume.read_ahead(&live, &plan) {
+        return reply.error(errno(&error));
+    }
+    let at_hand = volume.is_at_hand(&plan);
+    let finish = move |shared: &Shared| match shared.volume.complete_read(&plan) {
+        Ok(data) => reply.data(data.as_slice()),
+        Err(error) => reply.error(errno(&error)),
+    };
+    if at_hand {
+        finish(shared);
+    } else {
+        let waiting = shared.clone();
+        shared.waiters.run(move || finish(&waiting));
+    }
+}
+
+pub(super) fn fsync(shared: &Arc<Shared>, ino: InodeNo, reply: ReplyEmpty) {
+    let waiting = shared.clone();
+    shared
+        .waiters
+        .run(move || answer(reply, waiting.volume.fsync(ino)));
+}
+
+/// The two names of a rename, owned.
+pub(super) struct Renaming {
+    pub from: (InodeNo, Vec<u8>),
+    pub to: (InodeNo, Vec<u8>),
+    pub mode: RenameMode,
+}
+
+impl Renaming {
+    fn run(&self, shared: &Shared) -> crate::error::Result<()> {
+        let from = NameAt {
+            parent: self.from.0,
+            name: &self.from.1,
+        };
+        let to = NameAt {
+            parent: self.to.0,
+            name: &self.to.1,
+        };
+        shared.volume.rename(from, to, self.mode)
+    }
+}
+
+/// Renames. A source that is open for writing has its pages written back by the kernel first, so that no crash shows
+/// the new name over missing data.
+pub(super) fn rename(shared: &Arc<Shared>, renaming: Renaming, reply: ReplyEmpty) {
+    let slot = shared.volume.slot(renaming.from.0.0, &renaming.from.1);
+    let source = match &slot {
+        Ok(slot) => slot.entry().map(|entry| InodeNo(entry.ino)),
+        Err(error) => return reply.error(errno(error)),
+    };
+    let Some(source) = source else {
+        return reply.error(Errno::ENOENT);
+    };
+    if !shared.volume.has_writers(source) {
+        return answer(reply, renaming.run(shared));
+    }
+    let waiting = shared.clone();
+    shared.waiters.run(move || {
+        invalidate(&waiting, source.0);
+        answer(reply, renaming.run(&waiting));
+    });
+}

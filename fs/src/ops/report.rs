@@ -1,0 +1,113 @@
+//! What a volume tells programs about itself: room, and the attributes that no one stored.
+
+use super::Volume;
+use super::xattr::XattrMode;
+use crate::error::{Result, VolumeError};
+use crate::format::key;
+use crate::format::record::InodeNo;
+
+/// Attribute that tells how safe a file is.
+pub const XATTR_DURABILITY: &[u8] = b"user.barfs.durability";
+/// Attribute that tells when a file was made.
+pub const XATTR_BTIME: &[u8] = b"user.barfs.btime";
+const OWN: &[u8] = b"user.barfs.";
+
+/// Room in a volume, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statfs {
+    /// The quota.
+    pub total: u64,
+    /// What is left of it, what waits for the group taken off.
+    pub free: u64,
+    /// Inodes in use.
+    pub files: u64,
+}
+
+impl Volume {
+    /// Quota and use.
+    pub fn statfs(&self) -> Statfs {
+        let space = self.store.space();
+        let used = space.used.saturating_add(self.dirty_bytes());
+        let files = self
+            .space
+            .overlay
+            .files
+            .load(std::sync::atomic::Ordering::Relaxed);
+        Statfs {
+            total: space.total,
+            free: space.total.saturating_sub(used),
+            files,
+        }
+    }
+
+    /// How safe an inode's newest state is: `staged` in memory, `local` on this machine, `group` on the group.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn durability(&self, ino: InodeNo) -> Result<&'static str, VolumeError> {
+        let live = self.live.get(ino.0);
+        let state = live.state.lock();
+        self.load(ino.0, &state)?;
+        if state.dirty.is_some() || state.first_pending().is_some() {
+            return Ok("staged");
+        }
+        self.space.overlay.rung_of(&key::all_of(ino.0))
+    }
+
+    /// An attribute by its full name, the volume's own included.
+    ///
+    /// # Errors
+    /// As [`Volume::getxattr`]; `Unsupported` for name spaces that are not kept.
+    pub fn get_named(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
+        match name {
+            XATTR_DURABILITY => self.durability(ino).map(|rung| rung.as_bytes().to_vec()),
+            XATTR_BTIME => {
+                let born = self.getattr(ino)?.inode.btime;
+                Ok(format!("{}.{:09}", born.seconds, born.nanos).into_bytes())
+            }
+            name => check_space(name).and_then(|()| self.getxattr(ino, name)),
+        }
+    }
+
+    /// Sets an attribute by its full name.
+    ///
+    /// # Errors
+    /// As [`Volume::setxattr`]; `Permission` for the volume's own, `Unsupported` for name spaces that are not kept.
+    pub fn set_named(
+        &self,
+        ino: InodeNo,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), VolumeError> {
+        check_own(name)?;
+        self.setxattr(ino, name, value, mode)
+    }
+
+    /// Removes an attribute by its full name.
+    ///
+    /// # Errors
+    /// As [`Volume::set_named`].
+    pub fn remove_named(&self, ino: InodeNo, name: &[u8]) -> Result<(), VolumeError> {
+        check_own(name)?;
+        self.removexattr(ino, name)
+    }
+}
+
+fn check_own(name: &[u8]) -> Result<()> {
+    if name.starts_with(OWN) {
+        return Err(VolumeError::Permission);
+    }
+    check_space(name)
+}
+
+fn check_space(name: &[u8]) -> Result<()> {
+    let kept: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    if kept.iter().any(|space| name.starts_with(space)) {
+        Ok(())
+    } else {
+        Err(VolumeError::Unsupported(
+            "attributes outside user, trusted and security",
+        ))
+    }
+}
