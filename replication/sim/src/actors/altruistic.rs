@@ -1,0 +1,211 @@
+//! A member that follows the protocol: the smallest driver that a real replica can have.
+//!
+//! Owns the replica of one process life and the outputs that wait for a sync. Decides nothing: every output is carried
+//! out as the replica asked. It may crash at any moment; a new driver is then restored from the disk alone.
+//! The deliberate defects that a driver can have live here too, each behind its [`Mutant`].
+
+use super::{Effect, Machine};
+use crate::observation::Observation;
+use crate::plan::Mutant;
+use barfs_replication::{
+    BLOCKS_MAX, Input, MemberId, Message, Output, Record, Replica, Serve, VerifiedBlock,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most bytes of blocks in one answer.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Room that is kept in an answer for the blocks of one more round.
+const ANSWER_ROUND_MAX: usize = 256;
+
+/// One life of a member's process.
+pub struct Driver {
+    replica: Replica,
+    waiting: BTreeMap<u64, Vec<Output>>,
+    stood_at: u64,
+    mutant: Option<Mutant>,
+    peers: Vec<MemberId>,
+}
+
+impl Driver {
+    /// Starts a process on what the disk holds: a new replica on an empty one, a restored one otherwise.
+    pub fn start(machine: &Machine, at: u64, mutant: Option<Mutant>) -> anyhow::Result<Driver> {
+        let group = &machine.group;
+        let genesis = group.genesis();
+        let now = machine.clock.now(at);
+        let key = group.member_key(machine.id)?.clone();
+        let mut records = Vec::new();
+        for block in machine.disk.blocks() {
+            records.push(Record::Block(VerifiedBlock::from_own_log(
+                &genesis,
+                block.bytes().clone(),
+            )?));
+        }
+        let replica = if records.is_empty() {
+            Replica::new(genesis.clone(), machine.id, key, now)
+        } else {
+            Replica::restore(genesis.clone(), machine.id, key, records.into_iter(), now)
+        };
+        let peers = genesis.ids().filter(|id| *id != machine.id).collect();
+        Ok(Driver {
+            stood_at: replica.ledger().index(),
+            replica,
+            waiting: BTreeMap::new(),
+            mutant,
+            peers,
+        })
+    }
+
+    /// The replica, to be read.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Feeds one input and carries out what follows.
+    pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.feed(machine, at, input, &mut effects);
+        effects
+    }
+
+    /// The sync of a batch has ended: what waited for it may go out.
+    pub fn synced(&mut self, machine: &mut Machine, at: u64, batch: u64) -> Vec<Effect> {
+        machine.disk.synced(batch);
+        let mut effects = Vec::new();
+        if let Some(then) = self.waiting.remove(&batch) {
+            self.carry_out(machine, at, then, &mut effects);
+        }
+        effects
+    }
+
+    fn feed(&mut self, machine: &mut Machine, at: u64, input: Input, effects: &mut Vec<Effect>) {
+        let outputs = self.replica.handle(machine.clock.now(at), input);
+        let index = self.replica.ledger().index();
+        if index != self.stood_at {
+            self.stood_at = index;
+            let root = self.replica.ledger().root();
+            observe(
+                effects,
+                Observation::Stood {
+                    member: machine.id,
+                    index,
+                    root,
+                },
+            );
+        }
+        self.carry_out(machine, at, outputs, effects);
+    }
+
+    fn carry_out(
+        &mut self,
+        machine: &mut Machine,
+        at: u64,
+        outputs: Vec<Output>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut queue = VecDeque::from(outputs);
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Persist { records, then } => {
+                    self.persist(machine, at, records, then, effects)
+                }
+                Output::Confirm { token } => {
+                    if self.mutant != Some(Mutant::NeverConfirm) {
+                        self.feed(machine, at, Input::Persisted { token }, effects);
+                    }
+                }
+                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
+                Output::Broadcast { message } => {
+                    for to in &self.peers {
+                        effects.push(Effect::Send {
+                            to: *to,
+                            message: message.clone(),
+                        });
+                    }
+                }
+                Output::Serve { to, request } => {
+                    if let Some(message) = answer(machine, &request) {
+                        effects.push(Effect::Send { to, message });
+                    }
+                }
+                Output::Executed {
+                    index,
+                    ticket,
+                    author,
+                    outcome,
+                } => {
+                    let member = machine.id;
+                    // The mutant: one member reports positions that are one off.
+                    let off = self.mutant == Some(Mutant::MixedOrder) && member == MemberId(0);
+                    let index = index + u64::from(off);
+                    observe(
+                        effects,
+                        Observation::Executed {
+                            member,
+                            index,
+                            ticket,
+                            author,
+                            outcome,
+                        },
+                    );
+                }
+                Output::Event(event) => {
+                    observe(
+                        effects,
+                        Observation::Event {
+                            member: machine.id,
+                            event,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn persist(
+        &mut self,
+        machine: &mut Machine,
+        at: u64,
+        records: Vec<Record>,
+        then: Vec<Output>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (batch, ends) = machine.disk.write(at, records);
+        effects.push(Effect::SyncEnds { batch, at: ends });
+        if self.mutant == Some(Mutant::SendFirst) {
+            self.carry_out(machine, at, then, effects);
+        } else {
+            self.waiting.insert(batch, then);
+        }
+    }
+}
+
+fn observe(effects: &mut Vec<Effect>, observation: Observation) {
+    effects.push(Effect::Observe(Box::new(observation)));
+}
+
+/// Answers from the log what the replica no longer holds in memory.
+pub(super) fn answer(machine: &Machine, request: &Serve) -> Option<Message> {
+    let mut blocks = Vec::new();
+    let mut bytes = 0;
+    let mut last_round = None;
+    let found: Box<dyn Iterator<Item = &VerifiedBlock>> = match request {
+        Serve::Refs(refs) => Box::new(
+            refs.iter()
+                .filter_map(|reference| machine.disk.find(reference)),
+        ),
+        Serve::From { round } => Box::new(machine.disk.from_round(*round)),
+    };
+    for block in found {
+        let round = block.reference().round;
+        // An answer to `From` ends with a whole round.
+        let may_end = matches!(request, Serve::Refs(_)) || last_round != Some(round);
+        let full = bytes > ANSWER_BYTES_MAX || blocks.len() + ANSWER_ROUND_MAX > BLOCKS_MAX;
+        if may_end && full {
+            break;
+        }
+        bytes += block.bytes().len();
+        last_round = Some(round);
+        blocks.push(block.bytes().clone());
+    }
+    (!blocks.is_empty()).then_some(Message::Blocks(blocks))
+}

@@ -1,0 +1,276 @@
+//! Members that deviate.
+//!
+//! Owns the liars that run a real replica and bend what goes in and out of it; those that make blocks by hand are in
+//! [`super::freehand`]. A liar keeps its keys and cannot use those of others, cannot break signatures or digests, and
+//! cannot alter the network. Liars may act in concert.
+//!
+//! Invariant: every deviation is counted, so that a run whose liar did nothing fails itself.
+
+use super::altruistic::answer;
+use super::freehand::Freehand;
+use super::{Effect, Machine};
+use crate::plan::{Plan, Strategy};
+use crate::rng::Rng;
+use barfs_crypto::Digest;
+use barfs_replication::{
+    BlockRef, Input, MemberId, Message, Output, Record, Replica, VerifiedBlock,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// One life of a liar's process.
+pub enum Liar {
+    /// A real replica behind a dishonest driver.
+    Bent(Box<Bent>),
+    /// Blocks made by hand.
+    Freehand(Box<Freehand>),
+}
+
+impl Liar {
+    /// Starts a liar on what its disk holds.
+    pub fn start(
+        machine: &Machine,
+        at: u64,
+        strategy: Strategy,
+        plan: &Plan,
+        rng: Rng,
+    ) -> anyhow::Result<Liar> {
+        match strategy {
+            Strategy::Withhold | Strategy::Deaf | Strategy::Noise => Ok(Liar::Bent(Box::new(
+                Bent::start(machine, at, strategy, rng)?,
+            ))),
+            Strategy::Twins | Strategy::TwoFaced | Strategy::Forger => Ok(Liar::Freehand(
+                Box::new(Freehand::start(machine, strategy, plan, rng)?),
+            )),
+        }
+    }
+
+    /// Feeds one input.
+    pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
+        match self {
+            Liar::Bent(bent) => bent.handle(machine, at, input),
+            Liar::Freehand(freehand) => freehand.handle(machine, at, input),
+        }
+    }
+
+    /// The sync of a batch has ended.
+    pub fn synced(&mut self, machine: &mut Machine, at: u64, batch: u64) -> Vec<Effect> {
+        match self {
+            Liar::Bent(bent) => bent.synced(machine, at, batch),
+            Liar::Freehand(_) => Vec::new(),
+        }
+    }
+
+    /// When it wants to be woken.
+    pub fn next_deadline(&self) -> Option<u64> {
+        match self {
+            Liar::Bent(bent) => bent.replica.next_deadline(),
+            Liar::Freehand(_) => None,
+        }
+    }
+
+    /// How often it has deviated in this life.
+    pub fn deviations(&self) -> u64 {
+        match self {
+            Liar::Bent(bent) => bent.deviations,
+            Liar::Freehand(freehand) => freehand.deviations(),
+        }
+    }
+}
+
+/// A real replica behind a dishonest driver.
+pub struct Bent {
+    replica: Replica,
+    strategy: Strategy,
+    rng: Rng,
+    waiting: BTreeMap<u64, Vec<Output>>,
+    peers: Vec<MemberId>,
+    hidden: Vec<MemberId>,
+    deviations: u64,
+}
+
+impl Bent {
+    fn start(machine: &Machine, at: u64, strategy: Strategy, mut rng: Rng) -> anyhow::Result<Bent> {
+        let genesis = machine.group.genesis();
+        let key = machine.group.member_key(machine.id)?.clone();
+        let records = machine.disk.blocks().cloned().map(Record::Block);
+        let replica = Replica::restore(
+            genesis.clone(),
+            machine.id,
+            key,
+            records,
+            machine.clock.now(at),
+        );
+        let peers: Vec<MemberId> = genesis.ids().filter(|id| *id != machine.id).collect();
+        let mut hidden = peers.clone();
+        rng.shuffle(&mut hidden);
+        hidden.truncate(rng.between(1, (peers.len() as u64 / 2).max(1)) as usize);
+        Ok(Bent {
+            replica,
+            strategy,
+            rng,
+            waiting: BTreeMap::new(),
+            peers,
+            hidden,
+            deviations: 0,
+        })
+    }
+
+    fn handle(&mut self, machine: &mut Machine, at: u64, mut input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let (Strategy::Deaf, Input::Blocks { blocks, .. }) = (self.strategy, &mut input) {
+            let before = blocks.len();
+            let hidden = &self.hidden;
+            let rng = &mut self.rng;
+            blocks
+                .retain(|block| !hidden.contains(&block.reference().author) || rng.per_mille(300));
+            self.deviations += (before - blocks.len()) as u64;
+        }
+        if self.strategy == Strategy::Noise && self.rng.per_mille(30) {
+            self.disturb(machine, &input, &mut effects);
+        }
+        let outputs = self.replica.handle(machine.clock.now(at), input);
+        self.carry_out(machine, at, outputs, &mut effects);
+        effects
+    }
+
+    fn synced(&mut self, machine: &mut Machine, at: u64, batch: u64) -> Vec<Effect> {
+        machine.disk.synced(batch);
+        let mut effects = Vec::new();
+        if let Some(then) = self.waiting.remove(&batch) {
+            self.carry_out(machine, at, then, &mut effects);
+        }
+        effects
+    }
+
+    fn carry_out(
+        &mut self,
+        machine: &mut Machine,
+        at: u64,
+        outputs: Vec<Output>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut queue = VecDeque::from(outputs);
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Persist { records, then } => {
+                    let (batch, ends) = machine.disk.write(at, records);
+                    effects.push(Effect::SyncEnds { batch, at: ends });
+                    self.waiting.insert(batch, then);
+                }
+                Output::Confirm { token } => {
+                    let now = machine.clock.now(at);
+                    queue.extend(self.replica.handle(now, Input::Persisted { token }));
+                }
+                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
+                Output::Broadcast { message } => self.broadcast(&message, effects),
+                Output::Serve { to, request } => {
+                    if let Some(message) = answer(machine, &request) {
+                        effects.push(Effect::Send { to, message });
+                    }
+                }
+                Output::Executed { .. } | Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn broadcast(&mut self, message: &Message, effects: &mut Vec<Effect>) {
+        for to in self.peers.clone() {
+            let withheld = self.strategy == Strategy::Withhold && self.rng.per_mille(700);
+            if withheld {
+                self.deviations += 1;
+            } else {
+                effects.push(Effect::Send {
+                    to,
+                    message: message.clone(),
+                });
+            }
+        }
+    }
+
+    /// Sends something that no correct member would.
+    fn disturb(&mut self, machine: &Machine, input: &Input, effects: &mut Vec<Effect>) {
+        let Some(to) = self.rng.pick(&self.peers).copied() else {
+            return;
+        };
+        let blocks: &[VerifiedBlock] = if let Input::Blocks { blocks, .. } = input {
+            blocks
+        } else {
+            &[]
+        };
+        let message = match self.rng.below(5) {
+            0 => {
+                // A block of somebody with one byte changed.
+                let Some(block) = self.rng.pick(blocks) else {
+                    return;
+                };
+                let mut bytes = block.bytes().to_vec();
+                let position = self.rng.below(bytes.len() as u64) as usize;
+                bytes
+                    .iter_mut()
+                    .skip(position)
+                    .take(1)
+                    .for_each(|byte| *byte ^= 0x20);
+                Message::Block(bytes.into())
+            }
+            1 => Message::Want {
+                refs: (0..self.rng.between(1, 1_024))
+                    .map(|_| self.invented())
+                    .collect(),
+            },
+            2 => Message::WantFrom {
+                round: self.rng.below(50),
+            },
+            3 => {
+                // Old blocks, again and again.
+                let from = self.rng.below(100);
+                Message::Blocks(
+                    machine
+                        .disk
+                        .from_round(from)
+                        .take(50)
+                        .map(|block| block.bytes().clone())
+                        .collect(),
+                )
+            }
+            _ => {
+                let Some(message) = self.far_ahead(machine, blocks) else {
+                    return;
+                };
+                message
+            }
+        };
+        self.deviations += 1;
+        effects.push(Effect::Send { to, message });
+    }
+
+    fn invented(&mut self) -> BlockRef {
+        let author = self.rng.pick(&self.peers).copied().unwrap_or(MemberId(0));
+        BlockRef {
+            round: self.rng.between(1, 10_000),
+            author,
+            digest: Digest(self.rng.bytes()),
+        }
+    }
+
+    /// A signed block of a round far ahead, on parents that do not exist.
+    fn far_ahead(&mut self, machine: &Machine, blocks: &[VerifiedBlock]) -> Option<Message> {
+        let mut block = self.rng.pick(blocks)?.block().clone();
+        let genesis = machine.group.genesis();
+        block.author = machine.id;
+        block.commands.clear();
+        block.round += self.rng.between(2, 100_000);
+        let mut parents = Vec::new();
+        for author in self.peers.clone() {
+            parents.push(BlockRef {
+                round: block.round - 1,
+                author,
+                digest: Digest(self.rng.bytes()),
+            });
+        }
+        block.parents = parents;
+        let signed =
+            VerifiedBlock::sign(&genesis, machine.group.member_key(machine.id).ok()?, block)
+                .ok()?;
+        Some(Message::Block(signed.bytes().clone()))
+    }
+}

@@ -1,0 +1,256 @@
+//! Liars that make blocks by hand, without a replica.
+//!
+//! Such a liar keeps every valid block that it sees and writes one or two chains of its own on them, as fast as the
+//! rules of validity let it:
+//! - `Twins`: two versions of each block, sent to different peers; it goes on from one of them;
+//! - `TwoFaced`: two whole chains, one shown to members with even numbers, one to the others. Several such liars act
+//!   in concert: the parity of a block's time says to which face it belongs;
+//! - `Forger`: one chain that leaves out parents, claims false tags and times, and reaches only some peers.
+
+use super::{Effect, Machine};
+use crate::clock::EPOCH_MS;
+use crate::plan::{Plan, Strategy};
+use crate::rng::Rng;
+use barfs_crypto::Digest;
+use barfs_replication::{
+    Block, BlockCommand, BlockRef, Command, Executed, Input, MemberId, Message, VerifiedBlock,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Blocks kept, in rounds below the newest.
+const KEPT_ROUNDS: u64 = 200;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Freehand {
+    strategy: Strategy,
+    rng: Rng,
+    liars: BTreeSet<MemberId>,
+    peers: Vec<MemberId>,
+    seen: BTreeMap<u64, BTreeMap<(MemberId, Digest), VerifiedBlock>>,
+    tips: [Option<BlockRef>; 2],
+    number: u64,
+    deviations: u64,
+}
+
+impl Freehand {
+    /// A liar without memory of an earlier life.
+    pub fn start(
+        machine: &Machine,
+        strategy: Strategy,
+        plan: &Plan,
+        rng: Rng,
+    ) -> anyhow::Result<Freehand> {
+        Ok(Freehand {
+            strategy,
+            rng,
+            liars: plan.liars.iter().map(|(id, _)| MemberId(*id)).collect(),
+            peers: machine
+                .group
+                .genesis()
+                .ids()
+                .filter(|id| *id != machine.id)
+                .collect(),
+            seen: BTreeMap::new(),
+            tips: [None, None],
+            number: 0,
+            deviations: 0,
+        })
+    }
+
+    /// How often it has deviated.
+    pub fn deviations(&self) -> u64 {
+        self.deviations
+    }
+
+    /// Feeds one input.
+    pub fn handle(&mut self, machine: &Machine, at: u64, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Blocks { blocks, .. } => blocks.into_iter().for_each(|block| self.keep(block)),
+            Input::Want { from, refs } => {
+                let found = refs.iter().filter_map(|reference| self.find(reference));
+                let blocks: Vec<_> = found.map(|block| block.bytes().clone()).take(100).collect();
+                if !blocks.is_empty() {
+                    effects.push(Effect::Send {
+                        to: from,
+                        message: Message::Blocks(blocks),
+                    });
+                }
+            }
+            _ => {}
+        }
+        let faces = if self.strategy == Strategy::TwoFaced {
+            2
+        } else {
+            1
+        };
+        for face in 0..faces {
+            // A few rounds at most for each thing it hears.
+            for _ in 0..3 {
+                if !self.advance(machine, at, face, &mut effects) {
+                    break;
+                }
+            }
+        }
+        effects
+    }
+
+    fn keep(&mut self, block: VerifiedBlock) {
+        let reference = block.reference();
+        self.seen
+            .entry(reference.round)
+            .or_default()
+            .insert((reference.author, reference.digest), block);
+        let newest = self.seen.keys().next_back().copied().unwrap_or(0);
+        self.seen = self.seen.split_off(&newest.saturating_sub(KEPT_ROUNDS));
+    }
+
+    fn find(&self, reference: &BlockRef) -> Option<&VerifiedBlock> {
+        self.seen
+            .get(&reference.round)?
+            .get(&(reference.author, reference.digest))
+    }
+
+    /// One block of each other author in `round`, as this face wants them seen.
+    fn others(&self, me: MemberId, round: u64, face: usize) -> Vec<BlockRef> {
+        let mut chosen: BTreeMap<MemberId, BlockRef> = BTreeMap::new();
+        for ((author, _), block) in self.seen.get(&round).into_iter().flatten() {
+            let in_concert = self.strategy == Strategy::TwoFaced && self.liars.contains(author);
+            let of_face = !in_concert || block.block().time_ms % 2 == face as u64;
+            if *author != me && of_face {
+                chosen.entry(*author).or_insert_with(|| block.reference());
+            }
+        }
+        chosen.into_values().collect()
+    }
+
+    /// Makes the next block of a face if the rules allow one.
+    fn advance(
+        &mut self,
+        machine: &Machine,
+        at: u64,
+        face: usize,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let tip = self.tips.get(face).copied().flatten();
+        let quorum = machine.group.genesis().thresholds().quorum;
+        let next = tip.map_or(1, |tip| tip.round + 1);
+        let newest = self.seen.keys().next_back().copied().unwrap_or(0);
+        // The next round if possible, else the newest round that can be joined.
+        for round in std::iter::once(next).chain((next + 1..=newest + 1).rev().take(4)) {
+            let mut others = if round > 1 {
+                self.others(machine.id, round - 1, face)
+            } else {
+                Vec::new()
+            };
+            let own_counts = usize::from(tip.is_some_and(|tip| tip.round + 1 == round));
+            if round > 1 && others.len() + own_counts < quorum {
+                continue;
+            }
+            if round == 1 && tip.is_some() {
+                continue;
+            }
+            if self.strategy == Strategy::Forger {
+                while others.len() + own_counts > quorum && self.rng.per_mille(600) {
+                    others.remove(self.rng.below(others.len() as u64) as usize);
+                    self.deviations += 1;
+                }
+            }
+            let parents: Vec<BlockRef> = tip.into_iter().chain(others).collect();
+            return self
+                .publish(machine, at, face, round, parents, effects)
+                .is_some();
+        }
+        false
+    }
+
+    fn publish(
+        &mut self,
+        machine: &Machine,
+        at: u64,
+        face: usize,
+        round: u64,
+        parents: Vec<BlockRef>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<()> {
+        let parents = if round == 1 { Vec::new() } else { parents };
+        let mut versions = vec![self.sign(machine, at, face, round, parents.clone())?];
+        match self.strategy {
+            Strategy::Twins => {
+                versions.push(self.sign(machine, at, 1 - face, round, parents)?);
+                self.deviations += 1;
+            }
+            Strategy::TwoFaced => self.deviations += 1,
+            _ => {}
+        }
+        let first = versions.first()?.reference();
+        if let Some(tip) = self.tips.get_mut(face) {
+            *tip = Some(first);
+        }
+        for to in self.peers.clone() {
+            let version = match self.strategy {
+                Strategy::TwoFaced
+                    if !self.liars.contains(&to) && usize::from(to.0 % 2) != face =>
+                {
+                    continue;
+                }
+                Strategy::Forger if self.rng.per_mille(200) => continue,
+                _ => self.rng.pick(&versions)?,
+            };
+            effects.push(Effect::Send {
+                to,
+                message: Message::Block(version.bytes().clone()),
+            });
+        }
+        versions.into_iter().for_each(|block| self.keep(block));
+        Some(())
+    }
+
+    fn sign(
+        &mut self,
+        machine: &Machine,
+        at: u64,
+        face: usize,
+        round: u64,
+        parents: Vec<BlockRef>,
+    ) -> Option<VerifiedBlock> {
+        let genesis = machine.group.genesis();
+        let mut time_ms = (machine.clock.now(at).wall_ms & !1) + face as u64;
+        if self.strategy == Strategy::Forger && self.rng.per_mille(500) {
+            time_ms = [0, u64::MAX, EPOCH_MS - 1, EPOCH_MS * 2]
+                .get(self.rng.below(4) as usize)
+                .copied()?;
+            self.deviations += 1;
+        }
+        let mut commands = Vec::new();
+        if self.rng.per_mille(300) {
+            // The same number with another content in each version.
+            self.number += self.rng.below(2);
+            let command = Command::Note {
+                bytes: self.rng.bytes::<24>().to_vec(),
+            };
+            commands.push(BlockCommand::Own {
+                number: self.number.max(1),
+                command,
+            });
+        }
+        let executed = Executed {
+            index: self.rng.below(1_000),
+            tag: Digest(self.rng.bytes()),
+        };
+        let author = machine.id;
+        let block = Block {
+            group: genesis.group_id(),
+            epoch: 0,
+            round,
+            author,
+            parents,
+            time_ms,
+            executed,
+            commands,
+        };
+        let key = machine.group.member_key(machine.id).ok()?;
+        VerifiedBlock::sign(&genesis, key, block).ok()
+    }
+}

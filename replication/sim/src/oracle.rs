@@ -1,0 +1,243 @@
+//! What the group owes to those who use it.
+//!
+//! Owns the record of every command handed in, how it ended, and what follows from that for the state: a promise per
+//! subject, the one with the highest index counts. It learns only from what members report to their clients. Never
+//! asks a ledger what it thinks.
+
+use crate::observation::Observation;
+use barfs_crypto::{Digest, NodeId};
+use barfs_replication::{BlockCommand, Command, Issuer, MemberId, Outcome, Refusal, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A command on its way to a member.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The member that it is handed to.
+    pub via: MemberId,
+    /// Unique in the run.
+    pub ticket: u64,
+    /// Who issued it.
+    pub issuer: Issuer,
+    /// The issuer's number for it.
+    pub number: u64,
+    /// How often it has been handed in, this time included.
+    pub attempt: u32,
+    /// The command.
+    pub command: BlockCommand,
+}
+
+impl Submission {
+    /// What it asks for.
+    pub fn what(&self) -> &Command {
+        match &self.command {
+            BlockCommand::Own { command, .. } => command,
+            BlockCommand::Signed(signed) => &signed.command,
+        }
+    }
+}
+
+/// The end of a command.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The member that reported it.
+    pub member: MemberId,
+    /// Position in the order.
+    pub index: u64,
+    /// The ticket of the submission.
+    pub ticket: u64,
+    /// Who issued it.
+    pub issuer: Issuer,
+    /// The issuer's number for it.
+    pub number: u64,
+    /// How often it had been handed in by then.
+    pub attempts: u32,
+    /// The command.
+    pub command: Command,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What a promise is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A device of a member.
+    Device(NodeId),
+    /// A volume.
+    Volume(VolumeId),
+    /// The head of a volume.
+    Head(VolumeId),
+    /// A pack.
+    Pack(VolumeId, u64),
+}
+
+/// What the state must show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// It is there.
+    Present,
+    /// It is not there.
+    Absent,
+    /// The head is at this sequence with these bytes, or at a later one.
+    HeadAtLeast(u64, Vec<u8>),
+    /// The pack is there under this root.
+    Placed(Digest),
+    /// The pack may be there or not.
+    Open,
+}
+
+/// Every acknowledgement of a run.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    open: BTreeMap<u64, Submission>,
+    attempts: BTreeMap<(Issuer, u64), u32>,
+    owed: BTreeSet<(Issuer, u64)>,
+    promises: BTreeMap<Subject, (u64, Promise)>,
+    ended: BTreeMap<Issuer, u64>,
+    acknowledged: u64,
+}
+
+impl Oracle {
+    /// A command is handed in.
+    pub fn submitted(&mut self, submission: &Submission) {
+        self.open.insert(submission.ticket, submission.clone());
+        let name = (submission.issuer, submission.number);
+        self.owed.insert(name);
+        self.attempts.insert(name, submission.attempt);
+    }
+
+    /// Mutant: takes the handing in for the end.
+    pub fn acknowledge_unordered(&mut self, submission: &Submission) {
+        let ended = (submission.issuer, submission.number);
+        self.acknowledge(ended.0, ended.1, u64::MAX, submission.what());
+    }
+
+    /// Learns from a report; returns the end of a command if it is one.
+    pub fn observe(&mut self, observation: &Observation) -> Option<Ended> {
+        let Observation::Executed {
+            member,
+            index,
+            ticket: Some(ticket),
+            outcome,
+            ..
+        } = observation
+        else {
+            return None;
+        };
+        let submission = self.open.remove(ticket)?;
+        if matches!(outcome, Outcome::Refused(Refusal::Busy)) {
+            return None;
+        }
+        let (issuer, number) = (submission.issuer, submission.number);
+        self.owed.remove(&(issuer, number));
+        let command = submission.what().clone();
+        match outcome {
+            Outcome::Applied(_) => self.acknowledge(issuer, number, *index, &command),
+            // It was executed by another way in; what came of it there was never acknowledged.
+            Outcome::Refused(Refusal::DuplicateNumber) => self.forget(&command),
+            Outcome::Refused(_) => {}
+        }
+        let attempts = self.attempts.get(&(issuer, number)).copied().unwrap_or(0);
+        let (ticket, outcome) = (*ticket, outcome.clone());
+        Some(Ended {
+            member: *member,
+            index: *index,
+            ticket,
+            issuer,
+            number,
+            attempts,
+            command,
+            outcome,
+        })
+    }
+
+    /// A member's own commands end with the member.
+    pub fn forgive(&mut self, gone: impl Iterator<Item = MemberId>) {
+        for member in gone {
+            self.owed
+                .retain(|(issuer, _)| *issuer != Issuer::Member(member));
+        }
+    }
+
+    /// Commands handed in that have no end yet.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// The first few commands that have no end yet.
+    pub fn owed_sample(&self) -> Vec<(Issuer, u64)> {
+        self.owed.iter().take(5).copied().collect()
+    }
+
+    /// Commands acknowledged as applied.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// What the state must show.
+    pub fn promises(&self) -> impl Iterator<Item = (&Subject, &Promise)> {
+        self.promises
+            .iter()
+            .map(|(subject, (_, promise))| (subject, promise))
+    }
+
+    /// The highest number of each issuer that was acknowledged.
+    pub fn numbers(&self) -> impl Iterator<Item = (&Issuer, &u64)> {
+        self.ended.iter()
+    }
+
+    fn acknowledge(&mut self, issuer: Issuer, number: u64, index: u64, command: &Command) {
+        self.acknowledged += 1;
+        let highest = self.ended.entry(issuer).or_insert(number);
+        *highest = (*highest).max(number);
+        for (subject, promise) in promised(command) {
+            let known = self.promises.entry(subject).or_insert((0, Promise::Open));
+            if known.0 <= index {
+                *known = (index, promise);
+            }
+        }
+    }
+
+    /// Nothing is promised any more about what a command touches, save that heads never go back.
+    fn forget(&mut self, command: &Command) {
+        for (subject, _) in promised(command) {
+            if !matches!(subject, Subject::Head(_)) {
+                self.promises.insert(subject, (u64::MAX, Promise::Open));
+            }
+        }
+    }
+}
+
+/// What an applied command promises.
+fn promised(command: &Command) -> Vec<(Subject, Promise)> {
+    match command {
+        Command::AddDevice { device, .. } => vec![(Subject::Device(*device), Promise::Present)],
+        Command::RevokeDevice { device, .. } => vec![(Subject::Device(*device), Promise::Absent)],
+        Command::CreateVolume { volume, .. } => vec![(Subject::Volume(*volume), Promise::Present)],
+        Command::SetHead {
+            volume,
+            sequence,
+            bytes,
+            ..
+        } => {
+            vec![(
+                Subject::Head(*volume),
+                Promise::HeadAtLeast(*sequence, bytes.clone()),
+            )]
+        }
+        Command::Place { packs } => packs
+            .iter()
+            .map(|pack| {
+                (
+                    Subject::Pack(pack.record.volume, pack.record.number),
+                    Promise::Placed(pack.record.root),
+                )
+            })
+            .collect(),
+        Command::Release { volume, packs } => packs
+            .iter()
+            .map(|number| (Subject::Pack(*volume, *number), Promise::Open))
+            .collect(),
+        // A veto that came in time keeps the pack, but its root is promised by the placement only.
+        _ => Vec::new(),
+    }
+}

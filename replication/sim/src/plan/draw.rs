@@ -1,0 +1,223 @@
+//! The draw of a plan from a seed.
+//!
+//! Owns the swarm: each run draws *which* faults are on, not only how strong they are, because a system that is
+//! always hurt in every way never reaches the states that one fault alone leads to. A scenario narrows the draw.
+//! Never draws during the run.
+
+use super::{ClockFaults, CrashFaults, GenesisDraw, Plan, Scenario, Strategy};
+use crate::disk::DiskFaults;
+use crate::network::NetworkFaults;
+use crate::rng::{MILLI, Rng, SECOND};
+use barfs_replication::Thresholds;
+
+/// Which classes of faults are on.
+struct Switches {
+    network: bool,
+    partitions: bool,
+    crashes: bool,
+    gone: bool,
+    clocks: bool,
+    disk: bool,
+    liars: bool,
+}
+
+impl Switches {
+    fn draw(scenario: Scenario, rng: &mut Rng) -> Switches {
+        let mut coin = || rng.per_mille(500);
+        let drawn = [coin(), coin(), coin(), coin(), coin(), coin(), coin()];
+        let [network, partitions, crashes, gone, clocks, disk, liars] = drawn;
+        let off = Switches {
+            network: false,
+            partitions: false,
+            crashes: false,
+            gone: false,
+            clocks: false,
+            disk: false,
+            liars: false,
+        };
+        match scenario {
+            Scenario::Swarm => Switches {
+                network,
+                partitions,
+                crashes,
+                gone,
+                clocks,
+                disk,
+                liars,
+            },
+            Scenario::Calm => off,
+            Scenario::Crashes => Switches {
+                crashes: true,
+                disk,
+                gone,
+                ..off
+            },
+            Scenario::Partitions => Switches {
+                partitions: true,
+                network: true,
+                ..off
+            },
+            Scenario::Liars => Switches {
+                liars: true,
+                network,
+                ..off
+            },
+            Scenario::Clocks => Switches {
+                clocks: true,
+                network,
+                ..off
+            },
+            Scenario::Absence => Switches {
+                network,
+                disk,
+                ..off
+            },
+            Scenario::Small => Switches {
+                network,
+                crashes,
+                clocks,
+                disk,
+                ..off
+            },
+        }
+    }
+}
+
+impl Plan {
+    /// The run of `seed`; `nodes` overrides the drawn size of the group.
+    pub fn draw(seed: u64, scenario: Scenario, nodes: Option<u16>) -> Plan {
+        let mut rng = Rng::new(seed);
+        let drawn = if scenario == Scenario::Small {
+            rng.between(1, 3)
+        } else {
+            rng.between(4, 10)
+        };
+        let nodes = nodes.unwrap_or(drawn as u16);
+        let switches = Switches::draw(scenario, &mut rng.fork("switches"));
+        let storm_micros = rng.between(6, 16) * SECOND;
+        let genesis = draw_genesis(&mut rng.fork("genesis"));
+        let mut roles = rng.fork("roles");
+        let (liars, gone) = draw_roles(nodes, &switches, storm_micros, &mut roles);
+        let mut crash = draw_crashes(&switches, &mut rng.fork("crashes"));
+        crash.gone = gone;
+        if scenario == Scenario::Absence {
+            let who = roles.below(u64::from(nodes)) as u16;
+            crash.away = Some((who, roles.below(SECOND), storm_micros - SECOND));
+        }
+        Plan {
+            seed,
+            scenario,
+            nodes,
+            genesis,
+            storm_micros,
+            calm_micros: 60 * SECOND + 6 * MILLI * u64::from(genesis.idle_interval_ms),
+            liars,
+            network: draw_network(&switches, &mut rng.fork("network")),
+            disk: draw_disk(&switches, &mut rng.fork("disk")),
+            crash,
+            clock: draw_clock(&switches, &mut rng.fork("clock")),
+            client_every: rng.between(60, 400) * MILLI,
+            mutant: None,
+        }
+    }
+}
+
+/// Liars, and members that go with the time they go.
+type Roles = (Vec<(u16, Strategy)>, Vec<(u16, u64)>);
+
+fn draw_roles(nodes: u16, switches: &Switches, storm_micros: u64, rng: &mut Rng) -> Roles {
+    let thresholds = Thresholds::of(usize::from(nodes));
+    let mut order: Vec<u16> = (0..nodes).collect();
+    rng.shuffle(&mut order);
+    let lying = if switches.liars {
+        rng.between(1, thresholds.r as u64).min(thresholds.r as u64) as usize
+    } else {
+        0
+    };
+    let left = (thresholds.u - lying) as u64;
+    let going = if switches.gone {
+        rng.between(1, left).min(left) as usize
+    } else {
+        0
+    };
+    let liars = order.iter().take(lying).map(|id| {
+        let strategy = rng.pick(&Strategy::ALL).copied().unwrap_or(Strategy::Twins);
+        (*id, strategy)
+    });
+    let liars: Vec<_> = liars.collect();
+    let gone = order
+        .iter()
+        .skip(lying)
+        .take(going)
+        .map(|id| (*id, rng.below(storm_micros)))
+        .collect();
+    (liars, gone)
+}
+
+fn draw_genesis(rng: &mut Rng) -> GenesisDraw {
+    GenesisDraw {
+        leaders_per_round: rng.between(1, 3) as u8,
+        gc_depth: rng.between(16, 64),
+        idle_interval_ms: rng.between(500, 5_000) as u32,
+        release_grace_ms: rng.between(1_000, 4_000),
+    }
+}
+
+fn draw_network(switches: &Switches, rng: &mut Rng) -> NetworkFaults {
+    let bad = |rng: &mut Rng, max: u64| {
+        if switches.network && rng.per_mille(600) {
+            rng.below(max)
+        } else {
+            0
+        }
+    };
+    NetworkFaults {
+        delay_min: rng.between(2, 10) * MILLI,
+        delay_max: rng.between(10, 60) * MILLI,
+        tail_per_mille: bad(rng, 60),
+        tail_micros: rng.between(100, 3_000) * MILLI,
+        loss_per_mille: bad(rng, 150),
+        duplicate_per_mille: bad(rng, 100),
+        reorder: switches.network && rng.per_mille(500),
+        bandwidth: rng.between(1, 20) * 1_000_000,
+        partition_every: switches.partitions.then(|| rng.between(1, 5) * SECOND),
+        partition_micros: rng.between(300, 5_000) * MILLI,
+    }
+}
+
+fn draw_disk(switches: &Switches, rng: &mut Rng) -> DiskFaults {
+    DiskFaults {
+        sync_min: rng.between(100, 1_000),
+        sync_max: rng.between(1, 8) * MILLI,
+        stall_per_mille: if switches.disk { rng.below(30) } else { 0 },
+        stall_micros: rng.between(50, 2_000) * MILLI,
+        survivors: switches.disk && rng.per_mille(500),
+        forget_synced: 0,
+    }
+}
+
+fn draw_crashes(switches: &Switches, rng: &mut Rng) -> CrashFaults {
+    CrashFaults {
+        every: switches.crashes.then(|| rng.between(500, 4_000) * MILLI),
+        down_max: rng.between(50, 3_000) * MILLI,
+        all_per_mille: if rng.per_mille(500) { 200 } else { 0 },
+        gone: Vec::new(),
+        away: None,
+    }
+}
+
+fn draw_clock(switches: &Switches, rng: &mut Rng) -> ClockFaults {
+    if !switches.clocks {
+        return ClockFaults {
+            skew_ms: 50,
+            drift_ppm: 20,
+            ..ClockFaults::default()
+        };
+    }
+    ClockFaults {
+        skew_ms: rng.between(1_000, 600_000),
+        drift_ppm: 200,
+        jump_every: rng.per_mille(700).then(|| rng.between(1, 5) * SECOND),
+        jump_ms: rng.between(1_000, 86_400_000),
+    }
+}

@@ -1,0 +1,279 @@
+//! What a run will be: everything that is fixed before virtual time begins.
+//!
+//! Owns the names of scenarios, mutants and strategies, and the numbers of one run. How they are drawn from a seed is
+//! in [`draw`].
+//!
+//! Invariant: liars never exceed r, and liars plus members that go for good never exceed u, except in the mutants
+//! that are there to break that rule.
+
+mod draw;
+
+use crate::disk::DiskFaults;
+use crate::network::NetworkFaults;
+use crate::rng::{MILLI, SECOND};
+use barfs_replication::Thresholds;
+use std::fmt;
+
+/// A family of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Each fault class is on or off by a coin.
+    Swarm,
+    /// No fault at all.
+    Calm,
+    /// Members crash and restart, one by one and all at once.
+    Crashes,
+    /// The network parts and heals, with loss, reordering and duplication.
+    Partitions,
+    /// As many liars as the thresholds allow, little else.
+    Liars,
+    /// Wall clocks are wrong and jump.
+    Clocks,
+    /// One member is away for most of the run and must catch up.
+    Absence,
+    /// Groups of one to three members, which tolerate nothing but must work.
+    Small,
+}
+
+impl Scenario {
+    /// Every scenario, in a fixed order.
+    pub const ALL: [Scenario; 8] = [
+        Scenario::Swarm,
+        Scenario::Calm,
+        Scenario::Crashes,
+        Scenario::Partitions,
+        Scenario::Liars,
+        Scenario::Clocks,
+        Scenario::Absence,
+        Scenario::Small,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Swarm => "swarm",
+            Scenario::Calm => "calm",
+            Scenario::Crashes => "crashes",
+            Scenario::Partitions => "partitions",
+            Scenario::Liars => "liars",
+            Scenario::Clocks => "clocks",
+            Scenario::Absence => "absence",
+            Scenario::Small => "small",
+        }
+    }
+
+    /// The scenario called `name`.
+    pub fn named(name: &str) -> Option<Scenario> {
+        Scenario::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == name)
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A deliberate defect, there to prove that the properties can find one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The drivers act on `then` before the records are durable.
+    SendFirst,
+    /// A crash loses records that were reported durable.
+    ForgetSynced,
+    /// The drivers skip verification while the network alters bytes.
+    ForgeUnverified,
+    /// More members lie, in concert, than the thresholds allow.
+    TooManyLiars,
+    /// The drivers acknowledge a command when they hand it in, not when it was executed.
+    AcknowledgeEarly,
+    /// The drivers never report that records are durable.
+    NeverConfirm,
+    /// The drivers report the positions of executed commands one off at one member.
+    MixedOrder,
+    /// The workload issues nothing.
+    NoWork,
+}
+
+impl Mutant {
+    /// Every mutant, in a fixed order.
+    pub const ALL: [Mutant; 8] = [
+        Mutant::SendFirst,
+        Mutant::ForgetSynced,
+        Mutant::ForgeUnverified,
+        Mutant::TooManyLiars,
+        Mutant::AcknowledgeEarly,
+        Mutant::NeverConfirm,
+        Mutant::MixedOrder,
+        Mutant::NoWork,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mutant::SendFirst => "send-first",
+            Mutant::ForgetSynced => "forget-synced",
+            Mutant::ForgeUnverified => "forge-unverified",
+            Mutant::TooManyLiars => "too-many-liars",
+            Mutant::AcknowledgeEarly => "acknowledge-early",
+            Mutant::NeverConfirm => "never-confirm",
+            Mutant::MixedOrder => "mixed-order",
+            Mutant::NoWork => "no-work",
+        }
+    }
+
+    /// The mutant called `name`.
+    pub fn named(name: &str) -> Option<Mutant> {
+        Mutant::ALL.into_iter().find(|mutant| mutant.name() == name)
+    }
+}
+
+/// How a Byzantine member deviates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Signs a twin of each of its blocks and sends one to some peers, the other to the rest.
+    Twins,
+    /// Writes two chains and shows one to some peers, the other to the rest; liars of this kind act in concert.
+    TwoFaced,
+    /// Sends each block to a few peers only.
+    Withhold,
+    /// Hides blocks of some members from itself, so that it votes against them.
+    Deaf,
+    /// Sends altered bytes, endless wants, old blocks and blocks of rounds far ahead.
+    Noise,
+    /// Makes blocks by hand: leaves out parents, claims false state tags and times, signs twins.
+    Forger,
+}
+
+impl Strategy {
+    /// Every strategy, in a fixed order.
+    pub const ALL: [Strategy; 6] = [
+        Strategy::Twins,
+        Strategy::TwoFaced,
+        Strategy::Withhold,
+        Strategy::Deaf,
+        Strategy::Noise,
+        Strategy::Forger,
+    ];
+}
+
+/// How members crash; times in micros.
+#[derive(Clone, Debug, Default)]
+pub struct CrashFaults {
+    /// Mean time between crashes, if there are any.
+    pub every: Option<u64>,
+    /// Longest time a crashed member stays down.
+    pub down_max: u64,
+    /// Share of the crashes, per mille, that take every member at once.
+    pub all_per_mille: u64,
+    /// Members that go for good, with the time they go.
+    pub gone: Vec<(u16, u64)>,
+    /// A member that is away between two times.
+    pub away: Option<(u16, u64, u64)>,
+}
+
+/// How wall clocks err; milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct ClockFaults {
+    /// Largest error at the start.
+    pub skew_ms: u64,
+    /// Largest drift in parts per million.
+    pub drift_ppm: u64,
+    /// Mean time between jumps in micros, if there are any.
+    pub jump_every: Option<u64>,
+    /// Largest jump.
+    pub jump_ms: u64,
+}
+
+/// What the genesis says.
+#[derive(Clone, Copy, Debug)]
+pub struct GenesisDraw {
+    /// Leader slots per round.
+    pub leaders_per_round: u8,
+    /// Rounds after which an undelivered slot is given up.
+    pub gc_depth: u64,
+    /// Pause between blocks of an idle group.
+    pub idle_interval_ms: u32,
+    /// Grace of a release.
+    pub release_grace_ms: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that made it.
+    pub seed: u64,
+    /// Its family.
+    pub scenario: Scenario,
+    /// Members.
+    pub nodes: u16,
+    /// The genesis.
+    pub genesis: GenesisDraw,
+    /// Virtual time during which faults happen.
+    pub storm_micros: u64,
+    /// Virtual time after which a healed group must have converged.
+    pub calm_micros: u64,
+    /// Who lies, and how.
+    pub liars: Vec<(u16, Strategy)>,
+    /// The network.
+    pub network: NetworkFaults,
+    /// The disks.
+    pub disk: DiskFaults,
+    /// Crashes.
+    pub crash: CrashFaults,
+    /// Clocks.
+    pub clock: ClockFaults,
+    /// Mean time between steps of one member's client, in micros.
+    pub client_every: u64,
+    /// The deliberate defect, if any.
+    pub mutant: Option<Mutant>,
+}
+
+impl Plan {
+    /// The same run with a deliberate defect.
+    pub fn with_mutant(mut self, mutant: Mutant) -> Plan {
+        self.mutant = Some(mutant);
+        match mutant {
+            Mutant::SendFirst => {
+                // Long syncs and frequent crashes, so that a block is out before its record is down.
+                (self.disk.sync_min, self.disk.sync_max) = (20 * MILLI, 120 * MILLI);
+                self.disk.survivors = false;
+                self.crash.every = Some(SECOND);
+                self.crash.down_max = SECOND;
+            }
+            Mutant::ForgetSynced => {
+                self.disk.forget_synced = 40;
+                self.crash.every = Some(SECOND);
+                self.crash.down_max = SECOND;
+            }
+            Mutant::TooManyLiars => {
+                let tolerated = Thresholds::of(usize::from(self.nodes)).r as u16;
+                self.liars = (0..tolerated + 2)
+                    .map(|id| (id, Strategy::TwoFaced))
+                    .collect();
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// How this member deviates, if it does.
+    pub fn strategy_of(&self, id: u16) -> Option<Strategy> {
+        self.liars
+            .iter()
+            .find(|(liar, _)| *liar == id)
+            .map(|(_, strategy)| *strategy)
+    }
+
+    /// Whether the member follows the protocol (it may still crash or go).
+    pub fn is_correct(&self, id: u16) -> bool {
+        self.strategy_of(id).is_none()
+    }
+
+    /// Whether the member is there after the storm.
+    pub fn stays(&self, id: u16) -> bool {
+        !self.crash.gone.iter().any(|(gone, _)| *gone == id)
+    }
+}

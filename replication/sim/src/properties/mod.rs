@@ -1,0 +1,74 @@
+//! What must hold in every run, one property per file.
+//!
+//! A property sees every [`Observation`] as it happens and the [`Ending`] once the run is over. It never influences
+//! the run. The first one that fails ends the run.
+
+mod agreement;
+mod blame;
+mod convergence;
+mod durability;
+mod order;
+mod recovery;
+mod work;
+
+use crate::observation::Observation;
+use crate::oracle::Oracle;
+use crate::plan::Plan;
+use crate::report::Counts;
+use barfs_replication::{MemberId, Replica};
+use std::fmt;
+
+/// A broken property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the property.
+    pub property: &'static str,
+    /// Virtual time in micros.
+    pub at_micros: u64,
+    /// What was seen, in one sentence.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.at_micros as f64 / 1e6;
+        write!(f, "{} at {seconds:.6} s: {}", self.property, self.what)
+    }
+}
+
+/// The state at the end of a run.
+pub struct Ending<'a> {
+    /// The run.
+    pub plan: &'a Plan,
+    /// The replicas of the correct members that are still there.
+    pub replicas: Vec<(MemberId, &'a Replica)>,
+    /// What was acknowledged, and what is still owed.
+    pub oracle: &'a Oracle,
+    /// What was done.
+    pub counts: &'a Counts,
+    /// Virtual time from the end of the storm until the group had converged, if it has.
+    pub converged_after: Option<u64>,
+}
+
+/// One property.
+pub trait Property {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+    /// Looks at one fact; an error is a violation, said in one sentence.
+    fn observe(&mut self, observation: &Observation) -> Result<(), String>;
+    /// Looks at the end of the run.
+    fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String>;
+}
+
+/// Every property, fresh for one run.
+pub fn all(plan: &Plan) -> Vec<Box<dyn Property>> {
+    vec![
+        Box::new(agreement::Agreement::default()),
+        Box::new(order::Order::default()),
+        Box::new(recovery::Recovery::new(plan)),
+        Box::new(blame::NoFalseBlame::new(plan)),
+        Box::new(durability::Durability),
+        Box::new(convergence::Convergence),
+        Box::new(work::WorkDone),
+    ]
+}

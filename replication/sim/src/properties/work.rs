@@ -1,0 +1,66 @@
+//! Work done: a run in which nothing happened proves nothing, so it fails.
+//!
+//! Commands must have been executed, and every kind of fault that the plan switched on must have been injected.
+
+use super::{Ending, Property};
+use crate::observation::Observation;
+
+/// Judged at the end only, from the counters.
+#[derive(Debug)]
+pub(super) struct WorkDone;
+
+impl Property for WorkDone {
+    fn name(&self) -> &'static str {
+        "work done"
+    }
+
+    fn observe(&mut self, _observation: &Observation) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
+        let (plan, counts) = (ending.plan, ending.counts);
+        let correct = u64::from(plan.nodes) - plan.liars.len() as u64;
+        let wanted = [
+            (
+                "commands acknowledged",
+                ending.oracle.acknowledged(),
+                3 * correct,
+            ),
+            ("leaders committed", counts.commits, correct),
+            ("records written", counts.disk.records, correct),
+            (
+                "messages delivered",
+                counts.delivered,
+                if plan.nodes > 1 { correct } else { 0 },
+            ),
+            ("crashes", counts.crashes, plan.crash.every.is_some().into()),
+            ("members gone", counts.gone, plan.crash.gone.len() as u64),
+            (
+                "partitions",
+                counts.partitions,
+                plan.network.partition_every.is_some().into(),
+            ),
+            (
+                "clock jumps",
+                counts.clock_jumps,
+                plan.clock.jump_every.is_some().into(),
+            ),
+            ("deviations", counts.deviations, plan.liars.len() as u64),
+            (
+                "messages lost",
+                counts.network.lost,
+                (plan.network.loss_per_mille > 20 && plan.nodes > 1).into(),
+            ),
+            (
+                "messages doubled",
+                counts.network.duplicated,
+                (plan.network.duplicate_per_mille > 20 && plan.nodes > 1).into(),
+            ),
+        ];
+        match wanted.iter().find(|(_, done, least)| done < least) {
+            Some((what, done, least)) => Err(format!("{what}: {done}, expected at least {least}")),
+            None => Ok(()),
+        }
+    }
+}

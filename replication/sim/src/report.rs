@@ -1,0 +1,217 @@
+//! What a run leaves behind.
+//!
+//! Owns the counters of work done and faults injected, and how a report is printed. Never judges.
+
+use crate::disk::DiskCounts;
+use crate::network::NetworkCounts;
+use crate::observation::Observation;
+use crate::plan::Plan;
+use crate::properties::Violation;
+use crate::trace::Entry;
+use barfs_crypto::Digest;
+use barfs_replication::{Event, Outcome};
+use std::fmt;
+
+/// Work done and faults injected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Commands handed in, again included.
+    pub submitted: u64,
+    /// Commands that ended applied.
+    pub applied: u64,
+    /// Commands that ended refused.
+    pub refused: u64,
+    /// Leaders committed, summed over members.
+    pub commits: u64,
+    /// Equivocations reported, summed over members.
+    pub equivocations: u64,
+    /// Messages that reached a running program.
+    pub delivered: u64,
+    /// Messages that met a cut or a member that was down.
+    pub undelivered: u64,
+    /// Messages that did not verify.
+    pub rejected: u64,
+    /// Members that lost power for a while.
+    pub crashes: u64,
+    /// Of these events, the ones that took everybody.
+    pub power_cuts: u64,
+    /// Members started again during the storm.
+    pub restarts: u64,
+    /// Members gone for good.
+    pub gone: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Jumps of wall clocks.
+    pub clock_jumps: u64,
+    /// Deviations of liars.
+    pub deviations: u64,
+    /// The network.
+    pub network: NetworkCounts,
+    /// The disks together.
+    pub disk: DiskCounts,
+}
+
+impl Counts {
+    /// Counts one fact.
+    pub(crate) fn observe(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Ended(ended) => match ended.outcome {
+                Outcome::Applied(_) => self.applied += 1,
+                Outcome::Refused(_) => self.refused += 1,
+            },
+            Observation::Event {
+                event: Event::Committed { .. },
+                ..
+            } => self.commits += 1,
+            Observation::Event {
+                event: Event::Equivocation { .. },
+                ..
+            } => self.equivocations += 1,
+            _ => {}
+        }
+    }
+
+    /// Adds what one disk did.
+    pub(crate) fn add_disk(&mut self, other: DiskCounts) {
+        self.disk.batches += other.batches;
+        self.disk.records += other.records;
+        self.disk.lost_batches += other.lost_batches;
+        self.disk.survived_batches += other.survived_batches;
+        self.disk.stalls += other.stalls;
+    }
+}
+
+/// One finished run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was run.
+    pub plan: Plan,
+    /// What broke, if anything.
+    pub violation: Option<Violation>,
+    /// Digest of everything that happened, in order.
+    pub digest: Digest,
+    /// Number of events.
+    pub events: u64,
+    /// The last events, if something broke.
+    pub tail: Vec<Entry>,
+    /// Virtual time the run took, in micros.
+    pub virtual_micros: u64,
+    /// Virtual time from the end of the storm to convergence, in micros.
+    pub converged_after: Option<u64>,
+    /// Work and faults.
+    pub counts: Counts,
+}
+
+impl Report {
+    /// The command that repeats this run.
+    pub fn command(&self) -> String {
+        let Plan {
+            seed,
+            scenario,
+            nodes,
+            ..
+        } = &self.plan;
+        format!("barfs-sim --seed {seed} --scenario {scenario} --nodes {nodes}")
+    }
+
+    /// One JSON object on one line. Every value is a number, a fixed word or hexadecimal, save the violation.
+    pub fn json(&self) -> String {
+        let counts = &self.counts;
+        let violation = self
+            .violation
+            .as_ref()
+            .map_or("null".to_owned(), |violation| quote(&violation.to_string()));
+        format!(
+            "{{\"seed\":{},\"scenario\":\"{}\",\"nodes\":{},\"liars\":{},\"ok\":{},\"violation\":{violation},\
+             \"digest\":\"{}\",\"events\":{},\"virtual_ms\":{},\"converged_ms\":{},\"applied\":{},\"refused\":{},\
+             \"commits\":{},\"crashes\":{},\"power_cuts\":{},\"gone\":{},\"partitions\":{},\"clock_jumps\":{},\
+             \"deviations\":{},\"equivocations\":{},\"rejected\":{},\"sent\":{},\"sent_bytes\":{},\"lost\":{},\
+             \"cut\":{},\"duplicated\":{},\"lost_batches\":{}}}",
+            self.plan.seed,
+            self.plan.scenario,
+            self.plan.nodes,
+            self.plan.liars.len(),
+            self.violation.is_none(),
+            self.digest.to_hex(),
+            self.events,
+            self.virtual_micros / 1_000,
+            self.converged_after
+                .map_or("null".to_owned(), |micros| (micros / 1_000).to_string()),
+            counts.applied,
+            counts.refused,
+            counts.commits,
+            counts.crashes,
+            counts.power_cuts,
+            counts.gone,
+            counts.partitions,
+            counts.clock_jumps,
+            counts.deviations,
+            counts.equivocations,
+            counts.rejected,
+            counts.network.sent,
+            counts.network.sent_bytes,
+            counts.network.lost,
+            counts.network.cut,
+            counts.network.duplicated,
+            counts.disk.lost_batches,
+        )
+    }
+}
+
+/// A JSON string.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            letter if u32::from(letter) < 0x20 => quoted.push(' '),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            seed,
+            scenario,
+            nodes,
+            liars,
+            ..
+        } = &self.plan;
+        let counts = &self.counts;
+        write!(
+            f,
+            "seed {seed} {scenario} n={nodes} liars={} applied={} refused={} crashes={} partitions={} lost={} \
+             deviations={} evidence={} events={} virtual={} s",
+            liars.len(),
+            counts.applied,
+            counts.refused,
+            counts.crashes,
+            counts.partitions,
+            counts.network.lost + counts.network.cut,
+            counts.deviations,
+            counts.equivocations,
+            self.events,
+            self.virtual_micros / 1_000_000,
+        )?;
+        let Some(violation) = &self.violation else {
+            return Ok(());
+        };
+        writeln!(f)?;
+        writeln!(f, "  VIOLATED {violation}")?;
+        writeln!(
+            f,
+            "  mutant {:?}, liars {liars:?}, gone {:?}",
+            self.plan.mutant, self.plan.crash.gone
+        )?;
+        writeln!(f, "  repeat: {}", self.command())?;
+        for entry in &self.tail {
+            writeln!(f, "  {entry}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! The verification that a driver does before anything enters a replica.
+//!
+//! Owns a cache: the bytes of one block reach every member, verification is a pure function of genesis and bytes, so
+//! each distinct byte string is verified once per run, with real signatures. Never skips one, except as the mutant
+//! that is there to be caught.
+
+use crate::group::Group;
+use crate::observation::Observation;
+use crate::plan::{Mutant, Plan};
+use crate::world::Member;
+use barfs_crypto::{Digest, hash};
+use barfs_replication::{BlockBytes, Input, MemberId, Message, VerifiedBlock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What verification said of some bytes.
+type Verdict = Result<VerifiedBlock, String>;
+
+/// Every verdict of a run.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    group: Arc<Group>,
+    verdicts: BTreeMap<Digest, Verdict>,
+}
+
+impl Verifier {
+    pub(crate) fn new(group: Arc<Group>) -> Self {
+        Verifier {
+            group,
+            verdicts: BTreeMap::new(),
+        }
+    }
+
+    /// The verdict, and whether these bytes were seen for the first time.
+    fn judge(&mut self, bytes: &BlockBytes) -> (Verdict, bool) {
+        let digest = hash(bytes);
+        if let Some(verdict) = self.verdicts.get(&digest) {
+            return (verdict.clone(), false);
+        }
+        let verdict = VerifiedBlock::verify(&self.group.genesis(), bytes.clone())
+            .map_err(|error| error.to_string());
+        self.verdicts.insert(digest, verdict.clone());
+        (verdict, true)
+    }
+
+    /// Looks at what leaves a member: every signed block that is new, and whether its own blocks are durable.
+    pub(crate) fn outgoing(
+        &mut self,
+        plan: &Plan,
+        members: &[Member],
+        from: MemberId,
+        message: &Message,
+    ) -> Vec<Observation> {
+        let mut observations = Vec::new();
+        for bytes in blocks_in(message) {
+            let (Ok(block), new) = self.judge(bytes) else {
+                continue;
+            };
+            let reference = block.reference();
+            let disk = members.get(from.index()).map(|member| &member.machine.disk);
+            let own = reference.author == from && plan.is_correct(from.0);
+            if own && disk.is_some_and(|disk| disk.find(&reference).is_none()) {
+                observations.push(Observation::SentUndurable {
+                    member: from,
+                    reference,
+                });
+            }
+            if new {
+                observations.push(Observation::Signed { block });
+            }
+        }
+        observations
+    }
+
+    /// Turns received bytes into an input. The second half says what was rejected.
+    pub(crate) fn incoming(
+        &mut self,
+        plan: &Plan,
+        from: MemberId,
+        bytes: &[u8],
+    ) -> (Option<Input>, Option<String>) {
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return (None, Some(error.to_string())),
+        };
+        let mut rejected = None;
+        let mut blocks = Vec::new();
+        for bytes in blocks_in(&message) {
+            let (mut verdict, _) = self.judge(bytes);
+            if verdict.is_err() && plan.mutant == Some(Mutant::ForgeUnverified) {
+                let genesis = self.group.genesis();
+                verdict = VerifiedBlock::from_own_log(&genesis, bytes.clone())
+                    .map_err(|error| error.to_string());
+            }
+            match verdict {
+                Ok(block) => blocks.push(block),
+                Err(why) => rejected = Some(why),
+            }
+        }
+        let input = match message {
+            Message::Block(_) | Message::Blocks(_) if blocks.is_empty() => None,
+            Message::Block(_) | Message::Blocks(_) => Some(Input::Blocks { from, blocks }),
+            Message::Want { refs } => Some(Input::Want { from, refs }),
+            Message::WantFrom { round } => Some(Input::WantFrom { from, round }),
+        };
+        (input, rejected)
+    }
+}
+
+/// The encoded blocks in a message.
+pub(crate) fn blocks_in(message: &Message) -> &[BlockBytes] {
+    match message {
+        Message::Block(bytes) => std::slice::from_ref(bytes),
+        Message::Blocks(blocks) => blocks,
+        Message::Want { .. } | Message::WantFrom { .. } => &[],
+    }
+}

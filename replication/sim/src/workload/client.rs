@@ -1,0 +1,235 @@
+//! One member's client: its devices, its volume, its open commands.
+
+use super::Views;
+use crate::group::Group;
+use crate::oracle::{Ended, Submission};
+use crate::rng::{Rng, SECOND};
+use barfs_crypto::SigningKey;
+use barfs_replication::{BlockCommand, Command, Issuer, MemberId, SignedCommand, VolumeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Micros without an answer after which a command is handed in again.
+const PATIENCE: u64 = 4 * SECOND;
+/// Open commands beyond which a client waits.
+const OPEN_MAX: usize = 24;
+
+/// A command that has no end yet.
+#[derive(Debug)]
+struct Open {
+    command: BlockCommand,
+    carrier: MemberId,
+    since: u64,
+    lost: bool,
+    attempt: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) member: MemberId,
+    stays: bool,
+    pub(super) group: Arc<Group>,
+    pub(super) rng: Rng,
+    pub(super) devices: Vec<SigningKey>,
+    pub(super) volume: VolumeId,
+    numbers: BTreeMap<Issuer, u64>,
+    open: BTreeMap<(Issuer, u64), Open>,
+    pub(super) packs: u64,
+    pub(super) homes: u64,
+    probed: bool,
+}
+
+impl Client {
+    pub(super) fn new(member: MemberId, stays: bool, group: Arc<Group>, mut rng: Rng) -> Self {
+        let devices = (0..rng.between(1, 3))
+            .map(|_| SigningKey::from_seed(rng.bytes()))
+            .collect();
+        let volume = VolumeId(rng.bytes());
+        Client {
+            member,
+            stays,
+            group,
+            rng,
+            devices,
+            volume,
+            numbers: BTreeMap::new(),
+            open: BTreeMap::new(),
+            packs: 0,
+            homes: 0,
+            probed: false,
+        }
+    }
+
+    pub(super) fn probed(&self) -> bool {
+        self.probed || !self.stays
+    }
+
+    pub(super) fn skip_probe(&mut self) {
+        self.probed = true;
+    }
+
+    pub(super) fn power_lost(&mut self, carrier: MemberId) {
+        for open in self.open.values_mut() {
+            open.lost |= open.carrier == carrier;
+        }
+    }
+
+    pub(super) fn ended(&mut self, ended: &Ended) {
+        self.open.remove(&(ended.issuer, ended.number));
+    }
+
+    pub(super) fn step(
+        &mut self,
+        at: u64,
+        views: &Views<'_>,
+        calm: bool,
+        tickets: &mut u64,
+    ) -> Vec<Submission> {
+        let mut submissions = self.again(at, views, tickets);
+        let home_is_up = views.get(self.member.index()).is_some_and(Option::is_some);
+        if calm {
+            if home_is_up && !self.probed {
+                self.probed = true;
+                let note = Command::Note {
+                    bytes: b"probe".to_vec(),
+                };
+                submissions.extend(self.hand_in_own(at, note, tickets));
+            }
+            return submissions;
+        }
+        if self.open.len() >= OPEN_MAX {
+            return submissions;
+        }
+        // A client reads at home if it can, else wherever somebody is up: that view may be old.
+        let up: Vec<_> = views.iter().flatten().collect();
+        let view = views
+            .get(self.member.index())
+            .copied()
+            .flatten()
+            .or_else(|| self.rng.pick(&up).map(|view| **view));
+        if let Some(view) = view {
+            submissions.extend(self.act(at, view.ledger(), views, home_is_up, tickets));
+        }
+        submissions
+    }
+
+    /// Hands in again what has lost its carrier or waited for long.
+    fn again(&mut self, at: u64, views: &Views<'_>, tickets: &mut u64) -> Vec<Submission> {
+        let due: Vec<(Issuer, u64)> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.lost || at >= open.since + PATIENCE)
+            .map(|(name, _)| *name)
+            .collect();
+        let mut submissions = Vec::new();
+        for (issuer, number) in due {
+            let own = issuer == Issuer::Member(self.member);
+            let Some(carrier) = self.carrier(views, own) else {
+                continue;
+            };
+            let Some(open) = self.open.get_mut(&(issuer, number)) else {
+                continue;
+            };
+            (open.carrier, open.since, open.lost) = (carrier, at, false);
+            open.attempt += 1;
+            *tickets += 1;
+            let (command, attempt) = (open.command.clone(), open.attempt);
+            submissions.push(Submission {
+                via: carrier,
+                ticket: *tickets,
+                issuer,
+                number,
+                attempt,
+                command,
+            });
+        }
+        submissions
+    }
+
+    /// Who carries a command: mostly the client's own member, and only that one for its own.
+    fn carrier(&mut self, views: &Views<'_>, own: bool) -> Option<MemberId> {
+        let at_home = views.get(self.member.index()).is_some_and(Option::is_some);
+        if own || (at_home && self.rng.per_mille(700)) {
+            return at_home.then_some(self.member);
+        }
+        let up = views.iter().enumerate().filter(|(_, view)| view.is_some());
+        let up: Vec<MemberId> = up.map(|(id, _)| MemberId(id as u16)).collect();
+        self.rng.pick(&up).copied()
+    }
+
+    fn next_number(&mut self, issuer: Issuer) -> u64 {
+        let number = self.numbers.entry(issuer).or_insert(0);
+        *number += 1;
+        *number
+    }
+
+    fn open(
+        &mut self,
+        at: u64,
+        issuer: Issuer,
+        carrier: MemberId,
+        command: BlockCommand,
+        tickets: &mut u64,
+    ) -> Submission {
+        *tickets += 1;
+        let number = command.number();
+        let open = Open {
+            command: command.clone(),
+            carrier,
+            since: at,
+            lost: false,
+            attempt: 1,
+        };
+        self.open.insert((issuer, number), open);
+        Submission {
+            via: carrier,
+            ticket: *tickets,
+            issuer,
+            number,
+            attempt: 1,
+            command,
+        }
+    }
+
+    /// A command that the member itself vouches for.
+    pub(super) fn hand_in_own(
+        &mut self,
+        at: u64,
+        command: Command,
+        tickets: &mut u64,
+    ) -> Option<Submission> {
+        let issuer = Issuer::Member(self.member);
+        let number = self.next_number(issuer);
+        Some(self.open(
+            at,
+            issuer,
+            self.member,
+            BlockCommand::Own { number, command },
+            tickets,
+        ))
+    }
+
+    /// A command signed by a device, or by the recovery key if there is none.
+    pub(super) fn hand_in(
+        &mut self,
+        at: u64,
+        device: Option<&SigningKey>,
+        command: Command,
+        views: &Views<'_>,
+        tickets: &mut u64,
+    ) -> Option<Submission> {
+        let carrier = self.carrier(views, false)?;
+        let group = Arc::clone(&self.group);
+        let (issuer, key) = match device {
+            Some(device) => (Issuer::Device(device.id()), device),
+            None => (
+                Issuer::Recovery(self.member),
+                group.recovery_key(self.member).ok()?,
+            ),
+        };
+        let number = self.next_number(issuer);
+        let signed = SignedCommand::sign(group.id(), key, issuer, number, command);
+        Some(self.open(at, issuer, carrier, BlockCommand::Signed(signed), tickets))
+    }
+}

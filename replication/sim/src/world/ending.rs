@@ -1,0 +1,102 @@
+//! The end of a run: healing, waiting for convergence, judging.
+
+use super::{Happening, LOOK_EVERY, World, altruistic_replica};
+use crate::actors::Actor;
+use crate::properties::{Ending, Violation};
+use crate::report::Report;
+use crate::rng::SECOND;
+use barfs_replication::MemberId;
+
+impl World {
+    pub(super) fn calm(&mut self) -> anyhow::Result<()> {
+        self.note("calm", [0; 3]);
+        self.calm_since = Some(self.at);
+        self.network.heal();
+        self.mend();
+        for id in 0..self.plan.nodes {
+            let down = self
+                .members
+                .get(usize::from(id))
+                .is_some_and(|member| member.actor.is_none() && !member.gone);
+            if down {
+                self.start(id)?;
+            }
+        }
+        let gone = |id: &MemberId| !self.plan.stays(id.0);
+        self.oracle
+            .forgive((0..self.plan.nodes).map(MemberId).filter(gone));
+        // Two seconds, so that the probes find a group that has reconnected.
+        self.schedule(self.at + 2 * SECOND, Happening::Look);
+        Ok(())
+    }
+
+    pub(super) fn look(&mut self) {
+        if self.workload.probed() && self.oracle.owed() == 0 && self.stand_together() {
+            self.converged_after = self.calm_since.map(|since| self.at - since);
+            return;
+        }
+        self.schedule(self.at + LOOK_EVERY, Happening::Look);
+    }
+
+    pub(super) fn stand_together(&self) -> bool {
+        let mut replicas = self.members.iter().filter_map(altruistic_replica);
+        let Some(first) = replicas.next() else {
+            return true;
+        };
+        let (index, root) = (first.ledger().index(), first.ledger().root());
+        replicas.all(|replica| replica.ledger().index() == index && replica.ledger().root() == root)
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.violation.is_some() {
+            return;
+        }
+        self.counts.network = self.network.counts();
+        for member in &self.members {
+            self.counts.add_disk(member.machine.disk.counts());
+            if let Some(Actor::Byzantine(liar)) = &member.actor {
+                self.counts.deviations += liar.deviations();
+            }
+        }
+        let mut replicas = Vec::new();
+        for member in &self.members {
+            replicas.extend(altruistic_replica(member).map(|replica| (member.machine.id, replica)));
+        }
+        let ending = Ending {
+            plan: &self.plan,
+            replicas,
+            oracle: &self.oracle,
+            counts: &self.counts,
+            converged_after: self.converged_after,
+        };
+        let mut found = None;
+        for property in &mut self.properties {
+            if let Err(what) = property.finish(&ending) {
+                found = Some(Violation {
+                    property: property.name(),
+                    at_micros: self.at,
+                    what,
+                });
+                break;
+            }
+        }
+        self.violation = found;
+    }
+
+    pub(super) fn into_report(mut self) -> Report {
+        Report {
+            virtual_micros: self.at,
+            digest: self.trace.digest(),
+            events: self.trace.count(),
+            tail: if self.violation.is_some() {
+                self.trace.tail()
+            } else {
+                Vec::new()
+            },
+            converged_after: self.converged_after,
+            violation: self.violation,
+            counts: self.counts,
+            plan: self.plan,
+        }
+    }
+}

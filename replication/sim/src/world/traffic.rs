@@ -1,0 +1,150 @@
+//! What goes between members, their clients and those who watch.
+//!
+//! Invariant: every message leaves and arrives as bytes, and every block in it is judged by the verifier on both ways.
+
+use super::{Happening, World, altruistic_replica};
+use crate::actors::Effect;
+use crate::observation::Observation;
+use crate::plan::Mutant;
+use crate::properties::Violation;
+use barfs_replication::{Input, MemberId, Message, Replica};
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn carry_out(&mut self, id: u16, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => self.send(id, to.0, &message),
+                Effect::SyncEnds { batch, at } => {
+                    let life = self
+                        .members
+                        .get(usize::from(id))
+                        .map_or(0, |member| member.life);
+                    self.schedule(
+                        at,
+                        Happening::SyncEnds {
+                            member: id,
+                            life,
+                            batch,
+                        },
+                    );
+                }
+                Effect::Observe(observation) => self.observe(&observation),
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, from: u16, to: u16, message: &Message) {
+        let mut bytes: Arc<[u8]> = message.encode().into();
+        for observation in
+            self.verifier
+                .outgoing(&self.plan, &self.members, MemberId(from), message)
+        {
+            self.observe(&observation);
+        }
+        if self.plan.mutant == Some(Mutant::ForgeUnverified) {
+            bytes = self.injector.forge(&bytes);
+        }
+        self.note("send", [from.into(), to.into(), bytes.len() as u64]);
+        for delivery in self.network.send(self.at, from, to, &bytes) {
+            let (connection, bytes) = (delivery.connection, delivery.bytes);
+            self.schedule(
+                delivery.at,
+                Happening::Deliver {
+                    from,
+                    to,
+                    connection,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    pub(super) fn deliver(&mut self, from: u16, to: u16, connection: u64, bytes: &[u8]) {
+        let up = self
+            .members
+            .get(usize::from(to))
+            .is_some_and(|member| member.actor.is_some());
+        if !up || !self.network.arrives(from, to, connection) {
+            self.counts.undelivered += 1;
+            return;
+        }
+        self.note("deliver", [from.into(), to.into(), bytes.len() as u64]);
+        self.counts.delivered += 1;
+        let (input, rejected) = self.verifier.incoming(&self.plan, MemberId(from), bytes);
+        if let Some(why) = rejected {
+            self.counts.rejected += 1;
+            if self.plan.is_correct(from) {
+                let (member, from) = (MemberId(to), MemberId(from));
+                self.observe(&Observation::Rejected { member, from, why });
+            }
+        }
+        if let Some(input) = input {
+            self.feed(to, input);
+        }
+    }
+
+    pub(super) fn client(&mut self, id: u16) {
+        let ledgers: Vec<Option<&Replica>> = self.members.iter().map(altruistic_replica).collect();
+        let calm = self.calm_since.is_some();
+        let submissions = self.workload.step(self.at, MemberId(id), &ledgers, calm);
+        for submission in submissions {
+            self.note("submit", [submission.via.0.into(), submission.ticket, 0]);
+            self.counts.submitted += 1;
+            self.oracle.submitted(&submission);
+            if self.plan.mutant == Some(Mutant::AcknowledgeEarly) {
+                self.oracle.acknowledge_unordered(&submission);
+            }
+            let input = Input::Submit {
+                ticket: Some(submission.ticket),
+                command: submission.command,
+            };
+            self.feed(submission.via.0, input);
+        }
+        let pause = self.workload.pause(self.plan.client_every, calm);
+        self.schedule(self.at + pause, Happening::Client { member: id });
+    }
+
+    /// Shows one fact to the oracle and to every property.
+    pub(crate) fn observe(&mut self, observation: &Observation) {
+        self.counts.observe(observation);
+        if let Observation::Stood {
+            member,
+            index,
+            root,
+        } = observation
+        {
+            self.note("stood", [member.0.into(), *index, prefix(root.as_bytes())]);
+        }
+        let ended = self.oracle.observe(observation);
+        if let Some(ended) = &ended {
+            self.note("ended", [ended.member.0.into(), ended.index, ended.ticket]);
+            self.workload.ended(ended);
+            let ended = Observation::Ended(ended.clone());
+            self.counts.observe(&ended);
+            self.show(&ended);
+        }
+        self.show(observation);
+    }
+
+    pub(super) fn show(&mut self, observation: &Observation) {
+        for property in &mut self.properties {
+            if let Err(what) = property.observe(observation) {
+                let violation = Violation {
+                    property: property.name(),
+                    at_micros: self.at,
+                    what,
+                };
+                self.violation.get_or_insert(violation);
+                return;
+            }
+        }
+    }
+}
+
+fn prefix(bytes: &[u8; 32]) -> u64 {
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+}

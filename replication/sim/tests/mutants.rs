@@ -1,0 +1,76 @@
+//! The simulator finds defects: each deliberate one must break a property that is meant to see it.
+#![allow(clippy::unwrap_used)]
+
+use barfs_sim::{Mutant, Plan, Scenario, run};
+
+/// Seeds tried before a mutant counts as unseen.
+const SEEDS: u64 = 12;
+
+/// Runs seeds until one breaks, and returns the property's name; panics if none does.
+fn caught(mutant: Mutant, scenario: Scenario, nodes: u16) -> &'static str {
+    for seed in 1..=SEEDS {
+        let plan = Plan::draw(seed, scenario, Some(nodes)).with_mutant(mutant);
+        if let Some(violation) = run(&plan, false).unwrap().violation {
+            println!("{mutant:?} seed {seed}: {violation}");
+            return violation.property;
+        }
+    }
+    panic!("{mutant:?} went unseen for {SEEDS} seeds");
+}
+
+#[test]
+fn sending_before_persisting_is_seen() {
+    assert_eq!(caught(Mutant::SendFirst, Scenario::Crashes, 4), "recovery");
+}
+
+#[test]
+fn a_disk_that_forgets_is_seen() {
+    assert_eq!(
+        caught(Mutant::ForgetSynced, Scenario::Crashes, 4),
+        "recovery"
+    );
+}
+
+#[test]
+fn altered_bytes_behind_a_driver_that_does_not_verify_are_seen() {
+    let property = caught(Mutant::ForgeUnverified, Scenario::Calm, 4);
+    assert!(
+        ["agreement", "no false blame", "recovery"].contains(&property),
+        "{property}"
+    );
+}
+
+#[test]
+fn more_liars_than_the_thresholds_allow_fork_the_group() {
+    let property = caught(Mutant::TooManyLiars, Scenario::Calm, 4);
+    assert!(
+        ["agreement", "total order", "durability", "convergence"].contains(&property),
+        "{property}"
+    );
+}
+
+#[test]
+fn acknowledging_what_is_not_ordered_is_seen() {
+    assert_eq!(
+        caught(Mutant::AcknowledgeEarly, Scenario::Crashes, 4),
+        "durability"
+    );
+}
+
+#[test]
+fn a_driver_that_never_confirms_is_seen() {
+    assert_eq!(
+        caught(Mutant::NeverConfirm, Scenario::Calm, 4),
+        "convergence"
+    );
+}
+
+#[test]
+fn wrong_positions_are_seen() {
+    assert_eq!(caught(Mutant::MixedOrder, Scenario::Calm, 4), "total order");
+}
+
+#[test]
+fn a_run_without_work_fails_itself() {
+    assert_eq!(caught(Mutant::NoWork, Scenario::Calm, 4), "work done");
+}
