@@ -3,7 +3,7 @@
 //! Owns the schedule of faults during the storm: each kind schedules its own next time. Never acts once the world is
 //! calm. What a fault does to a disk, a link or a clock is said at the head of that module.
 
-use crate::plan::Plan;
+use crate::plan::{Mutant, Plan};
 use crate::rng::{MILLI, Rng, SECOND};
 use crate::world::{Happening, World};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Up { member: u16 },
     /// The network parts; the next partition is scheduled.
     Partition,
+    /// Mutant: correct members with even and with odd numbers are apart; liars reach both.
+    Faction,
     /// The network is whole again.
     Mend,
     /// A wall clock jumps; the next jump is scheduled.
@@ -58,6 +60,9 @@ impl Injector {
                     until: None,
                 },
             ));
+        }
+        if plan.mutant == Some(Mutant::TooManyLiars) {
+            faults.push((0, Fault::Faction));
         }
         if let Some((member, from, until)) = plan.crash.away {
             faults.push((
@@ -120,6 +125,12 @@ impl World {
                 }
             }
             Fault::Partition => self.part(),
+            Fault::Faction => {
+                let plan = &self.plan;
+                let correct = |id: u16| plan.is_correct(id);
+                self.network
+                    .cut(|from, to| correct(from) && correct(to) && from % 2 != to % 2);
+            }
             Fault::Mend => self.mend(),
             Fault::Jump => self.jump(),
         }
@@ -181,7 +192,10 @@ impl World {
             .between(1, u64::from(self.plan.nodes / 2).max(1)) as usize;
         order.truncate(size);
         let one_way = self.injector.rng.per_mille(250);
-        let cut = self.network.partition(&order, one_way);
+        let cut = self.network.cut(|from, to| {
+            let (leaves, enters) = (order.contains(&from), order.contains(&to));
+            leaves != enters && (leaves || !one_way)
+        });
         self.counts.partitions += 1;
         self.note("partition", [size as u64, one_way.into(), cut]);
         let mend = self.at + self.injector.rng.around(self.plan.network.partition_micros);

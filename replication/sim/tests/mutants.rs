@@ -1,18 +1,23 @@
 //! The simulator finds defects: each deliberate one must break a property that is meant to see it.
 #![allow(clippy::unwrap_used)]
 
-use barfs_sim::{Mutant, Plan, Scenario, run};
+use barfs_sim::{Mutant, Plan, Scenario, Violation, run};
 
 /// Seeds tried before a mutant counts as unseen.
 const SEEDS: u64 = 12;
 
-/// Runs seeds until one breaks, and returns the property's name; panics if none does.
+/// The name of the property that a mutant breaks.
 fn caught(mutant: Mutant, scenario: Scenario, nodes: u16) -> &'static str {
+    violation(mutant, scenario, nodes).property
+}
+
+/// Runs seeds until one breaks, and returns what broke; panics if none does.
+fn violation(mutant: Mutant, scenario: Scenario, nodes: u16) -> Violation {
     for seed in 1..=SEEDS {
         let plan = Plan::draw(seed, scenario, Some(nodes)).with_mutant(mutant);
         if let Some(violation) = run(&plan, false).unwrap().violation {
             println!("{mutant:?} seed {seed}: {violation}");
-            return violation.property;
+            return violation;
         }
     }
     panic!("{mutant:?} went unseen for {SEEDS} seeds");
@@ -21,6 +26,13 @@ fn caught(mutant: Mutant, scenario: Scenario, nodes: u16) -> &'static str {
 #[test]
 fn sending_before_persisting_is_seen() {
     assert_eq!(caught(Mutant::SendFirst, Scenario::Crashes, 4), "recovery");
+}
+
+#[test]
+fn sending_before_persisting_leads_to_a_double_signature() {
+    let violation = violation(Mutant::SendFirstUnwatched, Scenario::Crashes, 4);
+    assert_eq!(violation.property, "recovery");
+    assert!(violation.what.contains("signed two blocks"), "{violation}");
 }
 
 #[test]

@@ -171,7 +171,10 @@ impl Driver {
     ) {
         let (batch, ends) = machine.disk.write(at, records);
         effects.push(Effect::SyncEnds { batch, at: ends });
-        if self.mutant == Some(Mutant::SendFirst) {
+        if matches!(
+            self.mutant,
+            Some(Mutant::SendFirst | Mutant::SendFirstUnwatched)
+        ) {
             self.carry_out(machine, at, then, effects);
         } else {
             self.waiting.insert(batch, then);

@@ -112,15 +112,22 @@ impl Freehand {
             .get(&(reference.author, reference.digest))
     }
 
-    /// One block of each other author in `round`, as this face wants them seen.
-    fn others(&self, me: MemberId, round: u64, face: usize) -> Vec<BlockRef> {
+    /// One block of each other author in `round`, as this face wants them seen: without the members that are shown
+    /// the other face if a quorum, this liar counted in, can do without them.
+    fn others(&self, me: MemberId, round: u64, face: usize, quorum: usize) -> Vec<BlockRef> {
+        let two_faced = self.strategy == Strategy::TwoFaced;
         let mut chosen: BTreeMap<MemberId, BlockRef> = BTreeMap::new();
         for ((author, _), block) in self.seen.get(&round).into_iter().flatten() {
-            let in_concert = self.strategy == Strategy::TwoFaced && self.liars.contains(author);
+            let in_concert = two_faced && self.liars.contains(author);
             let of_face = !in_concert || block.block().time_ms % 2 == face as u64;
             if *author != me && of_face {
                 chosen.entry(*author).or_insert_with(|| block.reference());
             }
+        }
+        let on_side =
+            |author: &MemberId| self.liars.contains(author) || usize::from(author.0 % 2) == face;
+        if two_faced && chosen.keys().filter(|author| on_side(author)).count() + 1 >= quorum {
+            chosen.retain(|author, _| on_side(author));
         }
         chosen.into_values().collect()
     }
@@ -140,7 +147,7 @@ impl Freehand {
         // The next round if possible, else the newest round that can be joined.
         for round in std::iter::once(next).chain((next + 1..=newest + 1).rev().take(4)) {
             let mut others = if round > 1 {
-                self.others(machine.id, round - 1, face)
+                self.others(machine.id, round - 1, face, quorum)
             } else {
                 Vec::new()
             };

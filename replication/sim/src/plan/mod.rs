@@ -81,11 +81,13 @@ impl fmt::Display for Scenario {
 pub enum Mutant {
     /// The drivers act on `then` before the records are durable.
     SendFirst,
+    /// The same, while the checks that see it coming are off: only the double signature itself can be seen.
+    SendFirstUnwatched,
     /// A crash loses records that were reported durable.
     ForgetSynced,
     /// The drivers skip verification while the network alters bytes.
     ForgeUnverified,
-    /// More members lie, in concert, than the thresholds allow.
+    /// More members lie, in concert, than the thresholds allow, while the others are parted.
     TooManyLiars,
     /// The drivers acknowledge a command when they hand it in, not when it was executed.
     AcknowledgeEarly,
@@ -99,8 +101,9 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant, in a fixed order.
-    pub const ALL: [Mutant; 8] = [
+    pub const ALL: [Mutant; 9] = [
         Mutant::SendFirst,
+        Mutant::SendFirstUnwatched,
         Mutant::ForgetSynced,
         Mutant::ForgeUnverified,
         Mutant::TooManyLiars,
@@ -114,6 +117,7 @@ impl Mutant {
     pub fn name(self) -> &'static str {
         match self {
             Mutant::SendFirst => "send-first",
+            Mutant::SendFirstUnwatched => "send-first-unwatched",
             Mutant::ForgetSynced => "forget-synced",
             Mutant::ForgeUnverified => "forge-unverified",
             Mutant::TooManyLiars => "too-many-liars",
@@ -236,7 +240,7 @@ impl Plan {
     pub fn with_mutant(mut self, mutant: Mutant) -> Plan {
         self.mutant = Some(mutant);
         match mutant {
-            Mutant::SendFirst => {
+            Mutant::SendFirst | Mutant::SendFirstUnwatched => {
                 // Long syncs and frequent crashes, so that a block is out before its record is down.
                 (self.disk.sync_min, self.disk.sync_max) = (20 * MILLI, 120 * MILLI);
                 self.disk.survivors = false;

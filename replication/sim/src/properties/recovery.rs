@@ -6,7 +6,7 @@
 
 use super::{Ending, Property};
 use crate::observation::Observation;
-use crate::plan::Plan;
+use crate::plan::{Mutant, Plan};
 use barfs_crypto::Digest;
 use barfs_replication::{Event, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,8 @@ pub(super) struct Recovery {
     liars: BTreeSet<MemberId>,
     signed: BTreeMap<(MemberId, u64), Digest>,
     highest: BTreeMap<MemberId, u64>,
+    /// Off only where a mutant must be caught by the double signature itself.
+    watchful: bool,
 }
 
 impl Recovery {
@@ -25,6 +27,7 @@ impl Recovery {
             liars: plan.liars.iter().map(|(id, _)| MemberId(*id)).collect(),
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
+            watchful: plan.mutant != Some(Mutant::SendFirstUnwatched),
         }
     }
 
@@ -51,6 +54,7 @@ impl Property for Recovery {
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
         match observation {
+            Observation::Event { .. } | Observation::Restored { .. } if !self.watchful => Ok(()),
             Observation::Signed { block } => {
                 let reference = block.reference();
                 self.signed(reference.author, reference.round, reference.digest)

@@ -74,7 +74,8 @@ impl World {
         let (input, rejected) = self.verifier.incoming(&self.plan, MemberId(from), bytes);
         if let Some(why) = rejected {
             self.counts.rejected += 1;
-            if self.plan.is_correct(from) {
+            let forging = self.plan.mutant == Some(Mutant::ForgeUnverified);
+            if self.plan.is_correct(from) && !forging {
                 let (member, from) = (MemberId(to), MemberId(from));
                 self.observe(&Observation::Rejected { member, from, why });
             }
