@@ -8,6 +8,10 @@ use crate::membership::MemberId;
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input is moved once, into the replica; a box would cost more than the room"
+)]
 pub enum Input {
     /// Blocks came from a member, pushed or asked for, verified by the driver.
     Blocks {

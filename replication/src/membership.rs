@@ -13,6 +13,7 @@ use barfs_crypto::{Digest, NodeId, Signature, SigningKey, derive};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use crate::consensus::tally::Schedule;
 use crate::params::{Params, ParamsError, Thresholds};
 use crate::wire::{self, WireError};
 
@@ -334,6 +335,19 @@ impl Genesis {
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = MemberId> + ExactSizeIterator + use<> {
         let count = u16::try_from(self.terms.members.len()).unwrap_or(u16::MAX);
         (0..count).map(MemberId)
+    }
+
+    /// The leaders of a round, in the order of their slots.
+    #[must_use]
+    pub fn leaders(&self, round: u64) -> Vec<MemberId> {
+        let schedule = Schedule::new(
+            self.terms.members.len(),
+            self.terms.params.leaders_per_round,
+        );
+        schedule
+            .slots(round)
+            .map(|slot| schedule.leader(slot))
+            .collect()
     }
 
     /// The faults that this group tolerates.

@@ -45,19 +45,27 @@ pub(crate) struct Slot {
     pub(crate) offset: usize,
 }
 
-/// The rotation of leaders: each round the next ones in order of their numbers.
+/// The rotation of leaders.
+///
+/// The first slot of round R decides, as anchor, what round R - 3 left open; so along each of the three chains R,
+/// R + 3, R + 6, … the first leader moves on by one member. Whatever the size of the group, a chain meets every member
+/// within n steps, and of r members that lie at most r follow each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     members: u64,
     leaders: usize,
+    /// How far apart the three chains start.
+    stride: u64,
 }
 
 impl Schedule {
     /// For a group of `members`; never more leaders than members.
     pub(crate) fn new(members: usize, leaders_per_round: u8) -> Self {
+        let count = u64::try_from(members.max(1)).unwrap_or(u64::MAX);
         Self {
-            members: u64::try_from(members.max(1)).unwrap_or(u64::MAX),
+            members: count,
             leaders: usize::from(leaders_per_round).clamp(1, members.max(1)),
+            stride: count.div_ceil(3),
         }
     }
 
@@ -68,9 +76,9 @@ impl Schedule {
 
     /// Whose block fills a slot.
     pub(crate) fn leader(&self, slot: Slot) -> MemberId {
-        let leaders = u64::try_from(self.leaders).unwrap_or(1);
         let offset = u64::try_from(slot.offset).unwrap_or(0);
-        let place = ((slot.round % self.members) * leaders + offset) % self.members;
+        let chain = (slot.round % 3) * self.stride;
+        let place = (slot.round / 3 + chain + offset) % self.members;
         MemberId(u16::try_from(place).unwrap_or(0))
     }
 
@@ -134,5 +142,40 @@ impl SlotTally {
         self.certificates
             .iter()
             .find_map(|(digest, set)| (set.len() >= quorum).then_some(*digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn every_chain_of_anchors_meets_every_member() {
+        for members in 1..=30 {
+            for leaders in 1..=4 {
+                let schedule = Schedule::new(members, leaders);
+                for start in 1..=3_u64 {
+                    let chain: BTreeSet<MemberId> = (0..members as u64)
+                        .map(|step| Slot {
+                            round: start + 3 * step,
+                            offset: 0,
+                        })
+                        .map(|slot| schedule.leader(slot))
+                        .collect();
+                    assert_eq!(chain.len(), members, "{members} members, {leaders} leaders");
+                }
+                let of_round = |round| schedule.slots(round).map(|slot| schedule.leader(slot));
+                for round in 1..100 {
+                    let distinct: BTreeSet<MemberId> = of_round(round).collect();
+                    assert_eq!(distinct.len(), schedule.leaders());
+                }
+                let all: Vec<MemberId> = (1..=3 * members as u64).flat_map(of_round).collect();
+                let led = |member: &MemberId| all.iter().filter(|m| *m == member).count();
+                assert!(all.iter().all(|m| led(m) == 3 * schedule.leaders()), "fair");
+            }
+        }
     }
 }

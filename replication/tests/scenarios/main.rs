@@ -8,6 +8,7 @@
     unreachable_pub
 )]
 
+mod book;
 mod script;
 mod world;
 
@@ -17,9 +18,17 @@ mod catches_up;
 mod commits_directly;
 mod decides_indirectly;
 mod equivocation_executes_once;
+mod fenced_leases;
+mod golden_bytes;
+mod heads_compare_and_set;
+mod hostile_bytes;
 mod idles_quietly;
 mod lives_with_u_dead;
+mod numbers_execute_once;
 mod orders_commands;
+mod packs_by_the_rules;
+mod quotas_hold;
+mod releases_with_grace;
 mod restarts_without_equivocating;
 mod skips_a_dead_leader;
 mod split_votes_decide_nothing;

@@ -8,13 +8,13 @@ fn votes_split_between_twins_wait_for_an_anchor() {
     let mut script = Script::new(7);
     let authors = [0, 1, 2, 3, 4, 5];
     let first = script.round(&authors, 1, &[]);
-    let twin = script.block(2, 1, &[]);
+    let twin = script.block(3, 1, &[]);
     let half = |script: &mut Script, authors: &[u16], leader: &VerifiedBlock| {
         let mut parents = refs(&first);
-        parents[2] = leader;
+        parents[3] = leader;
         script.round(authors, 2, &parents)
     };
-    let mut second = half(&mut script, &[0, 1, 2], &first[2]);
+    let mut second = half(&mut script, &[0, 1, 2], &first[3]);
     second.extend(half(&mut script, &[3, 4, 5], &twin));
     script.show(&first);
     script.show(&[twin.clone()]);
@@ -29,7 +29,7 @@ fn votes_split_between_twins_wait_for_an_anchor() {
     }
     last = script.round(&authors, 6, &refs(&last));
     script.show(&last);
-    assert_eq!(script.committed()[0], (1, m(3)), "m2's slot is skipped");
+    assert_eq!(script.committed()[0], (1, m(4)), "m3's slot is skipped");
     let accused: Vec<_> = script
         .events()
         .filter_map(|event| match event {
@@ -41,8 +41,8 @@ fn votes_split_between_twins_wait_for_an_anchor() {
         panic!("accused once, not {}", accused.len());
     };
     let (a, b) = (evidence.0.reference(), evidence.1.reference());
-    assert_eq!((a.author, a.round), (m(2), 1));
-    assert_eq!((b.author, b.round), (m(2), 1));
+    assert_eq!((a.author, a.round), (m(3), 1));
+    assert_eq!((b.author, b.round), (m(3), 1));
     assert_ne!(a.digest, b.digest);
 }
 
@@ -51,9 +51,9 @@ fn of_delivered_twins_one_is_executed() {
     let mut script = Script::new(7);
     let authors = [0, 1, 2, 3, 4, 5];
     let first = script.round(&authors, 1, &[]);
-    let twin = script.block(2, 1, &[]);
+    let twin = script.block(3, 1, &[]);
     let mut other = refs(&first);
-    other[2] = &twin;
+    other[3] = &twin;
     let mut second = script.round(&[0, 1, 2], 2, &refs(&first));
     second.extend(script.round(&[3, 4, 5], 2, &other));
     script.show(&first);

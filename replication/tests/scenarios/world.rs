@@ -216,6 +216,26 @@ impl World {
         self.outcomes[&ticket].clone()
     }
 
+    /// Carries a signed command to its end.
+    pub fn signed(
+        &mut self,
+        carrier: MemberId,
+        key: &SigningKey,
+        issuer: Issuer,
+        command: Command,
+    ) -> Outcome {
+        // Another member may not have executed yet what the issuer knows to be done.
+        let numbers = self
+            .genesis
+            .ids()
+            .map(|i| self.ledger(i).next_number(&issuer));
+        let number = numbers.max().unwrap();
+        let group = self.genesis.group_id();
+        let signed = SignedCommand::sign(group, key, issuer, number, command);
+        let ticket = self.carry(carrier, BlockCommand::Signed(signed));
+        self.finish(ticket)
+    }
+
     pub fn run_for(&mut self, ms: u64) {
         let end = self.now_micros + ms * 1000;
         while self.step(end) {}

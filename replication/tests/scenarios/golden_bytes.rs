@@ -1,0 +1,190 @@
+//! The bytes of every kind of command, of a block and of the messages, as they were first released. A change here is a
+//! change of the wire format: it needs a new version, never a new file.
+//!
+//! `golden.txt` holds one `name hex` a line. To add a kind, run with `BARFS_GOLDEN=print` and append its line.
+
+use std::collections::BTreeMap;
+
+use barfs_crypto::{Digest, hash};
+use barfs_replication::*;
+
+use crate::script::{Script, refs};
+use crate::world::{found, key, m};
+
+const GOLDEN: &str = include_str!("golden.txt");
+const VOLUME: VolumeId = VolumeId([0xab; 16]);
+
+fn packs() -> Vec<Placement> {
+    let shard = ShardName {
+        volume: VOLUME,
+        number: 9,
+        root: hash(b"root"),
+        index: 1,
+    };
+    let group = GroupId(hash(b"group"));
+    let receipt = Receipt::sign(group, &key(1, 2), m(2), shard, 64);
+    let reject = Reject::sign(group, &key(1, 3), m(3), shard, RejectReason::Full);
+    let record = PackRecord {
+        owner: m(0),
+        volume: VOLUME,
+        number: 9,
+        root: hash(b"root"),
+        len: 100,
+        k: 2,
+        m: 1,
+        shard_len: 64,
+        holders: vec![None, Some(m(2)), None],
+    };
+    vec![Placement {
+        record,
+        receipts: vec![receipt],
+        passed_over: vec![
+            (m(3), PassedOver::Rejected(Box::new(reject))),
+            (m(1), PassedOver::Unreachable),
+        ],
+    }]
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let (member, device) = (m(1), key(3, 1).id());
+    let group = GroupId(hash(b"group"));
+    let (volume, fencing, duration_ms) = (VOLUME, 3, 60_000);
+    let home = SignedHome::sign(group, &key(2, 1), member, vec![VOLUME], 5);
+    let (label, name) = ("laptop".into(), "home".into());
+    vec![
+        (
+            "AddDevice",
+            Command::AddDevice {
+                member,
+                device,
+                label,
+            },
+        ),
+        ("RevokeDevice", Command::RevokeDevice { member, device }),
+        ("SetHome", Command::SetHome { home }),
+        (
+            "CreateVolume",
+            Command::CreateVolume {
+                member,
+                volume,
+                name,
+                header: vec![1, 2, 3],
+            },
+        ),
+        (
+            "AcquireLease",
+            Command::AcquireLease {
+                volume,
+                duration_ms,
+                steal: true,
+            },
+        ),
+        (
+            "RenewLease",
+            Command::RenewLease {
+                volume,
+                fencing,
+                duration_ms,
+            },
+        ),
+        ("ReleaseLease", Command::ReleaseLease { volume, fencing }),
+        ("Place", Command::Place { packs: packs() }),
+        (
+            "SetHead",
+            Command::SetHead {
+                volume,
+                sequence: 7,
+                fencing,
+                bytes: vec![9; 5],
+            },
+        ),
+        (
+            "Release",
+            Command::Release {
+                volume,
+                packs: vec![1, 2],
+            },
+        ),
+        (
+            "VetoRelease",
+            Command::VetoRelease {
+                volume,
+                packs: vec![2],
+            },
+        ),
+        ("Note", Command::Note { bytes: vec![4, 5] }),
+    ]
+}
+
+fn current() -> BTreeMap<String, Vec<u8>> {
+    let mut bytes = BTreeMap::new();
+    for (name, command) in commands() {
+        let issuer = Issuer::Device(key(3, 1).id());
+        let group = GroupId(hash(b"group"));
+        let signed = SignedCommand::sign(group, &key(3, 1), issuer, 11, command);
+        let again = SignedCommand::decode(&signed.encode()).unwrap();
+        assert_eq!(again, signed);
+        bytes.insert(name.to_string(), signed.encode());
+    }
+    bytes.insert("Genesis".into(), found(4, Params::default()).encode());
+    let mut script = Script::new(4);
+    let first = script.round(&[0, 1, 2], 1, &[]);
+    let command = Command::Note { bytes: vec![1] };
+    let issuer = Issuer::Recovery(m(3));
+    let group = script.genesis.group_id();
+    let signed = SignedCommand::sign(group, &key(2, 3), issuer, 1, command.clone());
+    let commands = vec![
+        BlockCommand::Own { number: 2, command },
+        BlockCommand::Signed(signed),
+    ];
+    let block = script.block_with(1, 2, &refs(&first), commands);
+    bytes.insert("Block".into(), block.bytes().to_vec());
+    let digest = Digest([0xcd; 32]);
+    let reference = BlockRef {
+        round: 3,
+        author: m(1),
+        digest,
+    };
+    let messages = [
+        ("MessageBlock", Message::Block(vec![1, 2, 3].into())),
+        (
+            "MessageBlocks",
+            Message::Blocks(vec![vec![1].into(), vec![2, 3].into()]),
+        ),
+        (
+            "MessageWant",
+            Message::Want {
+                refs: vec![reference],
+            },
+        ),
+        ("MessageWantFrom", Message::WantFrom { round: 300 }),
+    ];
+    for (name, message) in messages {
+        bytes.insert(name.into(), message.encode());
+    }
+    bytes
+}
+
+#[test]
+fn the_bytes_are_what_they_were() {
+    let current = current();
+    if std::env::var("BARFS_GOLDEN").is_ok() {
+        for (name, bytes) in &current {
+            println!("{name} {}", hex::encode(bytes));
+        }
+    }
+    let golden: BTreeMap<String, Vec<u8>> = GOLDEN
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, bytes)| (name.to_string(), hex::decode(bytes).unwrap()))
+        .collect();
+    assert!(golden.len() >= 18);
+    for (name, bytes) in &golden {
+        assert_eq!(current.get(name), Some(bytes), "{name} has changed");
+    }
+    let without: Vec<&String> = current
+        .keys()
+        .filter(|name| !golden.contains_key(*name))
+        .collect();
+    assert!(without.is_empty(), "not in golden.txt: {without:?}");
+}
