@@ -83,4 +83,24 @@ fn a_command_handed_to_every_member_executes_once() {
     let duplicate = |outcome: &&Outcome| **outcome == Outcome::Refused(Refusal::DuplicateNumber);
     assert_eq!(outcomes.iter().filter(applied).count(), 1, "{outcomes:?}");
     assert_eq!(outcomes.iter().filter(duplicate).count(), 3, "{outcomes:?}");
+    // Every member tells the issuer's story the same way: first what came of it, then the copies.
+    assert!(world.run_until(10_000, |w| (0..4).all(|i| w.ledger(m(i)).index() == 4)));
+    for member in (0..4).map(m) {
+        let told: Vec<&Outcome> = world
+            .events
+            .iter()
+            .filter_map(|(at, event)| match event {
+                Event::Executed {
+                    issuer: of,
+                    number: 1,
+                    outcome,
+                    ..
+                } if *at == member && *of == issuer => Some(outcome),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 4, "{member}");
+        assert_eq!(*told[0], Outcome::Applied(Effect::Done));
+        assert!(told[1..].iter().all(duplicate));
+    }
 }

@@ -17,14 +17,14 @@ fn votes_split_between_twins_wait_for_an_anchor() {
     let mut second = half(&mut script, &[0, 1, 2], &first[3]);
     second.extend(half(&mut script, &[3, 4, 5], &twin));
     script.show(&first);
-    script.show(&[twin.clone()]);
+    script.show(std::slice::from_ref(&twin));
     script.show(&second);
     let mut last = second;
     for round in 3..=5 {
         last = script.round(&authors, round, &refs(&last));
         script.show(&last);
         // The replica holds one twin and is asked for the other by name.
-        script.show(&[twin.clone()]);
+        script.show(std::slice::from_ref(&twin));
         assert_eq!(script.committed(), [], "round {round}");
     }
     last = script.round(&authors, 6, &refs(&last));
@@ -58,7 +58,7 @@ fn of_delivered_twins_one_is_executed() {
     second.extend(script.round(&[3, 4, 5], 2, &other));
     script.show(&first);
     script.show(&second);
-    script.show(&[twin.clone()]);
+    script.show(std::slice::from_ref(&twin));
     let mut last = second;
     for round in 3..=9 {
         last = script.round(&authors, round, &refs(&last));
