@@ -81,7 +81,7 @@ fn params(plan: &Plan) -> Params {
         leaders_per_round: plan.genesis.leaders_per_round,
         gc_depth: plan.genesis.gc_depth,
         idle_interval_ms: plan.genesis.idle_interval_ms,
-        max_step_ms: u64::from(plan.genesis.idle_interval_ms) * 3,
+        max_step_ms: plan.genesis.max_step_ms(),
         release_grace_ms: plan.genesis.release_grace_ms,
         small_release_grace_ms: plan.genesis.release_grace_ms / 2,
         lease_max_ms: 600 * SECOND / 1_000,

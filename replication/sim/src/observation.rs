@@ -61,6 +61,11 @@ pub enum Observation {
         /// Commands it had executed.
         index: u64,
     },
+    /// A correct member starts for the first time.
+    Started {
+        /// Who.
+        member: MemberId,
+    },
     /// A correct member is back from its disk.
     Restored {
         /// Who.

@@ -6,7 +6,9 @@
 
 use crate::observation::Observation;
 use barfs_crypto::{Digest, NodeId};
-use barfs_replication::{BlockCommand, Command, Issuer, MemberId, Outcome, Refusal, VolumeId};
+use barfs_replication::{
+    BlockCommand, Command, Event, Issuer, MemberId, Outcome, Refusal, VolumeId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A command on its way to a member.
@@ -43,8 +45,8 @@ pub struct Ended {
     pub member: MemberId,
     /// Position in the order.
     pub index: u64,
-    /// The ticket of the submission.
-    pub ticket: u64,
+    /// The ticket of the submission, if the member that carried it tells.
+    pub ticket: Option<u64>,
     /// Who issued it.
     pub issuer: Issuer,
     /// The issuer's number for it.
@@ -55,6 +57,8 @@ pub struct Ended {
     pub command: Command,
     /// What came of it.
     pub outcome: Outcome,
+    /// Whether nobody told before.
+    pub first: bool,
 }
 
 /// What a promise is about.
@@ -89,7 +93,8 @@ pub enum Promise {
 #[derive(Debug, Default)]
 pub struct Oracle {
     open: BTreeMap<u64, Submission>,
-    attempts: BTreeMap<(Issuer, u64), u32>,
+    /// Every command ever handed in, with how often it was.
+    known: BTreeMap<(Issuer, u64), (Command, u32)>,
     owed: BTreeSet<(Issuer, u64)>,
     promises: BTreeMap<Subject, (u64, Promise)>,
     ended: BTreeMap<Issuer, u64>,
@@ -102,7 +107,8 @@ impl Oracle {
         self.open.insert(submission.ticket, submission.clone());
         let name = (submission.issuer, submission.number);
         self.owed.insert(name);
-        self.attempts.insert(name, submission.attempt);
+        let what = submission.what().clone();
+        self.known.insert(name, (what, submission.attempt));
     }
 
     /// Mutant: takes the handing in for the end.
@@ -111,42 +117,56 @@ impl Oracle {
         self.acknowledge(ended.0, ended.1, u64::MAX, submission.what());
     }
 
-    /// Learns from a report; returns the end of a command if it is one.
+    /// Learns from a report; returns the end of a command if it is one. The member that carried a command tells by its
+    /// ticket; of a command with its issuer's signature every member tells.
     pub fn observe(&mut self, observation: &Observation) -> Option<Ended> {
-        let Observation::Executed {
-            member,
-            index,
-            ticket: Some(ticket),
-            outcome,
-            ..
-        } = observation
-        else {
-            return None;
+        let (member, index, name, ticket, outcome) = match observation {
+            Observation::Executed {
+                member,
+                index,
+                ticket: Some(ticket),
+                outcome,
+                ..
+            } => {
+                let submission = self.open.remove(ticket)?;
+                let name = (submission.issuer, submission.number);
+                (member, index, name, Some(*ticket), outcome)
+            }
+            Observation::Event {
+                member,
+                event:
+                    Event::Executed {
+                        index,
+                        issuer,
+                        number,
+                        outcome,
+                    },
+            } if *outcome != Outcome::Refused(Refusal::DuplicateNumber) => {
+                (member, index, (*issuer, *number), None, outcome)
+            }
+            _ => return None,
         };
-        let submission = self.open.remove(ticket)?;
         if matches!(outcome, Outcome::Refused(Refusal::Busy)) {
             return None;
         }
-        let (issuer, number) = (submission.issuer, submission.number);
-        self.owed.remove(&(issuer, number));
-        let command = submission.what().clone();
+        let (command, attempts) = self.known.get(&name)?.clone();
+        let open = self.owed.remove(&name);
         match outcome {
-            Outcome::Applied(_) => self.acknowledge(issuer, number, *index, &command),
-            // It was executed by another way in; what came of it there was never acknowledged.
-            Outcome::Refused(Refusal::DuplicateNumber) => self.forget(&command),
-            Outcome::Refused(_) => {}
+            Outcome::Applied(_) if open => self.acknowledge(name.0, name.1, *index, &command),
+            // It was executed by another way in; what came of it there was never told.
+            Outcome::Refused(Refusal::DuplicateNumber) if open => self.forget(&command),
+            _ => {}
         }
-        let attempts = self.attempts.get(&(issuer, number)).copied().unwrap_or(0);
-        let (ticket, outcome) = (*ticket, outcome.clone());
         Some(Ended {
             member: *member,
             index: *index,
             ticket,
-            issuer,
-            number,
+            issuer: name.0,
+            number: name.1,
             attempts,
             command,
-            outcome,
+            outcome: outcome.clone(),
+            first: open,
         })
     }
 

@@ -55,7 +55,7 @@ impl Counts {
     /// Counts one fact.
     pub(crate) fn observe(&mut self, observation: &Observation) {
         match observation {
-            Observation::Ended(ended) => match ended.outcome {
+            Observation::Ended(ended) if ended.first => match ended.outcome {
                 Outcome::Applied(_) => self.applied += 1,
                 Outcome::Refused(_) => self.refused += 1,
             },

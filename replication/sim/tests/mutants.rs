@@ -56,7 +56,7 @@ fn altered_bytes_behind_a_driver_that_does_not_verify_are_seen() {
 fn more_liars_than_the_thresholds_allow_fork_the_group() {
     let property = caught(Mutant::TooManyLiars, Scenario::Calm, 4);
     assert!(
-        ["agreement", "total order", "durability", "convergence"].contains(&property),
+        ["agreement", "commits", "total order"].contains(&property),
         "{property}"
     );
 }

@@ -20,6 +20,22 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Blocks kept, in rounds below the newest.
 const KEPT_ROUNDS: u64 = 200;
 
+/// What a block is to stand on.
+#[derive(Debug)]
+struct Draft {
+    face: usize,
+    round: u64,
+    parents: Vec<BlockRef>,
+}
+
+/// How many parents are of the round before.
+fn before(parents: &[BlockRef], round: u64) -> usize {
+    parents
+        .iter()
+        .filter(|parent| parent.round + 1 == round)
+        .count()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Freehand {
@@ -140,52 +156,77 @@ impl Freehand {
         face: usize,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let tip = self.tips.get(face).copied().flatten();
-        let quorum = machine.group.genesis().thresholds().quorum;
-        let next = tip.map_or(1, |tip| tip.round + 1);
-        let newest = self.seen.keys().next_back().copied().unwrap_or(0);
-        // The next round if possible, else the newest round that can be joined.
-        for round in std::iter::once(next).chain((next + 1..=newest + 1).rev().take(4)) {
-            let mut others = if round > 1 {
-                self.others(machine.id, round - 1, face, quorum)
-            } else {
-                Vec::new()
+        let Some(draft) = self.draft(machine, face) else {
+            return false;
+        };
+        self.publish(machine, at, draft, effects).is_some()
+    }
+
+    /// The next round if possible, else the newest round that can be joined.
+    fn draft(&mut self, machine: &Machine, face: usize) -> Option<Draft> {
+        let Some(tip) = self.tips.get(face).copied().flatten() else {
+            let newest = self.seen.keys().next_back().copied().unwrap_or(0);
+            let joined = (2..=newest + 1).rev().take(4);
+            let joined = joined.filter_map(|round| self.parents(machine, face, None, round));
+            let parents = Vec::new();
+            let first = Draft {
+                face,
+                round: 1,
+                parents,
             };
-            let own_counts = usize::from(tip.is_some_and(|tip| tip.round + 1 == round));
-            if round > 1 && others.len() + own_counts < quorum {
-                continue;
-            }
-            if round == 1 && tip.is_some() {
-                continue;
-            }
-            if self.strategy == Strategy::Forger {
-                while others.len() + own_counts > quorum && self.rng.per_mille(600) {
-                    others.remove(self.rng.below(others.len() as u64) as usize);
-                    self.deviations += 1;
-                }
-            }
-            let parents: Vec<BlockRef> = tip.into_iter().chain(others).collect();
-            return self
-                .publish(machine, at, face, round, parents, effects)
-                .is_some();
+            return Some(joined.max_by_key(|draft| draft.round).unwrap_or(first));
+        };
+        let newest = self.seen.keys().next_back().copied().unwrap_or(0);
+        let ahead = (tip.round + 2..=newest + 1).rev().take(4);
+        let mut draft = std::iter::once(tip.round + 1)
+            .chain(ahead)
+            .find_map(|round| self.parents(machine, face, Some(tip), round))?;
+        if self.strategy == Strategy::Forger {
+            self.leave_out(machine, &mut draft);
         }
-        false
+        Some(draft)
+    }
+
+    /// A block of `round` on everything that this face wants seen, if that is enough.
+    fn parents(
+        &self,
+        machine: &Machine,
+        face: usize,
+        tip: Option<BlockRef>,
+        round: u64,
+    ) -> Option<Draft> {
+        let quorum = machine.group.genesis().thresholds().quorum;
+        let others = self.others(machine.id, round - 1, face, quorum);
+        let parents: Vec<BlockRef> = tip.into_iter().chain(others).collect();
+        (before(&parents, round) >= quorum).then_some(Draft {
+            face,
+            round,
+            parents,
+        })
+    }
+
+    /// Votes against as many as the rules allow.
+    fn leave_out(&mut self, machine: &Machine, draft: &mut Draft) {
+        let quorum = machine.group.genesis().thresholds().quorum;
+        while before(&draft.parents, draft.round) > quorum && self.rng.per_mille(600) {
+            let others = draft.parents.len() as u64 - 1;
+            draft.parents.remove(1 + self.rng.below(others) as usize);
+            self.deviations += 1;
+        }
     }
 
     fn publish(
         &mut self,
         machine: &Machine,
         at: u64,
-        face: usize,
-        round: u64,
-        parents: Vec<BlockRef>,
+        draft: Draft,
         effects: &mut Vec<Effect>,
     ) -> Option<()> {
-        let parents = if round == 1 { Vec::new() } else { parents };
-        let mut versions = vec![self.sign(machine, at, face, round, parents.clone())?];
+        let face = draft.face;
+        let mut versions = vec![self.sign(machine, at, face, &draft)?];
         match self.strategy {
             Strategy::Twins => {
-                versions.push(self.sign(machine, at, 1 - face, round, parents)?);
+                versions.push(self.sign(machine, at, 1 - face, &draft)?);
                 self.deviations += 1;
             }
             Strategy::TwoFaced => self.deviations += 1,
@@ -219,8 +260,7 @@ impl Freehand {
         machine: &Machine,
         at: u64,
         face: usize,
-        round: u64,
-        parents: Vec<BlockRef>,
+        draft: &Draft,
     ) -> Option<VerifiedBlock> {
         let genesis = machine.group.genesis();
         let mut time_ms = (machine.clock.now(at).wall_ms & !1) + face as u64;
@@ -250,9 +290,9 @@ impl Freehand {
         let block = Block {
             group: genesis.group_id(),
             epoch: 0,
-            round,
+            round: draft.round,
             author,
-            parents,
+            parents: draft.parents.clone(),
             time_ms,
             executed,
             commands,

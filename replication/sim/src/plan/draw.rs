@@ -188,7 +188,8 @@ fn draw_network(switches: &Switches, rng: &mut Rng) -> NetworkFaults {
 fn draw_disk(switches: &Switches, rng: &mut Rng) -> DiskFaults {
     DiskFaults {
         sync_min: rng.between(100, 1_000),
-        sync_max: rng.between(1, 8) * MILLI,
+        // Slow syncs leave more to lose when the power goes.
+        sync_max: rng.between(1, if switches.disk { 60 } else { 8 }) * MILLI,
         stall_per_mille: if switches.disk { rng.below(30) } else { 0 },
         stall_micros: rng.between(50, 2_000) * MILLI,
         survivors: switches.disk && rng.per_mille(500),

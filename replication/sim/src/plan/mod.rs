@@ -204,6 +204,13 @@ pub struct GenesisDraw {
     pub release_grace_ms: u64,
 }
 
+impl GenesisDraw {
+    /// The most by which live time may advance at one commit.
+    pub fn max_step_ms(&self) -> u64 {
+        u64::from(self.idle_interval_ms) * 3
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Plan {

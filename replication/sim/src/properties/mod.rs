@@ -5,10 +5,14 @@
 
 mod agreement;
 mod blame;
+mod commits;
 mod convergence;
 mod durability;
+mod memory;
 mod order;
+mod quotas;
 mod recovery;
+mod time;
 mod work;
 
 use crate::observation::Observation;
@@ -64,10 +68,14 @@ pub trait Property {
 pub fn all(plan: &Plan) -> Vec<Box<dyn Property>> {
     vec![
         Box::new(agreement::Agreement::default()),
+        Box::new(commits::Commits::default()),
         Box::new(order::Order::default()),
         Box::new(recovery::Recovery::new(plan)),
         Box::new(blame::NoFalseBlame::new(plan)),
+        Box::new(time::Time::new(plan)),
         Box::new(durability::Durability),
+        Box::new(quotas::Quotas),
+        Box::new(memory::BoundedMemory),
         Box::new(convergence::Convergence),
         Box::new(work::WorkDone),
     ]

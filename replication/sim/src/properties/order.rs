@@ -34,14 +34,16 @@ impl Order {
             }
             return Ok(());
         }
-        let last = self.last.entry(ended.member).or_insert(0);
-        if index <= *last {
-            return Err(format!(
-                "{} reports position {index} after {last}",
-                ended.member
-            ));
+        if ended.ticket.is_some() {
+            let last = self.last.entry(ended.member).or_insert(0);
+            if index <= *last {
+                return Err(format!(
+                    "{} reports position {index} after {last}",
+                    ended.member
+                ));
+            }
+            *last = index;
         }
-        *last = index;
         self.holds(ended.member, index, (issuer, number), &ended.outcome)?;
         if takes_number(&ended.outcome) {
             let first = *self.executed.entry((issuer, number)).or_insert(index);

@@ -21,12 +21,19 @@ impl Property for WorkDone {
     fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
         let (plan, counts) = (ending.plan, ending.counts);
         let correct = u64::from(plan.nodes) - plan.liars.len() as u64;
+        let staying = ending.replicas.len() as u64;
         let wanted = [
+            (
+                "commands executed",
+                counts.applied + counts.refused,
+                4 * correct,
+            ),
             (
                 "commands acknowledged",
                 ending.oracle.acknowledged(),
-                3 * correct,
+                staying,
             ),
+            ("power cuts", counts.power_cuts, 1),
             ("leaders committed", counts.commits, correct),
             ("records written", counts.disk.records, correct),
             (

@@ -65,6 +65,10 @@ impl Client {
         self.probed || !self.stays
     }
 
+    pub(super) fn probe_again(&mut self) {
+        self.probed = false;
+    }
+
     pub(super) fn skip_probe(&mut self) {
         self.probed = true;
     }

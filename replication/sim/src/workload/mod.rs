@@ -94,6 +94,11 @@ impl Workload {
         }
     }
 
+    /// From here on every member that is there is to be given one more probe.
+    pub fn probe_again(&mut self) {
+        self.clients.values_mut().for_each(Client::probe_again);
+    }
+
     /// Whether every member that is there has been given its last probe.
     pub fn probed(&self) -> bool {
         self.clients.values().all(Client::probed)

@@ -1,6 +1,6 @@
 //! The end of a run: healing, waiting for convergence, judging.
 
-use super::{Happening, LOOK_EVERY, World, altruistic_replica};
+use super::{Happening, LOOK_EVERY, Member, World, altruistic_replica};
 use crate::actors::Actor;
 use crate::properties::{Ending, Violation};
 use crate::report::Report;
@@ -30,12 +30,34 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self) -> anyhow::Result<()> {
         if self.workload.probed() && self.oracle.owed() == 0 && self.stand_together() {
-            self.converged_after = self.calm_since.map(|since| self.at - since);
-            return;
+            if self.last_cut {
+                self.converged_after = self.calm_since.map(|since| self.at - since);
+                return Ok(());
+            }
+            self.cut_everybody()?;
         }
         self.schedule(self.at + LOOK_EVERY, Happening::Look);
+        Ok(())
+    }
+
+    /// What was acknowledged must survive that everybody loses power at once: after it the group converges anew.
+    fn cut_everybody(&mut self) -> anyhow::Result<()> {
+        self.note("last power cut", [0; 3]);
+        self.last_cut = true;
+        self.counts.power_cuts += 1;
+        self.calm_since = Some(self.at);
+        self.workload.probe_again();
+        let up = |member: &Member| member.actor.is_some();
+        let everybody: Vec<u16> = self
+            .members
+            .iter()
+            .filter(|member| up(member))
+            .map(|member| member.machine.id.0)
+            .collect();
+        everybody.iter().for_each(|id| self.stop(*id));
+        everybody.iter().try_for_each(|id| self.start(*id))
     }
 
     pub(super) fn stand_together(&self) -> bool {

@@ -36,6 +36,9 @@ impl World {
         self.note("start", [id.into(), restored.into(), 0]);
         if restored {
             self.observe_restored(id)?;
+        } else if strategy.is_none() {
+            let member = MemberId(id);
+            self.observe(&Observation::Started { member });
         }
         for peer in (0..self.plan.nodes).filter(|peer| *peer != id) {
             let later = self.at + self.injector.handshake();
@@ -78,12 +81,13 @@ impl World {
         member.wake = None;
         self.workload.power_lost(MemberId(id));
         self.note("crash", [id.into(), 0, 0]);
-        if let Actor::Altruistic(driver) = actor {
-            let index = driver.replica().ledger().index();
-            self.observe(&Observation::Crashed {
-                member: MemberId(id),
-                index,
-            });
+        match actor {
+            Actor::Altruistic(driver) => {
+                let index = driver.replica().ledger().index();
+                let member = MemberId(id);
+                self.observe(&Observation::Crashed { member, index });
+            }
+            Actor::Byzantine(liar) => self.counts.deviations += liar.deviations(),
         }
     }
 

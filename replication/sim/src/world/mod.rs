@@ -89,6 +89,8 @@ pub(crate) struct World {
     workload: Workload,
     properties: Vec<Box<dyn Property>>,
     violation: Option<Violation>,
+    /// Whether the power cut that ends every run has happened.
+    last_cut: bool,
     converged_after: Option<u64>,
 }
 
@@ -156,6 +158,7 @@ impl World {
             workload: Workload::new(plan, Arc::clone(&group), rng.fork("workload")),
             properties: properties::all(plan),
             violation: None,
+            last_cut: false,
             converged_after: None,
             plan: plan.clone(),
         };
@@ -228,7 +231,7 @@ impl World {
             Happening::Client { member } => self.client(member),
             Happening::Fault(fault) => self.inject(fault)?,
             Happening::Calm => self.calm()?,
-            Happening::Look => self.look(),
+            Happening::Look => self.look()?,
         }
         Ok(())
     }

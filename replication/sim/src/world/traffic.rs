@@ -119,7 +119,8 @@ impl World {
         }
         let ended = self.oracle.observe(observation);
         if let Some(ended) = &ended {
-            self.note("ended", [ended.member.0.into(), ended.index, ended.ticket]);
+            let ticket = ended.ticket.unwrap_or(0);
+            self.note("ended", [ended.member.0.into(), ended.index, ticket]);
             self.workload.ended(ended);
             let ended = Observation::Ended(ended.clone());
             self.counts.observe(&ended);

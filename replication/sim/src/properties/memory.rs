@@ -1,0 +1,51 @@
+//! Bounded memory: once a group has come to rest, a replica holds blocks of the last rounds only, asks for nothing that
+//! correct members could have meant, and has no command waiting.
+
+use super::{Ending, Property};
+use crate::observation::Observation;
+
+/// Rounds beyond `gc_depth` whose blocks may be in memory: what is undecided at the newest end.
+const ROUNDS_SLACK: u64 = 32;
+
+/// Judged at the end only.
+#[derive(Debug)]
+pub(super) struct BoundedMemory;
+
+impl Property for BoundedMemory {
+    fn name(&self) -> &'static str {
+        "bounded memory"
+    }
+
+    fn observe(&mut self, _observation: &Observation) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
+        if ending.converged_after.is_none() {
+            return Ok(());
+        }
+        let plan = ending.plan;
+        // A liar that signs twins doubles its own blocks at most.
+        let authors = u64::from(plan.nodes) + plan.liars.len() as u64;
+        let most = authors * (plan.genesis.gc_depth + ROUNDS_SLACK);
+        for (member, replica) in &ending.replicas {
+            let status = replica.status();
+            if status.dag_blocks as u64 > most {
+                return Err(format!(
+                    "{member} holds {} blocks, at most {most} were expected",
+                    status.dag_blocks
+                ));
+            }
+            if plan.liars.is_empty() && status.missing > 0 {
+                return Err(format!("{member} still asks for {} blocks", status.missing));
+            }
+            if status.pending_commands > 0 {
+                return Err(format!(
+                    "{member} has {} commands waiting though each has come to its end",
+                    status.pending_commands
+                ));
+            }
+        }
+        Ok(())
+    }
+}
