@@ -13,6 +13,10 @@ use crate::params::Params;
 /// How many rounds behind the newest committed leader a member's newest delivered block may be for it to be waited for.
 const TIMELY_ROUNDS: u64 = 8;
 
+/// How many rounds without a commit make every leader one to wait for: whom nothing is delivered of cannot be told
+/// from whom nobody waited for.
+const STALLED_ROUNDS: u64 = 12;
+
 /// Whether the next block may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
@@ -112,9 +116,12 @@ impl Pace {
         if dag.authors(round + 1) > dag.thresholds().r {
             return true;
         }
+        let stalled = round > dag.last_committed().saturating_add(STALLED_ROUNDS);
         dag.schedule().slots(round).all(|slot| {
             let leader = dag.schedule().leader(slot);
-            leader == self.me || dag.slot_taken(round, leader) || !dag.timely(leader, TIMELY_ROUNDS)
+            leader == self.me
+                || dag.slot_taken(round, leader)
+                || !(stalled || dag.timely(leader, TIMELY_ROUNDS))
         })
     }
 }

@@ -47,14 +47,14 @@ pub(crate) struct Slot {
 
 /// The rotation of leaders.
 ///
-/// The first slot of round R decides, as anchor, what round R - 3 left open; so along each of the three chains R,
-/// R + 3, R + 6, … the first leader moves on by one member. Whatever the size of the group, a chain meets every member
-/// within n steps, and of r members that lie at most r follow each other.
+/// The first slots of three rounds in a row decide, as anchors, everything that was left open before. Rounds 3a,
+/// 3a + 1, 3a + 2 are led by a, a + s, a + 2s with s = ceil(n/3): three different members, and each member is in three
+/// of the n such triples. As 3u < n, in every 3n rounds there is a triple without any of u failed members.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     members: u64,
     leaders: usize,
-    /// How far apart the three chains start.
+    /// How far apart the leaders of a triple are.
     stride: u64,
 }
 
@@ -151,30 +151,53 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::params::Thresholds;
+
+    fn leaders_of(schedule: Schedule, round: u64) -> Vec<MemberId> {
+        let slots = schedule.slots(round);
+        slots.map(|slot| schedule.leader(slot)).collect()
+    }
+
+    /// All ways to choose `count` of `members`, as bit sets.
+    fn choices(members: u32, count: u32) -> impl Iterator<Item = u32> {
+        (0..1_u32 << members).filter(move |set| set.count_ones() == count)
+    }
 
     #[test]
-    fn every_chain_of_anchors_meets_every_member() {
+    fn whoever_fails_three_rounds_in_a_row_have_live_first_leaders() {
+        for members in 4..=17_u32 {
+            let failing = Thresholds::of(members as usize).u as u32;
+            let schedule = Schedule::new(members as usize, 2);
+            let triples: Vec<u32> = (1..=u64::from(members))
+                .map(|a| {
+                    let first = |round| 1 << leaders_of(schedule, round)[0].0;
+                    (3 * a..3 * a + 3)
+                        .map(first)
+                        .fold(0, |set: u32, bit: u32| set | bit)
+                })
+                .collect();
+            for failed in choices(members, failing) {
+                assert!(
+                    triples.iter().any(|triple| triple & failed == 0),
+                    "{members} members without {failed:b}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn everybody_leads_alike_and_nobody_twice_in_a_round() {
         for members in 1..=30 {
             for leaders in 1..=4 {
                 let schedule = Schedule::new(members, leaders);
-                for start in 1..=3_u64 {
-                    let chain: BTreeSet<MemberId> = (0..members as u64)
-                        .map(|step| Slot {
-                            round: start + 3 * step,
-                            offset: 0,
-                        })
-                        .map(|slot| schedule.leader(slot))
-                        .collect();
-                    assert_eq!(chain.len(), members, "{members} members, {leaders} leaders");
-                }
-                let of_round = |round| schedule.slots(round).map(|slot| schedule.leader(slot));
-                for round in 1..100 {
-                    let distinct: BTreeSet<MemberId> = of_round(round).collect();
+                let mut led = alloc::vec![0; members];
+                for round in 1..=3 * members as u64 {
+                    let round = leaders_of(schedule, round);
+                    let distinct: BTreeSet<&MemberId> = round.iter().collect();
                     assert_eq!(distinct.len(), schedule.leaders());
+                    round.iter().for_each(|leader| led[leader.index()] += 1);
                 }
-                let all: Vec<MemberId> = (1..=3 * members as u64).flat_map(of_round).collect();
-                let led = |member: &MemberId| all.iter().filter(|m| *m == member).count();
-                assert!(all.iter().all(|m| led(m) == 3 * schedule.leaders()), "fair");
+                assert!(led.iter().all(|count| *count == 3 * schedule.leaders()));
             }
         }
     }
