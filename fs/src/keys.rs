@@ -17,8 +17,10 @@ pub struct VolumeKeys {
     pub(crate) seal: Key,
     /// Seals heads (XChaCha, random nonce).
     pub(crate) head: Key,
-    /// Seals pack tables (XChaCha, random nonce).
+    /// Seals pack tables (XChaCha, nonce from the content).
     pub(crate) table: Key,
+    /// Makes the nonces of pack tables out of what is sealed.
+    pub(crate) table_nonce: Key,
     /// Seals the values of the overlay (XChaCha, random nonce).
     pub(crate) local: Key,
     /// Hashes names into cookies.
@@ -36,6 +38,7 @@ impl VolumeKeys {
             seal: of(master.subkey("barfs volume 1 seal")),
             head: of(master.subkey("barfs volume 1 head")),
             table: of(master.subkey("barfs volume 1 pack table")),
+            table_nonce: of(master.subkey("barfs volume 1 pack table nonce")),
             local: of(master.subkey("barfs volume 1 local state")),
             names: of(master.subkey("barfs volume 1 names")),
             gear: of(master.subkey("barfs volume 1 gear")),

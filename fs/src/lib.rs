@@ -36,7 +36,7 @@ pub use ops::xattr::{XATTR_MAX, XattrMode};
 pub use ops::{Attr, FILE_MAX, NAME_MAX};
 pub use options::{Rung, SyncProgress, VolumeOptions, VolumeStatus};
 pub use store::{
-    Batch, GroupHead, HEAD_BYTES_MAX, OverlayStore, PackInfo, PackNo, PackStore, Space, StoreError,
-    VolumeId,
+    Batch, GroupHead, HEAD_BYTES_MAX, OverlayRow, OverlayStore, PackInfo, PackNo, PackStore, Space,
+    StoreError, VolumeId,
 };
 pub use volume::Volume;

@@ -143,18 +143,16 @@ impl Batch {
     }
 }
 
+/// Key and value in an [`OverlayStore`].
+pub type OverlayRow = (Vec<u8>, Vec<u8>);
+
 /// An ordered local key space (bytewise order of keys). Survives a crash as a prefix of the batches written, and
 /// contains at least every batch written before the last [`sync`](OverlayStore::sync).
 pub trait OverlayStore: Send + Sync {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Up to `limit` entries with `from <= key < to`, in order.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<OverlayRow>, StoreError>;
     /// Applies a batch atomically; visible to every later call, not yet durable.
     fn write(&self, batch: Batch) -> Result<(), StoreError>;
     /// Deletes every key with `from <= key < to`, atomically.

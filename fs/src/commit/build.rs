@@ -271,7 +271,7 @@ fn send_as_is(volume: &Volume, uploads: &Uploads, number: PackNo, blobs: &Blobs)
     };
     let table: Vec<_> = blobs.iter().map(entry).collect();
     let names = (volume.id, number);
-    let bytes = pack::finish(&volume.keys, &volume.nonces, names, bytes, &table)?;
+    let bytes = pack::finish(&volume.keys, names, bytes, &table)?;
     uploads.put(number, Arc::new(bytes))
 }
 

@@ -107,8 +107,21 @@ impl Committer {
     }
 }
 
+/// However the thread ends, nobody waits for it in vain.
+struct Stopped<'a>(&'a Weak<Volume>);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        if let Some(volume) = self.0.upgrade() {
+            volume.committer.state.lock().stopped = true;
+            volume.committer.changed.notify_all();
+        }
+    }
+}
+
 /// The committer's thread.
 pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
+    let _told_at_the_end = Stopped(volume);
     let mut last = Instant::now();
     let mut wait = PROGRESS;
     while signal.wait(wait) {
@@ -136,10 +149,6 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
         if volume.has_requests() {
             signal.kick();
         }
-    }
-    if let Some(volume) = volume.upgrade() {
-        volume.committer.state.lock().stopped = true;
-        volume.committer.changed.notify_all();
     }
 }
 

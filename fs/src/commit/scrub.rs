@@ -26,9 +26,14 @@ impl Volume {
             };
             let range = addr.range()?;
             let sealed = bytes.get(range.start as usize..range.end as usize);
-            let sealed = sealed.ok_or_else(|| VolumeError::damaged("a pack table"))?.to_vec();
+            let sealed = sealed
+                .ok_or_else(|| VolumeError::damaged("a pack table"))?
+                .to_vec();
             let plain = blob::open(&self.keys, self.id, entry.kind, &addr, sealed)?;
-            if entry.chunk.is_some_and(|chunk| chunk != self.keys.chunk_id(&plain)) {
+            if entry
+                .chunk
+                .is_some_and(|chunk| chunk != self.keys.chunk_id(&plain))
+            {
                 return Err(VolumeError::damaged("a chunk id"));
             }
         }

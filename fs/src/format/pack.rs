@@ -5,13 +5,13 @@
 //! ```
 //! The padding lies inside the sealed table, so from outside a pack is noise of one of five lengths.
 
-use barfs_crypto::{Digest, open_random, seal_random};
+use barfs_crypto::{Digest, keyed, open_random, seal_random};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::blob::{BlobAddr, BlobKind, Codec};
 use super::{FORMAT_VERSION, encode};
 use crate::error::{Result, VolumeError};
-use crate::keys::{Nonces, VolumeKeys};
+use crate::keys::VolumeKeys;
 use crate::store::{PackNo, VolumeId};
 
 /// The five lengths that a pack may have, in bytes.
@@ -72,11 +72,26 @@ fn aad(volume: VolumeId, pack: PackNo, part: u8) -> Vec<u8> {
 const PART_TABLE: u8 = 0;
 const PART_FOOTER: u8 = 1;
 
+/// The nonce of one part: a keyed hash of what is sealed. A pack that is built twice comes out the same, and no nonce
+/// serves two messages.
+fn nonce(keys: &VolumeKeys, aad: &[u8], plain: &[u8]) -> [u8; barfs_crypto::NONCE_BYTES] {
+    let message = [&(aad.len() as u64).to_le_bytes(), aad, plain].concat();
+    let mut nonce = [0; barfs_crypto::NONCE_BYTES];
+    for (to, from) in nonce.iter_mut().zip(keyed(&keys.table_nonce, &message).0) {
+        *to = from;
+    }
+    nonce
+}
+
+fn seal_part(keys: &VolumeKeys, names: (VolumeId, PackNo), part: u8, plain: &[u8]) -> Vec<u8> {
+    let aad = aad(names.0, names.1, part);
+    seal_random(&keys.table, nonce(keys, &aad, plain), &aad, plain)
+}
+
 /// Appends table and padding to the blobs of a pack. The result has exactly one of the class lengths.
 pub(crate) fn finish(
     keys: &VolumeKeys,
-    nonces: &Nonces,
-    (volume, pack): (VolumeId, PackNo),
+    names: (VolumeId, PackNo),
     mut blobs: Vec<u8>,
     table: &[TableEntry],
 ) -> Result<Vec<u8>> {
@@ -86,19 +101,8 @@ pub(crate) fn finish(
     let mut plain = encode("a pack table", &table)?;
     plain.resize(class - blobs.len() - FOOTER_BYTES - RANDOM_SEAL_BYTES, 0);
     blobs.reserve_exact(class - blobs.len());
-    blobs.extend(seal_random(
-        &keys.table,
-        nonces.mint(),
-        &aad(volume, pack, PART_TABLE),
-        &plain,
-    ));
-    let footer = offset.to_le_bytes();
-    blobs.extend(seal_random(
-        &keys.table,
-        nonces.mint(),
-        &aad(volume, pack, PART_FOOTER),
-        &footer,
-    ));
+    blobs.extend_from_slice(&seal_part(keys, names, PART_TABLE, &plain));
+    blobs.extend_from_slice(&seal_part(keys, names, PART_FOOTER, &offset.to_le_bytes()));
     debug_assert_eq!(blobs.len(), class);
     Ok(blobs)
 }
@@ -155,7 +159,6 @@ mod tests {
     fn a_pack_has_a_class_length_and_gives_its_table_back() {
         let volume = VolumeId([7; 16]);
         let keys = VolumeKeys::derive(&MasterKey::from_bytes([1; 32]), volume);
-        let nonces = Nonces::new().unwrap();
         let entry = TableEntry {
             kind: BlobKind::Chunk,
             handle: 9,
@@ -169,15 +172,10 @@ mod tests {
         assert!(borsh::to_vec(&entry).unwrap().len() <= ENTRY_BYTES_MAX);
         for blobs in [0, 700, 65_000, 300_000, 9 << 20] {
             let table_in = vec![entry.clone(); 5];
-            let pack = finish(
-                &keys,
-                &nonces,
-                (volume, PackNo(3)),
-                vec![0xab; blobs],
-                &table_in,
-            )
-            .unwrap();
+            let pack = finish(&keys, (volume, PackNo(3)), vec![0xab; blobs], &table_in).unwrap();
             assert!(PACK_CLASSES.contains(&pack.len()));
+            let again = finish(&keys, (volume, PackNo(3)), vec![0xab; blobs], &table_in).unwrap();
+            assert!(again == pack, "built twice, a pack comes out the same");
             assert_eq!(table(&keys, volume, PackNo(3), &pack).unwrap(), table_in);
             assert!(table(&keys, volume, PackNo(4), &pack).is_err());
             assert!(table(&keys, volume, PackNo(3), &pack[..blobs / 2]).is_err());

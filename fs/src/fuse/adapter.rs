@@ -140,7 +140,11 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.shared.volume.lookup(convert::ino(parent), name.as_bytes()) {
+        match self
+            .shared
+            .volume
+            .lookup(convert::ino(parent), name.as_bytes())
+        {
             Err(crate::VolumeError::NotFound) => {
                 reply.entry(&TTL, &convert::absent(), GENERATION);
             }

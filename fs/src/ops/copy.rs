@@ -28,6 +28,9 @@ impl Volume {
         let size = self.load(from.0, &source.state)?.size;
         let end = from_offset.saturating_add(len).min(size).max(from_offset);
         let copied = end - from_offset;
+        if copied == 0 {
+            return Ok(0);
+        }
         let extents = self.extents(from.0, &mut source.state, &(from_offset..end))?;
         let target = locked.of(to.0)?;
         if target.state.first_pending().is_some() {

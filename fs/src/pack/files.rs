@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -70,6 +70,8 @@ pub(crate) struct PackFiles {
     handles: Mutex<LruCache<PackNo, Arc<File>>>,
     clock: AtomicU64,
     cached_bytes: AtomicU64,
+    /// A file was created whose name is not durable yet.
+    names_unsynced: AtomicBool,
 }
 
 fn number_of(path: &Path) -> Option<PackNo> {
@@ -116,6 +118,7 @@ impl PackFiles {
             handles: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(127))),
             clock: AtomicU64::new(1),
             cached_bytes: AtomicU64::new(bytes),
+            names_unsynced: AtomicBool::new(false),
         })
     }
 
@@ -161,6 +164,7 @@ impl PackFiles {
             used: 0,
         };
         self.known.lock().insert(number, known);
+        self.names_unsynced.store(true, Ordering::Release);
         Ok(file)
     }
 
@@ -377,9 +381,12 @@ impl PackFiles {
                 return Err(error);
             }
         }
-        if !unsynced.is_empty() {
-            let dir = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            dir.map_err(|error| VolumeError::io("syncing the cache directory", &error))?;
+        if self.names_unsynced.swap(false, Ordering::AcqRel) {
+            let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+            if let Err(error) = synced {
+                self.names_unsynced.store(true, Ordering::Release);
+                return Err(VolumeError::io("syncing the cache directory", &error));
+            }
         }
         Ok(())
     }

@@ -4,8 +4,9 @@
 //! head and lose the answer, may be slow, counts what is asked. It never loses or changes a placed pack, and never
 //! answers wrongly.
 //! Fault model of [`FakeOverlay`]: at a crash it keeps every batch written before the last sync and a prefix, of any
-//! length, of those after it. It never tears a batch.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+//! length, of those after it. It never tears a batch. With a directory to watch, a crash also cuts the pack files to
+//! the lengths they had when the last batch that survived was written: later bytes were not synced.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -68,7 +69,7 @@ impl PackStore for FakeGroup {
         ));
         self.reads.fetch_add(1, Ordering::Relaxed);
         assert!(
-            range.start % 65536 == 0 && range.end % 65536 == 0,
+            range.start.is_multiple_of(65536) && range.end.is_multiple_of(65536),
             "unaligned read {range:?}"
         );
         let pack = self
@@ -151,14 +152,18 @@ enum Logged {
 struct OverlayState {
     rows: Rows,
     durable: Rows,
-    since_sync: Vec<Logged>,
+    since_sync: Vec<(Logged, Lengths)>,
+    lengths: Lengths,
 }
+
+type Lengths = BTreeMap<PathBuf, u64>;
 
 /// Ordered rows in memory, with a log of what a crash may lose.
 #[derive(Default)]
 pub struct FakeOverlay {
     state: Mutex<OverlayState>,
     pub syncs: AtomicU64,
+    pub watched: Mutex<Option<PathBuf>>,
 }
 
 fn replay(rows: &mut Rows, logged: &Logged) {
@@ -188,21 +193,47 @@ impl FakeOverlay {
     pub fn crashed(&self, keep: usize) -> Arc<Self> {
         let state = self.state.lock().unwrap();
         let mut rows = state.durable.clone();
+        let mut lengths = state.lengths.clone();
         let count = (state.since_sync.len() * keep).div_ceil(1000);
-        state
-            .since_sync
-            .iter()
-            .take(count)
-            .for_each(|logged| replay(&mut rows, logged));
+        for (logged, then) in state.since_sync.iter().take(count) {
+            replay(&mut rows, logged);
+            lengths.clone_from(then);
+        }
+        self.cut(&lengths);
         let state = OverlayState {
             durable: rows.clone(),
             rows,
             since_sync: Vec::new(),
+            lengths,
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            syncs: AtomicU64::new(0),
+            ..Self::default()
         })
+    }
+
+    fn lengths(&self) -> Lengths {
+        let watched = self.watched.lock().unwrap();
+        let Some(Ok(entries)) = watched.as_ref().map(std::fs::read_dir) else {
+            return Lengths::new();
+        };
+        let entries = entries.map(|entry| entry.unwrap().path());
+        entries
+            .filter_map(|path| Some((path.clone(), path.metadata().ok()?.len())))
+            .collect()
+    }
+
+    fn cut(&self, lengths: &Lengths) {
+        for (path, len) in self.lengths() {
+            match lengths.get(&path) {
+                None => std::fs::remove_file(path).unwrap(),
+                Some(synced) if *synced < len => {
+                    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                    file.set_len(*synced).unwrap();
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// Every key and value, for searching.
@@ -241,27 +272,30 @@ impl OverlayStore for FakeOverlay {
             .collect())
     }
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Batch(batch);
         replay(&mut state.rows, &logged);
-        state.since_sync.push(logged);
+        state.since_sync.push((logged, lengths));
         Ok(())
     }
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
+        let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Range(from.to_vec(), to.to_vec());
         replay(&mut state.rows, &logged);
-        state.since_sync.push(logged);
+        state.since_sync.push((logged, lengths));
         Ok(())
     }
     fn sync(&self) -> Result<(), StoreError> {
         let mut guard = self.state.lock().unwrap();
         let state = &mut *guard;
-        for logged in std::mem::take(&mut state.since_sync) {
+        for (logged, lengths) in std::mem::take(&mut state.since_sync) {
             replay(&mut state.durable, &logged);
+            state.lengths = lengths;
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -305,6 +339,7 @@ impl Rig {
     }
 
     pub fn try_open(&self, seed: u8) -> Result<Arc<Volume>, VolumeError> {
+        *self.overlay.watched.lock().unwrap() = Some(self.cache().join("packs"));
         let options = quiet_options(&self.cache());
         Volume::open(
             ID,

@@ -1,0 +1,375 @@
+//! A real mount, as root, through ordinary file operations. Where there is no `/dev/fuse`, or no right to use it, the
+//! tests fail: a mount that cannot be tried is not tested.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use barfs_fs::fuse::{MountOptions, Mounted, mount};
+use barfs_fs::*;
+use support::*;
+
+struct Mount {
+    rig: Rig,
+    volume: Arc<Volume>,
+    mounted: Option<Mounted>,
+}
+
+impl Mount {
+    fn new() -> Self {
+        Self::over(Rig::default())
+    }
+
+    fn over(rig: Rig) -> Self {
+        let at = rig.dir.path().join("mnt");
+        fs::create_dir_all(&at).unwrap();
+        fs::set_permissions(rig.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let volume = rig.open();
+        let options = MountOptions {
+            allow_other: true,
+            ..MountOptions::default()
+        };
+        let mounted = mount(volume.clone(), &at, options).unwrap();
+        Self {
+            rig,
+            volume,
+            mounted: Some(mounted),
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.rig.dir.path().join("mnt").join(name)
+    }
+
+    /// Unmounts, commits, and mounts what another machine sees.
+    fn elsewhere(mut self) -> Self {
+        self.mounted.take().unwrap().unmount().unwrap();
+        sync_group(&self.volume);
+        self.volume.close().unwrap();
+        Self::over(self.rig.elsewhere())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.unmount().unwrap();
+            self.volume.close().unwrap();
+        }
+    }
+}
+
+fn shell(at: &Path, script: &str) -> String {
+    let out = Command::new("sh")
+        .arg("-euc")
+        .arg(script)
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{script}: {}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn files_links_modes_and_times_come_back_on_another_machine() {
+    let mount = Mount::new();
+    let data = noise(5 << 20, 1);
+    fs::create_dir_all(mount.at("a/b/c")).unwrap();
+    fs::write(mount.at("a/b/big"), &data).unwrap();
+    fs::write(mount.at("a/small"), b"small").unwrap();
+    fs::hard_link(mount.at("a/small"), mount.at("a/twin")).unwrap();
+    symlink("b/big", mount.at("a/link")).unwrap();
+    fs::set_permissions(mount.at("a/small"), fs::Permissions::from_mode(0o604)).unwrap();
+    let file = File::open(mount.at("a/b/big")).unwrap();
+    let then = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000, 123_456_789);
+    file.set_modified(then).unwrap();
+    drop(file);
+    std::os::unix::fs::chown(mount.at("a/small"), Some(12), Some(34)).unwrap();
+    shell(
+        &mount.at("a"),
+        "mkfifo pipe; mknod null c 1 3; echo x > null",
+    );
+    let mount = mount.elsewhere();
+    assert_eq!(fs::read(mount.at("a/link")).unwrap(), data);
+    let small = fs::metadata(mount.at("a/small")).unwrap();
+    assert_eq!((small.mode(), small.uid(), small.gid()), (0o100604, 12, 34));
+    assert_eq!((small.nlink(), small.len()), (2, 5));
+    assert_eq!(
+        fs::metadata(mount.at("a/b/big"))
+            .unwrap()
+            .modified()
+            .unwrap(),
+        then
+    );
+    let rdev = fs::metadata(mount.at("a/null")).unwrap().rdev();
+    assert_eq!((libc_major(rdev), libc_minor(rdev)), (1, 3));
+    assert_eq!(fs::metadata(mount.at("a")).unwrap().nlink(), 3);
+    assert!(mount.volume.status().chunks_read_from_group > 4);
+}
+
+fn libc_major(device: u64) -> u64 {
+    device >> 8 & 0xfff
+}
+
+fn libc_minor(device: u64) -> u64 {
+    device & 0xff
+}
+
+#[test]
+fn renames_replace_refuse_and_exchange() {
+    let mount = Mount::new();
+    fs::write(mount.at("a"), "a").unwrap();
+    fs::write(mount.at("b"), "b").unwrap();
+    shell(
+        &mount.at(""),
+        "mv --no-clobber a b 2>/dev/null || true; [ -e a ]",
+    );
+    assert_eq!(fs::read(mount.at("b")).unwrap(), b"b");
+    shell(
+        &mount.at(""),
+        "python3 -c 'import ctypes; l = ctypes.CDLL(None); exit(l.renameat2(-100, b\"a\", -100, b\"b\", 2))'",
+    );
+    assert_eq!(
+        (
+            fs::read(mount.at("a")).unwrap(),
+            fs::read(mount.at("b")).unwrap()
+        ),
+        (b"b".into(), b"a".into())
+    );
+    fs::rename(mount.at("a"), mount.at("b")).unwrap();
+    assert_eq!(fs::read(mount.at("b")).unwrap(), b"b");
+    assert!(!mount.at("a").exists());
+    fs::create_dir_all(mount.at("d/e")).unwrap();
+    let inside = fs::rename(mount.at("d"), mount.at("d/e/f")).unwrap_err();
+    assert_eq!(inside.raw_os_error(), Some(22));
+    let full = fs::remove_dir(mount.at("d")).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(39));
+    // A file that is still open for writing keeps its bytes through a rename.
+    let mut open = File::create(mount.at("new")).unwrap();
+    open.write_all(b"complete").unwrap();
+    fs::rename(mount.at("new"), mount.at("b")).unwrap();
+    assert_eq!(fs::read(mount.at("b")).unwrap(), b"complete");
+    let ino = mount.volume.lookup(ROOT, b"b").unwrap();
+    assert_eq!(
+        ino.inode.size, 8,
+        "the kernel wrote back before the rename was answered"
+    );
+}
+
+#[test]
+fn writes_at_random_places_truncation_and_holes_read_back() {
+    let mount = Mount::new();
+    let path = mount.at("f");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    let mut model = vec![0u8; 6 << 20];
+    let mut writes = 0;
+    for n in 0..400u64 {
+        let at = (n * 7_919_993) % (6 << 20);
+        let len = (1 + n * 37 % 20_000).min((6 << 20) - at) as usize;
+        let data = noise(len, n);
+        file.write_all_at(&data, at).unwrap();
+        model[at as usize..at as usize + len].copy_from_slice(&data);
+        writes += 1;
+        if n % 50 == 0 {
+            file.sync_all().unwrap();
+        }
+    }
+    assert_eq!(writes, 400);
+    file.set_len(6 << 20).unwrap();
+    assert!(fs::read(&path).unwrap() == model);
+    file.set_len(1 << 20).unwrap();
+    file.set_len(3 << 20).unwrap();
+    model.truncate(1 << 20);
+    model.resize(3 << 20, 0);
+    shell(
+        &mount.at(""),
+        "fallocate --punch-hole --offset 100000 --length 300000 f",
+    );
+    model[100_000..400_000].fill(0);
+    drop(file);
+    assert!(fs::read(&path).unwrap() == model);
+    mount.volume.drop_caches().unwrap();
+    assert!(fs::read(&path).unwrap() == model);
+    let mount = mount.elsewhere();
+    assert!(fs::read(mount.at("f")).unwrap() == model);
+}
+
+#[test]
+fn dropped_caches_make_the_next_read_come_from_the_group() {
+    let mount = Mount::new();
+    let data = noise(8 << 20, 9);
+    fs::write(mount.at("f"), &data).unwrap();
+    sync_group(&mount.volume);
+    assert!(fs::read(mount.at("f")).unwrap() == data);
+    let before = mount.volume.status().chunks_read_from_group;
+    mount.volume.drop_caches().unwrap();
+    assert!(fs::read(mount.at("f")).unwrap() == data);
+    assert!(mount.volume.status().chunks_read_from_group >= before + 2);
+}
+
+#[test]
+fn an_unlinked_open_file_keeps_working_and_append_appends() {
+    let mount = Mount::new();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(mount.at("f"))
+        .unwrap();
+    fs::remove_file(mount.at("f")).unwrap();
+    file.write_all(b"one ").unwrap();
+    file.write_all(b"two").unwrap();
+    file.sync_all().unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        (text.as_str(), file.metadata().unwrap().nlink()),
+        ("one two", 0)
+    );
+    drop(file);
+    assert_eq!(fs::read_dir(mount.at("")).unwrap().count(), 0);
+}
+
+#[test]
+fn setgid_directories_hand_down_their_group_and_writes_drop_setuid() {
+    let mount = Mount::new();
+    shell(
+        &mount.at(""),
+        "mkdir g; chgrp 77 g; chmod 2775 g; touch g/f; mkdir g/s; [ $(stat -c %g g/f) = 77 ]; [ $(stat -c %a g/s) = 2755 ]
+         chmod 4777 g/f; chmod 777 . g; python3 -c 'import os; os.setuid(12345); open(\"g/f\", \"w\").write(\"x\")' || exit 1
+         [ $(stat -c %a g/f) = 777 ]",
+    );
+}
+
+#[test]
+fn attributes_are_kept_and_the_volume_tells_how_safe_a_file_is() {
+    let mount = Mount::new();
+    let script = r#"
+import os
+f = 'f'; open(f, 'w').write('x')
+os.setxattr(f, 'user.a', b'1'); os.setxattr(f, 'trusted.b', b'2' * 5000); os.setxattr(f, 'security.c', b'3')
+assert sorted(os.listxattr(f)) == ['security.c', 'trusted.b', 'user.a'], os.listxattr(f)
+assert os.getxattr(f, 'trusted.b') == b'2' * 5000
+os.removexattr(f, 'user.a')
+for name, flags, want in (('user.a', os.XATTR_REPLACE, 61), ('trusted.b', os.XATTR_CREATE, 17)):
+    try: os.setxattr(f, name, b'', flags); raise SystemExit(name)
+    except OSError as e: assert e.errno == want, e
+fd = os.open(f, os.O_RDWR); os.fsync(fd); os.close(fd)
+assert os.getxattr(f, 'user.barfs.durability') == b'local', os.getxattr(f, 'user.barfs.durability')
+"#;
+    let run = |script: &str| {
+        let out = Command::new("python3")
+            .args(["-c", script])
+            .current_dir(mount.at(""))
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+    };
+    run(script);
+    sync_group(&mount.volume);
+    run("import os; assert os.getxattr('f', 'user.barfs.durability') == b'group'");
+}
+
+#[test]
+fn everyday_programs_work() {
+    let mount = Mount::new();
+    let at = mount.at("");
+    shell(
+        &at,
+        "mkdir src; for i in $(seq 200); do seq $i 3000 > src/f$i; done; mkdir src/d; ln -s f1 src/l",
+    );
+    shell(
+        &at,
+        "tar cf t.tar src; mkdir out; tar xf t.tar -C out; diff -r src out/src; cp -a src copy; diff -r src copy",
+    );
+    shell(
+        &at,
+        "git init -q r; cd r; git config user.email a@b; git config user.name a; cp -r ../src .; git add .; git commit -qm one
+         git clone -q . ../clone; git gc -q; git fsck --strict 2>&1; cd ../clone; [ $(git ls-files | wc -l) = 201 ]",
+    );
+    let sqlite = "
+import sqlite3
+for mode in ('delete', 'wal'):
+    db = sqlite3.connect(mode + '.db'); db.execute('pragma journal_mode=' + mode)
+    db.execute('create table t(a integer primary key, b text)')
+    for i in range(50): db.execute('insert into t(b) values(?)', ('x' * 500,)); db.commit()
+    db.close(); db = sqlite3.connect(mode + '.db')
+    assert db.execute('pragma integrity_check').fetchall() == [('ok',)] and db.execute('select count(*) from t').fetchone() == (50,)
+";
+    let out = Command::new("python3")
+        .args(["-c", sqlite])
+        .current_dir(&at)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    // What another process copies of a file that is being written is what was written.
+    let mut open = File::create(mount.at("growing")).unwrap();
+    open.write_all(&noise(300_000, 3)).unwrap();
+    shell(
+        &at,
+        "cp growing copied; tar -S -cf s.tar growing; mkdir s; tar xf s.tar -C s",
+    );
+    assert!(fs::read(mount.at("copied")).unwrap() == noise(300_000, 3));
+    assert!(fs::read(mount.at("s/growing")).unwrap() == noise(300_000, 3));
+    drop(open);
+    let listed = shell(
+        &at,
+        "find . | sort | md5sum; rm -rf r; find clone src -type f | sort | xargs md5sum | md5sum",
+    );
+    let mount = mount.elsewhere();
+    let again = shell(
+        &mount.at(""),
+        "find clone src -type f | sort | xargs md5sum | md5sum",
+    );
+    assert!(listed.ends_with(&again), "{listed} / {again}");
+    shell(&mount.at(""), "rm -rf src out copy clone; [ ! -e src ]");
+}
+
+#[test]
+fn unmounting_a_mount_in_use_says_so() {
+    let mut mount = Mount::new();
+    let file = File::create(mount.at("f")).unwrap();
+    let mounted = mount.mounted.take().unwrap();
+    let busy = mounted.try_unmount().unwrap_err();
+    assert!(
+        matches!(
+            busy,
+            VolumeError::Io {
+                errno: Some(16),
+                ..
+            }
+        ),
+        "{busy}"
+    );
+    drop(file);
+    mounted.try_unmount().unwrap();
+    mounted.wait();
+    assert_eq!(names(&mount.volume, ROOT), ["f"]);
+    mount.volume.close().unwrap();
+}
