@@ -91,15 +91,22 @@ impl Group {
             return false;
         };
         let begun = Instant::now();
-        let blocks = match Message::decode(&bytes).unwrap() {
-            Message::Block(block) => vec![block],
-            Message::Blocks(blocks) => blocks,
-            other => unreachable!("{other:?}: nobody is behind"),
-        };
         let verify = |block| VerifiedBlock::verify(&self.genesis, block).unwrap();
-        let blocks = blocks.into_iter().map(verify).collect();
+        let blocks = |blocks: Vec<_>| blocks.into_iter().map(verify).collect();
+        let input = match Message::decode(&bytes).unwrap() {
+            Message::Block(block) => Input::Blocks {
+                from,
+                blocks: blocks(vec![block]),
+            },
+            Message::Blocks(answer) => Input::Blocks {
+                from,
+                blocks: blocks(answer),
+            },
+            Message::Want { refs } => Input::Want { from, refs },
+            Message::WantFrom { round } => Input::WantFrom { from, round },
+        };
         self.verifying += begun.elapsed();
-        self.input(to, Input::Blocks { from, blocks });
+        self.input(to, input);
         true
     }
 

@@ -199,7 +199,8 @@ impl VerifiedBlock {
     /// If others would not take it.
     pub fn sign(genesis: &Genesis, key: &SigningKey, block: Block) -> Result<Self, BlockError> {
         check(genesis, &block)?;
-        let mut bytes = wire::encode(&block);
+        let mut bytes = Vec::with_capacity(wire::encoded_len(&block) + SIGNATURE_BYTES);
+        wire::append(&mut bytes, &block);
         let digest = derive(DIGEST_DOMAIN, &bytes);
         bytes.extend_from_slice(&key.sign(SIGNATURE_DOMAIN, digest.as_bytes()).0);
         check_length(genesis, bytes.len())?;

@@ -13,6 +13,8 @@ use crate::message::{BLOCKS_MAX, Message, WANT_REFS_MAX};
 
 /// The most bytes of blocks in one frame or one answer by name.
 pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// A block often comes before its parents, which other members are still sending.
+const PATIENCE_MICROS: u64 = 25_000;
 const RETRY_MICROS: u64 = 250_000;
 const RETRY_DOUBLINGS_MAX: u32 = 4;
 
@@ -74,7 +76,7 @@ impl Fetch {
         };
         if let Some(peer) = peer {
             self.asking.entry(block).or_insert(Asking {
-                due_micros: now_micros,
+                due_micros: now_micros.saturating_add(PATIENCE_MICROS),
                 attempts: 0,
                 peer,
             });

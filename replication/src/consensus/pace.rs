@@ -40,6 +40,10 @@ pub(crate) struct Pace {
     proposed_micros: u64,
     resend_due_micros: u64,
     resend_micros: u64,
+    /// The newest own block's round is not full yet.
+    filling: bool,
+    /// How long the last own round took to fill.
+    fill_micros: u64,
 }
 
 impl Pace {
@@ -57,6 +61,8 @@ impl Pace {
             proposed_micros: now_micros,
             resend_due_micros: now_micros,
             resend_micros: min,
+            filling: false,
+            fill_micros: 0,
         }
     }
 
@@ -65,16 +71,28 @@ impl Pace {
         if quorum_round > self.quorum_round {
             self.quorum_round = quorum_round;
             self.quorum_since_micros = now_micros;
+            if core::mem::take(&mut self.filling) {
+                self.fill_micros = now_micros.saturating_sub(self.proposed_micros);
+            }
         }
     }
 
     /// An own block goes out.
-    pub(crate) fn proposed(&mut self, readiness: Readiness, now_micros: u64) {
+    ///
+    /// `bytes_out` is what sending it to everybody costs. A block is repeated only after the time that it may well be
+    /// on its way: as long as rounds take just now, several times over, and a second for each megabyte. Repeating
+    /// large blocks into a slow link would make it slower still.
+    pub(crate) fn proposed(&mut self, readiness: Readiness, bytes_out: u64, now_micros: u64) {
         if readiness == Readiness::TimedOut {
             self.timeout_micros = (self.timeout_micros * 2).min(self.timeout_max_micros);
         }
         self.proposed_micros = now_micros;
-        self.resend_micros = self.timeout_min_micros;
+        self.resend_micros = self
+            .timeout_min_micros
+            .saturating_add(self.fill_micros.saturating_mul(4))
+            .saturating_add(bytes_out)
+            .min(self.timeout_max_micros);
+        self.filling = true;
         self.resend_due_micros = now_micros.saturating_add(self.resend_micros);
     }
 

@@ -30,7 +30,9 @@ impl Replica {
             return;
         }
         if let Some((block, batch)) = self.make_block(round) {
-            self.pace.proposed(readiness, now_micros);
+            let bytes_out = block.bytes().len().saturating_mul(self.peers.all().count());
+            let bytes_out = u64::try_from(bytes_out).unwrap_or(u64::MAX);
+            self.pace.proposed(readiness, bytes_out, now_micros);
             self.send_to_disk(block, batch.tickets);
         }
     }
