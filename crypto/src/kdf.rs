@@ -47,6 +47,12 @@ impl MasterKey {
         Self(*bytes)
     }
 
+    /// The secret bytes, to be kept in a sealed key file and nowhere else.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The key for one use. Keys of different contexts tell nothing about each other or the master key.
     #[must_use]
     pub fn subkey(&self, context: &'static str) -> Key {

@@ -1,1 +1,28 @@
-//! x
+//! barfs on a real machine: QUIC, RocksDB, FUSE, processes, files and the command line around the pure crates.
+//!
+//! The room of each file is drawn in `ARCHITECTURE.md`.
+
+pub mod bench;
+pub mod blocklog;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod datadir;
+pub mod driver;
+pub mod exit;
+pub mod group;
+pub mod links;
+pub mod manifest;
+pub mod mount;
+pub mod mountpoint;
+pub mod overlay;
+pub mod packs;
+pub mod profile;
+pub mod progress;
+pub mod query;
+pub mod secrets;
+pub mod serve;
+pub mod store;
+pub mod transport;

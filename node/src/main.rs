@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The `barfs` command.
+
+fn main() -> std::process::ExitCode {
+    barfs::cli::main()
+}

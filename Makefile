@@ -1,0 +1,35 @@
+# The two commands that a newcomer needs are `make demo` and `make test`.
+
+CARGO ?= cargo
+TREE ?= .
+SIZE ?= 256MiB
+
+.PHONY: help deps build demo test lint bench
+
+help:
+	@echo "make demo    build, start a group on this machine, back up this checkout, hurt the group, restore, compare"
+	@echo "make test    formatting, lints, all tests, the simulator's fixed seeds, a real mount"
+	@echo "make bench   measure this machine"
+	@echo "make build   build the program"
+	@echo "make lint    formatting and lints only"
+
+deps:
+	@packaging/build-deps.sh
+
+build: deps
+	$(CARGO) build --locked -p barfs
+
+demo: build
+	$(CARGO) run --locked -q -p barfs -- demo --check --tree $(TREE) --size $(SIZE)
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+test: lint
+	.ci/test
+
+bench: build
+	$(CARGO) run --locked -q -p barfs -- bench crypto
+	$(CARGO) run --locked -q -p barfs -- bench rsm
+	$(CARGO) run --locked -q -p barfs -- bench group

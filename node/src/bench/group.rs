@@ -1,0 +1,120 @@
+//! A group of node processes on this machine: MB/s from the first write on the mount to group-durable, and MB/s of a
+//! cold read from the group.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Instant;
+
+use super::Figures;
+use crate::cluster::Cluster;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::manifest::{forget_pages, hash_file, write_random};
+
+const FILES: u64 = 4;
+
+/// Runs it.
+pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
+    crate::mountpoint::check_fuse()?;
+    let dir = tempfile::Builder::new()
+        .prefix("barfs-bench-")
+        .tempdir()
+        .during(Exit::Failed, "no temporary directory")?;
+    let exe = std::env::current_exe().during(Exit::Failed, "cannot find this program")?;
+    let cluster = Cluster::start(&exe, dir.path(), nodes, 64 << 30)?;
+    let home = dir.path().join("home");
+    cluster.create_volume(0, &home, "bench")?;
+    let mount = cluster.mount(&home, &dir.path().join("mnt"), &[])?;
+
+    // The source is made beforehand, so that making it is not measured.
+    let source = dir.path().join("source");
+    write_random(&source, size / FILES, &mut |_| ())?;
+    let content = hash_file(&source).during(Exit::Failed, "cannot read the source")?;
+    let bytes = (size / FILES * FILES) as f64 / 1e6;
+    let started = Instant::now();
+    for number in 0..FILES {
+        copy(&source, &mount.at().join(format!("file{number}")), number)?;
+    }
+    mount.sync()?;
+    figures.print(
+        "group_write_mb_s",
+        bytes / started.elapsed().as_secs_f64(),
+        "MB/s",
+    );
+
+    mount.drop_caches()?;
+    forget_pages(mount.at())?;
+    let started = Instant::now();
+    for number in 0..FILES {
+        read_all(&mount.at().join(format!("file{number}")))?;
+    }
+    figures.print(
+        "group_read_mb_s",
+        bytes / started.elapsed().as_secs_f64(),
+        "MB/s",
+    );
+    for number in 0..FILES {
+        check(
+            &mount.at().join(format!("file{number}")),
+            number,
+            &source,
+            &content,
+        )?;
+    }
+    let status = mount.unmount()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Exit::Failed,
+            format!("the mount ended with {status}"),
+        ))
+    }
+}
+
+/// Copies the source with its bytes changed by `mask`, so that no two files share a chunk.
+fn copy(source: &std::path::Path, to: &std::path::Path, mask: u64) -> Outcome<()> {
+    use std::io::Write;
+    let doing = || format!("cannot write {}", to.display());
+    let (mut from, mut to) = (
+        File::open(source).during(Exit::Failed, doing())?,
+        File::create(to).during(Exit::Failed, doing())?,
+    );
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let read = from.read(&mut buffer).during(Exit::Failed, doing())?;
+        if read == 0 {
+            return Ok(());
+        }
+        buffer[..read]
+            .iter_mut()
+            .for_each(|byte| *byte ^= mask as u8);
+        to.write_all(&buffer[..read])
+            .during(Exit::Failed, doing())?;
+    }
+}
+
+fn read_all(path: &std::path::Path) -> Outcome<()> {
+    let doing = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).during(Exit::Failed, doing())?;
+    let mut buffer = vec![0u8; 1 << 20];
+    while file.read(&mut buffer).during(Exit::Failed, doing())? > 0 {}
+    Ok(())
+}
+
+fn check(
+    path: &std::path::Path,
+    mask: u64,
+    source: &std::path::Path,
+    content: &barfs_crypto::Digest,
+) -> Outcome<()> {
+    let found =
+        std::fs::read(path).during(Exit::Failed, format!("cannot read {}", path.display()))?;
+    let unmasked: Vec<u8> = found.into_iter().map(|byte| byte ^ mask as u8).collect();
+    if barfs_crypto::hash(&unmasked) == *content {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Mismatch,
+        format!("{} differs from {}", path.display(), source.display()),
+    ))
+}

@@ -1,0 +1,72 @@
+//! `barfs bench`: measures this machine; prints a table or, with `--json`, one line per figure.
+
+use clap::{Args, Subcommand};
+
+use crate::bench::{self, Figures};
+use crate::exit::Outcome;
+
+#[derive(Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Write to and read from a whole group on this machine
+    Group {
+        /// Nodes in the group
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(4..=25))]
+        nodes: u16,
+        /// Bytes to write and read
+        #[arg(long, value_parser = super::parse_size, default_value = "1GiB")]
+        size: u64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Order and execute commands in a group of nodes in this process, each with its own disk and sockets
+    Rsm {
+        /// Nodes in the group
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=25))]
+        nodes: u16,
+        /// Bytes of each command, at most 256
+        #[arg(long, value_parser = super::parse_size, default_value = "200B")]
+        size: u64,
+        /// Seconds to measure
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Seal, hash, encode, rebuild, sign, verify
+    Crypto {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Output {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(command: BenchCommand) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    match command {
+        BenchCommand::Group {
+            nodes,
+            size,
+            output,
+        } => bench::group::run(usize::from(nodes), size, &Figures::new(output.json)),
+        BenchCommand::Rsm {
+            nodes,
+            size,
+            seconds,
+            output,
+        } => {
+            let load = bench::rsm::Load {
+                nodes: usize::from(nodes),
+                size: size as usize,
+                seconds,
+            };
+            super::runtime()?.block_on(bench::rsm::run(load, &Figures::new(output.json)))
+        }
+        BenchCommand::Crypto { output } => bench::crypto::run(&Figures::new(output.json)),
+    }
+}

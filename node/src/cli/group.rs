@@ -1,0 +1,125 @@
+//! `barfs group create`, `adopt` and `show`.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use barfs_replication::{Genesis, Params};
+use clap::{Args, Subcommand};
+
+use super::human;
+use super::node::DEFAULT_DIR;
+use crate::datadir::{DataDir, parse_card, read_group, write_new};
+use crate::exit::{During, Exit, Outcome};
+use crate::profile::random;
+
+#[derive(Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Found a group from the cards of all its members
+    Create(CreateArgs),
+    /// Give a group file to this machine's node
+    Adopt(AdoptArgs),
+    /// Show what a group file says
+    Show {
+        /// The group file
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateArgs {
+    /// The group's name, for people
+    #[arg(long)]
+    name: String,
+    /// A member's card; once for each member
+    #[arg(long = "card", required = true, value_name = "FILE")]
+    cards: Vec<PathBuf>,
+    /// Where to write the group file, which every member needs
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct AdoptArgs {
+    /// The group file
+    file: PathBuf,
+    /// Where the node keeps its data
+    #[arg(long, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+}
+
+pub(crate) fn run(command: GroupCommand) -> Outcome<()> {
+    match command {
+        GroupCommand::Create(args) => create(&args),
+        GroupCommand::Adopt(args) => adopt(&args),
+        GroupCommand::Show { file } => {
+            show(&read_group(&file)?);
+            Ok(())
+        }
+    }
+}
+
+fn create(args: &CreateArgs) -> Outcome<()> {
+    let mut cards = Vec::new();
+    for path in &args.cards {
+        let doing = || format!("the card {}", path.display());
+        let text = std::fs::read_to_string(path).during(Exit::NotFound, doing())?;
+        let card = parse_card(&text).map_err(|failure| {
+            crate::exit::Failure::new(failure.exit, format!("{}: {failure}", doing()))
+        })?;
+        cards.push(card);
+    }
+    let created = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
+    let genesis = Genesis::new(&args.name, created, cards, Params::default(), random()?)
+        .during(Exit::Usage, "these cards make no group")?;
+    write_new(&args.out, &genesis.encode(), 0o644)?;
+    show(&genesis);
+    println!(
+        "Wrote {}: every member adopts it with `barfs group adopt`.",
+        args.out.display()
+    );
+    Ok(())
+}
+
+fn adopt(args: &AdoptArgs) -> Outcome<()> {
+    let genesis = read_group(&args.file)?;
+    let id = DataDir::open(&args.dir)?.adopt(&genesis)?;
+    println!(
+        "This node is member {id} of the group \"{}\". Start it with `barfs node run --dir {}`.",
+        genesis.name,
+        args.dir.display()
+    );
+    Ok(())
+}
+
+fn show(genesis: &Genesis) {
+    let thresholds = genesis.thresholds();
+    println!(
+        "Group \"{}\" ({})",
+        genesis.name,
+        genesis.group_id().0.to_hex()
+    );
+    for id in genesis.ids() {
+        if let Some(card) = genesis.member(id) {
+            println!(
+                "  {id:>4}  {:<20} {:<24} lends {}",
+                card.name,
+                card.address,
+                human(card.pledge)
+            );
+        }
+    }
+    if thresholds.u == 0 {
+        println!(
+            "With {} members it tolerates nothing: four or more are needed for that.",
+            thresholds.n
+        );
+    } else {
+        println!(
+            "It goes on while {} of {} members are gone, {} of them lying.",
+            thresholds.u, thresholds.n, thresholds.r
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! `barfs mount`, `umount`, `sync` and `drop-caches`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::human;
+use crate::control;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::mount::{self, MountReply, MountRequest, MountStatus, SyncStep};
+use crate::profile::{self, Profile};
+use crate::progress::ByteBar;
+use crate::secrets;
+
+#[derive(Args)]
+pub(crate) struct MountArgs {
+    /// An empty directory
+    mountpoint: PathBuf,
+    /// Which volume, if this machine has several
+    #[arg(long)]
+    volume: Option<String>,
+    /// File with the passphrase (asked for otherwise)
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// How long changes wait at most before they go to the group
+    #[arg(long, value_parser = super::parse_duration, default_value = "5s")]
+    commit_interval: Duration,
+    /// Bytes of packs to keep on this machine
+    #[arg(long, value_parser = super::parse_size, default_value = "10GiB")]
+    cache_size: u64,
+    /// Let other users of this machine in, as far as file permissions allow
+    #[arg(long)]
+    allow_other: bool,
+    /// How long to wait for the group when unmounting
+    #[arg(long, value_parser = super::parse_duration, default_value = "5m")]
+    wait: Duration,
+    /// Take the volume from another device that is lost
+    #[arg(long)]
+    steal: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct UmountArgs {
+    /// Where the volume is mounted
+    mountpoint: PathBuf,
+    /// How long to wait for the group
+    #[arg(long, value_parser = super::parse_duration)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(crate) struct SyncArgs {
+    /// Any path under the mount
+    path: PathBuf,
+}
+
+pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    let profile = profile::pick(args.volume.as_deref())?;
+    // Cheap reasons to refuse come before the passphrase is asked for.
+    crate::mountpoint::check_fuse()?;
+    drop(profile.lock()?);
+    let at = crate::mountpoint::check(&args.mountpoint)?;
+    let passphrase = secrets::passphrase(args.passphrase_file.as_deref())?;
+    let options = mount::Options {
+        commit_interval: args.commit_interval,
+        cache_bytes: args.cache_size,
+        allow_other: args.allow_other,
+        wait: args.wait,
+        steal: args.steal,
+    };
+    super::runtime()?.block_on(mount::run(profile, passphrase.as_bytes(), &at, options))
+}
+
+/// The state of every mount of this person on this machine.
+pub(crate) async fn mounts() -> Outcome<Vec<(Profile, MountStatus)>> {
+    let mut mounts = Vec::new();
+    for profile in profile::all()? {
+        match control::call(&profile.socket(), &MountRequest::Status, |_: SyncStep| ()).await {
+            Ok(MountReply::Status(status)) => mounts.push((profile, status)),
+            Ok(_) => {
+                return Err(Failure::new(
+                    Exit::Failed,
+                    "the mount answered another question",
+                ));
+            }
+            Err(failure) if failure.exit == Exit::NotFound => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(mounts)
+}
+
+/// The mount that a path lies in.
+async fn mount_of(path: &Path) -> Outcome<(Profile, MountStatus)> {
+    // The mount point itself must not be touched: a dead mount does not answer.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = mounts().await?.into_iter().find(|(_, status)| {
+        absolute.starts_with(&status.mountpoint)
+            || absolute
+                .canonicalize()
+                .is_ok_and(|real| real.starts_with(&status.mountpoint))
+    });
+    found.ok_or_else(|| {
+        Failure::new(
+            Exit::NotFound,
+            format!("no volume of yours is mounted at {}", path.display()),
+        )
+    })
+}
+
+pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    super::runtime()?.block_on(async {
+        let (profile, status) = mount_of(&args.mountpoint).await?;
+        let mut bar = ByteBar::new("to the group");
+        let request = MountRequest::Unmount { wait_secs: args.wait.map(|wait| wait.as_secs()) };
+        let reply = control::call(&profile.socket(), &request, |step: SyncStep| {
+            bar.show(step.done, step.total, step.waiting.as_deref());
+        })
+        .await?;
+        bar.finish();
+        let MountReply::Unmounted { not_on_group, waiting } = reply else {
+            return Err(Failure::new(Exit::Failed, "the mount answered another question"));
+        };
+        if not_on_group == 0 {
+            println!("Unmounted {}: everything is on the group.", status.mountpoint.display());
+            return Ok(());
+        }
+        let why = waiting.map_or_else(String::new, |why| format!(" ({why})"));
+        let message = format!(
+            "unmounted, but {} are on this disk only{why}: nothing is lost, they go up at the next mount",
+            human(not_on_group)
+        );
+        Err(Failure::new(Exit::NotOnGroup, message))
+    })
+}
+
+pub(crate) fn sync(args: &SyncArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    super::runtime()?.block_on(async {
+        let (profile, status) = mount_of(&args.path).await?;
+        let at = status.mountpoint.clone();
+        // Nothing reaches the mount from sync(2): the kernel must write its pages back first, and only for this mount.
+        let written = tokio::task::spawn_blocking(move || crate::mountpoint::write_back(&at)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => {
+                return Err(Failure::new(
+                    Exit::Failed,
+                    format!("the kernel cannot write its pages back: {cause}"),
+                ));
+            }
+            Err(cause) => return Err(Failure::new(Exit::Failed, cause.to_string())),
+        }
+        let mut bar = ByteBar::new("to the group");
+        let reply: MountReply =
+            control::call(&profile.socket(), &MountRequest::Sync, |step: SyncStep| {
+                bar.show(step.done, step.total, step.waiting.as_deref());
+            })
+            .await?;
+        bar.finish();
+        match reply {
+            MountReply::Done => Ok(()),
+            _ => Err(Failure::new(
+                Exit::Failed,
+                "the mount answered another question",
+            )),
+        }
+    })
+}
+
+pub(crate) fn drop_caches(mountpoint: &Path) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    super::runtime()?.block_on(async {
+        let (profile, _) = mount_of(mountpoint).await?;
+        let _: MountReply = control::call(
+            &profile.socket(),
+            &MountRequest::DropCaches,
+            |_: SyncStep| (),
+        )
+        .await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,114 @@
+//! `barfs recover`: volumes on a new machine, from the 24 words and one member's address alone.
+//!
+//! The address is not trusted. Its genesis counts only if the home that the recovery key signed names it; after that
+//! every answer comes from the members themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use barfs_crypto::{MasterKey, SigningKey};
+use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
+use clap::Args;
+
+use super::volume::{device_label, header_context};
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::{GroupClient, fetch_group};
+use crate::links::resolve;
+use crate::profile::{Profile, VolumeFile, random};
+use crate::secrets;
+
+#[derive(Args)]
+pub(crate) struct RecoverArgs {
+    /// Address of any member
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: String,
+    /// File with your 24 words (asked for otherwise)
+    #[arg(long, value_name = "FILE")]
+    phrase_file: Option<PathBuf>,
+    /// File with the passphrase that is to protect the keys on this device (asked for otherwise)
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: RecoverArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    super::runtime()?.block_on(recover(&args))
+}
+
+/// Checks that the recovery key itself vouches for this group, and says which member it is.
+fn check_home(
+    genesis: &Genesis,
+    home: Option<SignedHome>,
+    recovery: &SigningKey,
+) -> Outcome<(MemberId, Vec<VolumeId>)> {
+    let no = |exit, why: &str| Failure::new(exit, why);
+    let home = home.ok_or_else(|| {
+        no(Exit::WrongPhrase, "that member's group does not know the recovery key of these 24 words: are they complete and in order, and is it the right group?")
+    })?;
+    let forged = "the group at that address is not the one that these 24 words signed for: it may be forged; ask another member";
+    home.verify(&recovery.id())
+        .map_err(|_| no(Exit::WrongGroup, forged))?;
+    if home.group != genesis.group_id()
+        || genesis.member(home.member).map(|card| card.recovery) != Some(recovery.id())
+    {
+        return Err(no(Exit::WrongGroup, forged));
+    }
+    Ok((home.member, home.volumes))
+}
+
+async fn recover(args: &RecoverArgs) -> Outcome<()> {
+    let secret = secrets::phrase(args.phrase_file.as_deref())?;
+    let recovery = secret.signing_key();
+    let address = resolve(&args.peer).await?;
+    let (genesis, home) = fetch_group(address, recovery.id()).await?;
+    let genesis =
+        Genesis::decode(&genesis).during(Exit::WrongGroup, "what answers there is not a group")?;
+    let (me, volumes) = check_home(&genesis, home, &recovery)?;
+    let genesis = Arc::new(genesis);
+    let passphrase = secrets::new_passphrase(args.passphrase_file.as_deref())?;
+
+    let device = SigningKey::from_seed(random()?);
+    let client = GroupClient::new(Arc::clone(&genesis), device.clone(), Some(recovery.clone()))?;
+    let certify = Command::AddDevice {
+        member: me,
+        device: device.id(),
+        label: device_label(),
+    };
+    client.submit_recovery(me, &recovery, certify).await?;
+    println!(
+        "This device is now one of \"{}\"'s in the group \"{}\".",
+        genesis.member(me).map_or("", |card| &card.name),
+        genesis.name
+    );
+    for volume in volumes {
+        let state = client.volume(volume).await?;
+        let state = state.ok_or_else(|| {
+            Failure::new(
+                Exit::NotFound,
+                format!("the group has lost the volume {volume}"),
+            )
+        })?;
+        let master = MasterKey::unwrap(
+            &secret.wrapping_key(),
+            &header_context(&volume),
+            &state.header,
+        )
+        .during(
+            Exit::Damaged,
+            format!("the header of the volume {} does not open", state.name),
+        )?;
+        let file = VolumeFile {
+            group: client.group.0.to_hex(),
+            member: me.0,
+            volume: volume.to_string(),
+            name: state.name,
+        };
+        let profile = Profile::create(&genesis, file, passphrase.as_bytes(), &master, &device)?;
+        let head = state.head.map_or(0, |(sequence, _)| sequence);
+        println!(
+            "Recovered the volume {} (head {head}). Mount it with `barfs mount --steal DIRECTORY`; files come as they are read.",
+            profile.file.name
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `barfs status`: the node of this machine, its group, and this person's mounts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::human;
+use super::mount::mounts;
+use super::node::DEFAULT_DIR;
+use crate::control;
+use crate::daemon::{ControlReply, ControlRequest, MemberStatus, NodeStatus};
+use crate::datadir::DataDir;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::mount::MountStatus;
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    /// Data directory of this machine's node
+    #[arg(long = "node", value_name = "DIR", default_value = DEFAULT_DIR)]
+    node: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Status {
+    node: Option<NodeStatus>,
+    mounts: Vec<MountStatus>,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    let status = super::runtime()?.block_on(collect(args))?;
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&status).during(Exit::Failed, "cannot print")?
+        );
+        return Ok(());
+    }
+    match &status.node {
+        Some(node) => print_node(node),
+        None => println!("No node runs on this machine in {}.", args.node.display()),
+    }
+    for mount in &status.mounts {
+        print_mount(mount);
+    }
+    Ok(())
+}
+
+async fn collect(args: &StatusArgs) -> Outcome<Status> {
+    let mounts = mounts()
+        .await?
+        .into_iter()
+        .map(|(_, status)| status)
+        .collect();
+    let Ok(dir) = DataDir::open(&args.node) else {
+        return Ok(Status { node: None, mounts });
+    };
+    match control::call(&dir.control_path(), &ControlRequest::Status, |(): ()| ()).await {
+        Ok(ControlReply::Status(node)) => Ok(Status {
+            node: Some(*node),
+            mounts,
+        }),
+        Ok(_) => Err(Failure::new(
+            Exit::Failed,
+            "the node answered another question",
+        )),
+        Err(failure) if failure.exit == Exit::NotFound => Ok(Status { node: None, mounts }),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn print_node(node: &NodeStatus) {
+    let up = node.others.iter().filter(|member| member.up).count();
+    let (all, gone) = (node.others.len() + 1, node.others.len() - up);
+    println!(
+        "Group \"{}\": {} of {all} members answer",
+        node.group,
+        up + 1
+    );
+    if node.tolerates_gone == 0 {
+        println!("  tolerates nothing: a group needs four members for that");
+    } else {
+        println!(
+            "  goes on while {} are gone, {} of them lying; now gone: {gone}",
+            node.tolerates_gone, node.tolerates_liars
+        );
+    }
+    if up + 1 < node.quorum {
+        println!(
+            "  STOPPED: {} members are needed to go on; writes wait, nothing is lost",
+            node.quorum
+        );
+    }
+    println!(
+        "  ledger: {} commands, round {}",
+        node.ledger_index, node.committed_round
+    );
+    let all = std::iter::once((&node.member, " (this node)"))
+        .chain(node.others.iter().map(|member| (member, "")));
+    for (
+        MemberStatus {
+            id,
+            name,
+            address,
+            pledge,
+            up,
+        },
+        mark,
+    ) in all
+    {
+        let state = if *up { "up" } else { "DOWN" };
+        println!(
+            "    m{id:<4} {name:<20} {address:<24} {state:<5} lends {}{mark}",
+            human(*pledge)
+        );
+    }
+    println!(
+        "This node holds {} shards, {} of {} lent; {} free on its disk",
+        node.shards,
+        human(node.shard_bytes),
+        human(node.member.pledge),
+        human(node.disk_free)
+    );
+    println!("  your packs use {} of the others' disks", human(node.used));
+    if node.damaged_shards > 0 {
+        println!(
+            "  DAMAGED: {} shard reads failed their check since the start; they were rebuilt from other members",
+            node.damaged_shards
+        );
+    }
+    for volume in &node.volumes {
+        let writer = if volume.leased {
+            "has a writer"
+        } else {
+            "has no writer"
+        };
+        println!(
+            "  volume {:<16} head {}, {writer}",
+            volume.name, volume.head_sequence
+        );
+    }
+}
+
+fn print_mount(mount: &MountStatus) {
+    println!("Mount {} at {}", mount.volume, mount.mountpoint.display());
+    if mount.not_on_group == 0 {
+        println!(
+            "  everything is on the group (head {})",
+            mount.head_sequence
+        );
+    } else {
+        println!(
+            "  AT RISK: {} are on this machine only (head {})",
+            human(mount.not_on_group),
+            mount.head_sequence
+        );
+    }
+    println!(
+        "  {} files; {} cached; {} of {} of the quota used",
+        mount.files,
+        human(mount.cache_bytes),
+        human(mount.space.1),
+        human(mount.space.0)
+    );
+    if mount.shards_rebuilt > 0 {
+        println!(
+            "  {} reads were rebuilt from other members since the mount began",
+            mount.shards_rebuilt
+        );
+    }
+    if let Some(error) = &mount.last_error {
+        println!("  waiting: {error}");
+    }
+}

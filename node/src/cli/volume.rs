@@ -1,0 +1,171 @@
+//! `barfs volume create` and `list`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use barfs_crypto::{MasterKey, SigningKey};
+use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
+use clap::{Args, Subcommand};
+
+use super::node::DEFAULT_DIR;
+use crate::control;
+use crate::daemon::{ControlReply, ControlRequest};
+use crate::datadir::DataDir;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::{Fresh, GroupClient};
+use crate::profile::{self, Profile, VolumeFile, random};
+use crate::secrets;
+use crate::transport::protocol::{Query, State};
+
+#[derive(Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make a volume on the group of this machine's node
+    Create(CreateArgs),
+    /// List the volumes of this machine
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CreateArgs {
+    /// The volume's name
+    name: String,
+    /// Data directory of the running node
+    #[arg(long = "node", value_name = "DIR", default_value = DEFAULT_DIR)]
+    node: PathBuf,
+    /// File with your 24 words (asked for otherwise)
+    #[arg(long, value_name = "FILE")]
+    phrase_file: Option<PathBuf>,
+    /// File with the passphrase that protects the keys on this device (asked for otherwise)
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// The context under which a volume's master key is wrapped for its recovery key.
+pub(crate) fn header_context(volume: &VolumeId) -> Vec<u8> {
+    [b"barfs volume header v1 ", &volume.0[..]].concat()
+}
+
+pub(crate) fn run(command: VolumeCommand) -> Outcome<()> {
+    match command {
+        VolumeCommand::Create(args) => super::runtime()?.block_on(create(&args)),
+        VolumeCommand::List { json } => list(json),
+    }
+}
+
+/// A label for this device, for people.
+pub(crate) fn device_label() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unnamed".into());
+    name.trim().chars().take(60).collect()
+}
+
+async fn create(args: &CreateArgs) -> Outcome<()> {
+    super::log_to_stderr("warn")?;
+    profile::check_name(&args.name)?;
+    if profile::all()?
+        .iter()
+        .any(|profile| profile.file.name == args.name)
+    {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "there is a volume \"{}\" on this machine already: choose another name",
+                args.name
+            ),
+        ));
+    }
+    let dir = DataDir::open(&args.node)?;
+    let recovery = secrets::phrase(args.phrase_file.as_deref())?;
+    let socket = dir.control_path();
+    let ControlReply::Group { genesis, member } =
+        control::call(&socket, &ControlRequest::Group, |(): ()| ()).await?
+    else {
+        return Err(Failure::new(
+            Exit::Failed,
+            "the node answered another question",
+        ));
+    };
+    let genesis = hex::decode(genesis).during(Exit::Failed, "the node answered nonsense")?;
+    let genesis = Arc::new(
+        Genesis::decode(&genesis).during(Exit::WrongGroup, "the node's group is not one")?,
+    );
+    let me = MemberId(member);
+    if genesis.member(me).map(|card| card.recovery) != Some(recovery.signing_key().id()) {
+        let message = "these are 24 words, but not those of this node's member: give the ones that `barfs node init` showed";
+        return Err(Failure::new(Exit::WrongPhrase, message));
+    }
+    let passphrase = secrets::new_passphrase(args.passphrase_file.as_deref())?;
+
+    let device = SigningKey::from_seed(random()?);
+    let certify = ControlRequest::CertifyDevice {
+        device: device.id().to_hex(),
+        label: device_label(),
+    };
+    let _: ControlReply = control::call(&socket, &certify, |(): ()| ()).await?;
+
+    let (master, volume) = (MasterKey::from_bytes(random()?), VolumeId(random()?));
+    let client = GroupClient::new(Arc::clone(&genesis), device.clone(), None)?;
+    let header = master.wrap(
+        &recovery.wrapping_key(),
+        random()?,
+        &header_context(&volume),
+    );
+    let create = Command::CreateVolume {
+        member: me,
+        volume,
+        name: args.name.clone(),
+        header,
+    };
+    client.submit(create).await?;
+    let State::Volumes(volumes) = client.query(Query::Volumes(me), Fresh::Quorum).await? else {
+        return Err(Failure::new(
+            Exit::Failed,
+            "the group answered another question",
+        ));
+    };
+    let ids: Vec<VolumeId> = volumes.into_iter().map(|(id, _)| id).collect();
+    let sequence = ids.len() as u64;
+    let home = SignedHome::sign(client.group, &recovery.signing_key(), me, ids, sequence);
+    client.submit(Command::SetHome { home }).await?;
+
+    let file = VolumeFile {
+        group: client.group.0.to_hex(),
+        member,
+        volume: volume.to_string(),
+        name: args.name.clone(),
+    };
+    let profile = Profile::create(&genesis, file, passphrase.as_bytes(), &master, &device)?;
+    println!(
+        "Made the volume {} on the group \"{}\". Mount it with `barfs mount DIRECTORY`.",
+        profile.file.name, genesis.name
+    );
+    Ok(())
+}
+
+fn list(json: bool) -> Outcome<()> {
+    let profiles = profile::all()?;
+    if json {
+        let files: Vec<_> = profiles.iter().map(|profile| &profile.file).collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&files).during(Exit::Failed, "cannot print")?
+        );
+        return Ok(());
+    }
+    if profiles.is_empty() {
+        println!(
+            "There is no volume on this machine: `barfs volume create` makes one, `barfs recover` brings one back."
+        );
+    }
+    for profile in profiles {
+        println!(
+            "{:<20} group \"{}\", volume {}",
+            profile.file.name, profile.genesis.name, profile.file.volume
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! A node's settings: `node.toml` in its data directory, then `BARFS_NODE_*` variables, then flags; later ones win.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// The settings file inside a data directory.
+pub const CONFIG_FILE: &str = "node.toml";
+const ENV_PREFIX: &str = "BARFS_NODE";
+
+/// Settings of one node. An unknown key is an error, so that a misspelt one is never silently ignored.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The address to listen on, `ip:port` (UDP).
+    pub listen: SocketAddr,
+    /// What to log, in the syntax of `tracing`'s filters, e.g. `info` or `barfs=debug`.
+    #[serde(default = "default_log")]
+    pub log: String,
+}
+
+fn default_log() -> String {
+    "info".to_owned()
+}
+
+impl NodeConfig {
+    /// Reads the settings of the node in `dir`; `listen` is the flag of that name.
+    pub fn load(dir: &Path, listen: Option<SocketAddr>) -> Outcome<Self> {
+        let bad = |cause: config::ConfigError| {
+            let file = dir.join(CONFIG_FILE);
+            Failure::new(
+                Exit::BadConfig,
+                format!(
+                    "the settings in {} or {ENV_PREFIX}_* are wrong: {cause}",
+                    file.display()
+                ),
+            )
+        };
+        let mut builder = config::Config::builder()
+            .add_source(config::File::from(dir.join(CONFIG_FILE)).required(true))
+            .add_source(config::Environment::with_prefix(ENV_PREFIX).prefix_separator("_"));
+        if let Some(listen) = listen {
+            builder = builder
+                .set_override("listen", listen.to_string())
+                .map_err(bad)?;
+        }
+        builder
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(bad)
+    }
+
+    /// Writes the settings file of a new node.
+    pub fn store(&self, dir: &Path) -> Outcome<()> {
+        let text = toml::to_string(self)
+            .map_err(|cause| Failure::new(Exit::BadConfig, cause.to_string()))?;
+        crate::datadir::write_new(&dir.join(CONFIG_FILE), text.as_bytes(), 0o644)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, text: &str) {
+        std::fs::write(dir.join(CONFIG_FILE), text).unwrap();
+    }
+
+    #[test]
+    fn file_then_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "listen = \"127.0.0.1:7001\"\n");
+        let config = NodeConfig::load(dir.path(), None).unwrap();
+        assert_eq!((config.listen.port(), config.log.as_str()), (7001, "info"));
+        let flag = "127.0.0.1:9".parse().unwrap();
+        assert_eq!(
+            NodeConfig::load(dir.path(), Some(flag)).unwrap().listen,
+            flag
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "listen = \"127.0.0.1:7001\"\nlitsen = 3\n");
+        let failure = NodeConfig::load(dir.path(), None).unwrap_err();
+        assert_eq!(failure.exit, Exit::BadConfig);
+        assert!(failure.message.contains("litsen"), "{failure}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The data directory of a node: its key, its card, its group, its databases, its lock and its control socket.
+//!
+//! ```text
+//! node.toml      settings                        member.key   seed of the member key, 0600
+//! member.card    what the group's creator needs  group        the genesis, once adopted
+//! log/           blocks (RocksDB)                shards/      other members' shards (RocksDB)
+//! lock           held while a node runs          control.sock
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use barfs_crypto::SigningKey;
+use barfs_replication::{Genesis, MemberCard, MemberId};
+
+use crate::exit::{During, Exit, Failure, Outcome};
+
+const KEY_FILE: &str = "member.key";
+const CARD_FILE: &str = "member.card";
+const GROUP_FILE: &str = "group";
+const LOCK_FILE: &str = "lock";
+const CARD_PREFIX: &str = "barfs-card-1:";
+
+/// A node's data directory that exists and has a key.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+/// Held by the one process that uses a data directory.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "holding the file holds the lock")] File);
+
+/// Writes a file that must not exist yet, durably, with these permissions.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .during(
+            Exit::BadDataDir,
+            format!("cannot create {}", path.display()),
+        )?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .during(Exit::BadDataDir, format!("cannot write {}", path.display()))
+}
+
+/// A card as the text that people send each other.
+pub fn card_text(card: &MemberCard) -> Outcome<String> {
+    let bytes = borsh::to_vec(card).during(Exit::Failed, "cannot encode the card")?;
+    Ok(format!("{CARD_PREFIX}{}\n", hex::encode(bytes)))
+}
+
+/// Reads a card from its text and checks its signature.
+pub fn parse_card(text: &str) -> Outcome<MemberCard> {
+    let bad =
+        |cause: String| Failure::new(Exit::Usage, format!("this is not a member card: {cause}"));
+    let body = text
+        .trim()
+        .strip_prefix(CARD_PREFIX)
+        .ok_or_else(|| bad("it does not begin as one".into()))?;
+    let bytes = hex::decode(body).map_err(|cause| bad(cause.to_string()))?;
+    let card: MemberCard = borsh::from_slice(&bytes).map_err(|cause| bad(cause.to_string()))?;
+    card.verify().map_err(|cause| bad(cause.to_string()))?;
+    Ok(card)
+}
+
+/// Reads and checks a group file.
+pub fn read_group(path: &Path) -> Outcome<Genesis> {
+    let bytes = std::fs::read(path).during(
+        Exit::NotFound,
+        format!("cannot read the group file {}", path.display()),
+    )?;
+    Genesis::decode(&bytes).during(
+        Exit::WrongGroup,
+        format!("{} is not a group file", path.display()),
+    )
+}
+
+impl DataDir {
+    /// Makes a new data directory with a fresh member key. An existing directory must be empty.
+    pub fn create(path: &Path, key: &SigningKey) -> Outcome<Self> {
+        let at = path.display();
+        std::fs::create_dir_all(path).during(Exit::BadDataDir, format!("cannot create {at}"))?;
+        let mut entries =
+            std::fs::read_dir(path).during(Exit::BadDataDir, format!("cannot read {at}"))?;
+        if entries.next().is_some() {
+            let message =
+                format!("{at} is not empty: a node may live there already; choose another --dir");
+            return Err(Failure::new(Exit::BadDataDir, message));
+        }
+        write_new(
+            &path.join(KEY_FILE),
+            format!("{}\n", hex::encode(&key.seed()[..])).as_bytes(),
+            0o600,
+        )?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens the data directory of a node.
+    pub fn open(path: &Path) -> Outcome<Self> {
+        if !path.join(KEY_FILE).is_file() {
+            let message = format!(
+                "{} is not the data directory of a node: make one with `barfs node init`",
+                path.display()
+            );
+            return Err(Failure::new(Exit::BadDataDir, message));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Takes the lock; fails at once if another process has it.
+    pub fn lock(&self) -> Outcome<Lock> {
+        let path = self.path.join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .during(Exit::BadDataDir, format!("cannot open {}", path.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |_| {
+                Failure::new(
+                    Exit::DataDirInUse,
+                    format!("a node is running on {} already", self.path.display()),
+                )
+            },
+        )?;
+        Ok(Lock(file))
+    }
+
+    /// The member key.
+    pub fn key(&self) -> Outcome<SigningKey> {
+        let path = self.path.join(KEY_FILE);
+        let doing = || format!("the member key {} is damaged", path.display());
+        let text = std::fs::read_to_string(&path).during(Exit::BadDataDir, doing())?;
+        let bytes = hex::decode(text.trim()).during(Exit::Damaged, doing())?;
+        let seed: [u8; 32] = bytes
+            .try_into()
+            .map_err(|_| Failure::new(Exit::Damaged, doing()))?;
+        Ok(SigningKey::from_seed(seed))
+    }
+
+    /// Keeps the node's own card.
+    pub fn store_card(&self, card: &MemberCard) -> Outcome<()> {
+        write_new(&self.card_path(), card_text(card)?.as_bytes(), 0o644)
+    }
+
+    /// Where the card is.
+    pub fn card_path(&self) -> PathBuf {
+        self.path.join(CARD_FILE)
+    }
+
+    /// Adopts a group: it must name this node's key, and no other group may have been adopted before.
+    pub fn adopt(&self, genesis: &Genesis) -> Outcome<MemberId> {
+        let id = genesis.member_of(self.key()?.id()).ok_or_else(|| {
+            let message = format!(
+                "the group \"{}\" does not have this node among its members",
+                genesis.name
+            );
+            Failure::new(Exit::WrongGroup, message)
+        })?;
+        let path = self.path.join(GROUP_FILE);
+        if path.exists() {
+            let old = read_group(&path)?;
+            if old.group_id() == genesis.group_id() {
+                return Ok(id);
+            }
+            let message = format!(
+                "this node belongs to the group \"{}\" already ({})",
+                old.name,
+                old.group_id().0.to_hex()
+            );
+            return Err(Failure::new(Exit::WrongGroup, message));
+        }
+        write_new(&path, &genesis.encode(), 0o644)?;
+        Ok(id)
+    }
+
+    /// The adopted group and this node's place in it.
+    pub fn group(&self) -> Outcome<(Genesis, MemberId)> {
+        let path = self.path.join(GROUP_FILE);
+        if !path.exists() {
+            let message =
+                "this node has no group yet: `barfs group adopt FILE` gives it one".to_owned();
+            return Err(Failure::new(Exit::WrongGroup, message));
+        }
+        let genesis = read_group(&path)?;
+        let id = genesis.member_of(self.key()?.id()).ok_or_else(|| {
+            let message = format!(
+                "{} has the key of another node than the group file beside it: was the directory mixed with another one?",
+                self.path.display()
+            );
+            Failure::new(Exit::BadDataDir, message)
+        })?;
+        Ok((genesis, id))
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database of blocks.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The database of shards.
+    pub fn shards_path(&self) -> PathBuf {
+        self.path.join("shards")
+    }
+
+    /// The control socket.
+    pub fn control_path(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+}

@@ -1,0 +1,348 @@
+//! The one thread that owns the replica: feeds it inputs, carries out its outputs, decides nothing.
+//!
+//! Inputs come over a channel; what must be durable is written to the block log in one synced batch per turn, and
+//! only then is done what depends on it. Messages to members go to their links without waiting: a link that is
+//! behind drops, and the protocol asks again.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use barfs_replication::{
+    BlockCommand, Event, Input, Issuer, MemberId, Message, Now, Outcome as LedgerOutcome, Output,
+    Record, Refusal, Replica, Serve,
+};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::blocklog::{BlockLog, LogError};
+use crate::transport::frame::encode_bytes;
+
+/// Inputs handled between two writes to the log.
+const TURN_INPUTS: usize = 512;
+/// Outcomes remembered for whoever asks late.
+const OUTCOMES_MAX: usize = 4096;
+
+/// The index and outcome of an executed command.
+pub type Executed = (u64, LedgerOutcome);
+
+/// Where encoded messages for the members go, and events of the ledger.
+pub trait Outbox: Send {
+    /// Hands a message to the link of one member, or drops it when that link is behind.
+    fn send(&self, to: MemberId, frame: Bytes);
+    /// Hands a message to the links of all members.
+    fn broadcast(&self, frame: Bytes);
+    /// Tells the node what happened in the ledger.
+    fn event(&self, event: Event);
+}
+
+/// Who is behind a ticket.
+enum Waiter {
+    Own(oneshot::Sender<Executed>),
+    Named((Issuer, u64)),
+}
+
+enum Work {
+    Input(Box<Input>),
+    Submit(Issuer, u64, Box<BlockCommand>, oneshot::Sender<Executed>),
+    Read(Box<dyn FnOnce(&Replica) + Send>),
+    Stop,
+}
+
+/// Reaches the driver from any thread.
+#[derive(Clone)]
+pub struct DriverHandle {
+    work: Sender<Work>,
+}
+
+/// The driver has stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Stopped;
+
+impl DriverHandle {
+    /// Feeds an input to the replica.
+    pub fn input(&self, input: Input) -> Result<(), Stopped> {
+        self.work
+            .send(Work::Input(Box::new(input)))
+            .map_err(|_| Stopped)
+    }
+
+    /// Has a command carried in this member's blocks; resolves once it executed, whoever carried it. The
+    /// signatures of the command have been verified.
+    pub async fn submit(
+        &self,
+        issuer: Issuer,
+        number: u64,
+        command: BlockCommand,
+    ) -> Result<Executed, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.work
+            .send(Work::Submit(issuer, number, Box::new(command), reply))
+            .map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Runs `question` on the replica between two turns.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let job = move |replica: &Replica| drop(reply.send(question(replica)));
+        self.work
+            .send(Work::Read(Box::new(job)))
+            .map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Ends the driver after what is queued.
+    pub fn stop(&self) {
+        // A driver that is gone has stopped.
+        drop(self.work.send(Work::Stop));
+    }
+}
+
+/// A driver that has not been started.
+pub struct Driver<O> {
+    replica: Replica,
+    log: Arc<BlockLog>,
+    outbox: O,
+    work: Receiver<Work>,
+    started: Instant,
+    waiting: HashMap<u64, Waiter>,
+    /// Who waits for commands that carry their issuer's signature: any member's block may bring them.
+    named: HashMap<(Issuer, u64), Vec<oneshot::Sender<Executed>>>,
+    next_ticket: u64,
+    recent: HashMap<(Issuer, u64), Executed>,
+    recent_order: VecDeque<(Issuer, u64)>,
+}
+
+/// The time as the replica wants it; `started` is the zero of its monotonic clock.
+pub fn now(started: Instant) -> Now {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        monotonic_micros: started.elapsed().as_micros() as u64,
+        wall_ms: wall.as_millis() as u64,
+    }
+}
+
+impl<O: Outbox> Driver<O> {
+    /// A driver for this replica, whose monotonic clock began at `started`.
+    pub fn new(
+        replica: Replica,
+        log: Arc<BlockLog>,
+        outbox: O,
+        started: Instant,
+    ) -> (Self, DriverHandle) {
+        let (work, queue) = channel();
+        let driver = Self {
+            replica,
+            log,
+            outbox,
+            work: queue,
+            started,
+            waiting: HashMap::new(),
+            named: HashMap::new(),
+            next_ticket: 0,
+            recent: HashMap::new(),
+            recent_order: VecDeque::new(),
+        };
+        (driver, DriverHandle { work })
+    }
+
+    /// Runs until told to stop, until nobody can reach it any more, or until the log fails.
+    pub fn run(mut self) -> Result<(), LogError> {
+        loop {
+            let first = match self.work.recv_timeout(self.patience()) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => Work::Input(Box::new(Input::Tick)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            if !self.turn(first)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Handles what is queued, then carries out what came of it; `false` when told to stop.
+    fn turn(&mut self, first: Work) -> Result<bool, LogError> {
+        let (mut outputs, mut next, mut going) = (Vec::new(), Some(first), true);
+        for handled in 1.. {
+            match next {
+                None => break,
+                Some(Work::Stop) => {
+                    going = false;
+                    break;
+                }
+                Some(work) => self.act(work, &mut outputs),
+            }
+            next = if handled < TURN_INPUTS {
+                self.work.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.perform(outputs)?;
+        Ok(going)
+    }
+
+    fn patience(&self) -> Duration {
+        let now = now(self.started).monotonic_micros;
+        let deadline = self.replica.next_deadline().unwrap_or(now + 1_000_000);
+        Duration::from_micros(deadline.saturating_sub(now).min(1_000_000))
+    }
+
+    fn act(&mut self, work: Work, outputs: &mut Vec<Output>) {
+        match work {
+            Work::Input(input) => outputs.extend(self.replica.handle(now(self.started), *input)),
+            Work::Submit(issuer, number, command, reply) => {
+                if let Some(executed) = self.recent.get(&(issuer, number)) {
+                    return answer(reply, executed.clone());
+                }
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                let waiter = if matches!(issuer, Issuer::Member(_)) {
+                    Waiter::Own(reply)
+                } else {
+                    self.named.entry((issuer, number)).or_default().push(reply);
+                    Waiter::Named((issuer, number))
+                };
+                self.waiting.insert(ticket, waiter);
+                let input = Input::Submit {
+                    ticket: Some(ticket),
+                    command: *command,
+                };
+                outputs.extend(self.replica.handle(now(self.started), input));
+            }
+            Work::Read(question) => question(&self.replica),
+            Work::Stop => {}
+        }
+    }
+
+    /// Carries outputs out; what waits for durability comes after one write for all of it.
+    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), LogError> {
+        let mut queue = outputs;
+        while !queue.is_empty() {
+            let mut records: Vec<Record> = Vec::new();
+            let mut after = Vec::new();
+            for output in queue {
+                match output {
+                    Output::Persist {
+                        records: more,
+                        then,
+                    } => {
+                        records.extend(more);
+                        after.extend(then);
+                    }
+                    other => self.effect(other, &mut after)?,
+                }
+            }
+            if !records.is_empty() {
+                self.log.append(&records)?;
+            }
+            queue = after;
+        }
+        Ok(())
+    }
+
+    fn effect(&mut self, output: Output, after: &mut Vec<Output>) -> Result<(), LogError> {
+        match output {
+            Output::Persist { .. } => after.push(output),
+            Output::Confirm { token } => {
+                after.extend(
+                    self.replica
+                        .handle(now(self.started), Input::Persisted { token }),
+                );
+            }
+            Output::Send { to, message } => self.send(to, &message),
+            Output::Broadcast { message } => {
+                if let Some(frame) = encode(&message) {
+                    self.outbox.broadcast(frame);
+                }
+            }
+            Output::Serve { to, request } => {
+                let blocks = match request {
+                    Serve::Refs(references) => self.log.get(&references)?,
+                    Serve::From { round } => self.log.from_round(round)?,
+                };
+                let blocks = blocks.into_iter().map(Into::into).collect();
+                self.send(to, &Message::Blocks(blocks));
+            }
+            Output::Executed {
+                index,
+                ticket,
+                outcome,
+                ..
+            } => self.ticket_executed(ticket, (index, outcome)),
+            Output::Event(Event::Executed {
+                index,
+                issuer,
+                number,
+                outcome,
+            }) => {
+                self.signed_executed((issuer, number), (index, outcome));
+            }
+            Output::Event(event) => self.outbox.event(event),
+        }
+        Ok(())
+    }
+
+    fn send(&self, to: MemberId, message: &Message) {
+        if let Some(frame) = encode(message) {
+            self.outbox.send(to, frame);
+        }
+    }
+
+    /// One of this node's own commands came to its end, or a foreign one was not even ordered.
+    fn ticket_executed(&mut self, ticket: Option<u64>, executed: Executed) {
+        match ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
+            Some(Waiter::Own(reply)) => answer(reply, executed),
+            // What was ordered is told by name, with the outcome of the copy that came first.
+            Some(Waiter::Named(name)) if not_ordered(&executed.1) => self.tell(name, &executed),
+            Some(Waiter::Named(_)) | None => {}
+        }
+    }
+
+    fn signed_executed(&mut self, name: (Issuer, u64), executed: Executed) {
+        if let Entry::Vacant(entry) = self.recent.entry(name) {
+            entry.insert(executed.clone());
+            self.recent_order.push_back(name);
+            self.tell(name, &executed);
+        }
+        if self.recent_order.len() > OUTCOMES_MAX
+            && let Some(oldest) = self.recent_order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+    }
+
+    fn tell(&mut self, name: (Issuer, u64), executed: &Executed) {
+        for reply in self.named.remove(&name).unwrap_or_default() {
+            answer(reply, executed.clone());
+        }
+    }
+}
+
+fn answer(reply: oneshot::Sender<Executed>, executed: Executed) {
+    // Whoever asked may have gone away meanwhile.
+    drop(reply.send(executed));
+}
+
+/// Whether this member refused by itself, so that nothing was ordered.
+fn not_ordered(outcome: &LedgerOutcome) -> bool {
+    matches!(
+        outcome,
+        LedgerOutcome::Refused(Refusal::Busy | Refusal::TooLarge)
+    )
+}
+
+fn encode(message: &Message) -> Option<Bytes> {
+    encode_bytes(&message.encode())
+        .inspect_err(|cause| tracing::error!(%cause, "a message to the members cannot be encoded"))
+        .ok()
+}

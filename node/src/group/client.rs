@@ -1,0 +1,495 @@
+//! Commands and questions of one device to the whole group.
+//!
+//! A command goes to r + 2 carriers and counts as executed once r + 1 members report the same outcome. A question
+//! goes to all with a fresh nonce; an answer is believed when r + 2 members give it, and, where freshness matters,
+//! only after a quorum has answered.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use barfs_crypto::{NodeId, SigningKey};
+use barfs_replication::{
+    Command, Genesis, GroupId, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand,
+    SignedHome, Thresholds, VolumeId,
+};
+use bytes::Bytes;
+use s2n_quic::Client;
+use thiserror::Error;
+use tokio::task::JoinSet;
+
+use super::peer::{Peer, dial_stranger};
+use crate::exit::{Exit, Failure};
+use crate::transport::TransportError;
+use crate::transport::endpoint::dialler;
+use crate::transport::protocol::{
+    Answer, Query, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState, State, VolumeState,
+    recovery_proof, state_message,
+};
+
+/// How long one member may take to answer a question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a command may take to execute before the caller hears that the group is out of reach.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a question is repeated while members disagree.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(10);
+const REPEAT: Duration = Duration::from_millis(10);
+
+/// Why the group did not do what it was asked.
+#[derive(Debug, Clone, Error)]
+pub enum GroupError {
+    /// Too few members answer.
+    #[error(
+        "only {answering} of {members} members answer, {needed} are needed (silent: {silent}); nothing is lost, it goes on when they are back"
+    )]
+    Unreachable {
+        /// Members that answered.
+        answering: usize,
+        /// Members in the group.
+        members: usize,
+        /// Members needed.
+        needed: usize,
+        /// Names of those that did not answer.
+        silent: String,
+    },
+    /// The members that answer contradict each other.
+    #[error("the members that answer do not agree on the state of the group")]
+    Disagreement,
+    /// The ledger refused the command.
+    #[error("the group refused: {0}")]
+    Refused(Refusal),
+    /// A member broke the protocol.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        let exit = match &error {
+            GroupError::Unreachable { .. } => Exit::GroupUnreachable,
+            GroupError::Refused(Refusal::LeaseHeld { .. }) => {
+                let message = format!(
+                    "the volume is mounted on another device: {error}; unmount it there, or use --steal if that device is lost"
+                );
+                return Self::new(Exit::VolumeInUse, message);
+            }
+            GroupError::Refused(Refusal::OverQuota { .. }) => Exit::NoSpace,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// How new an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fresh {
+    /// A quorum must have answered: nothing that was committed before the question is missing from the answer.
+    Quorum,
+    /// Any committed state will do, as for records that never change.
+    Any,
+}
+
+/// See the module.
+pub struct GroupClient {
+    /// The group.
+    pub genesis: Arc<Genesis>,
+    /// Its id.
+    pub group: GroupId,
+    /// How many members may lie, be gone, must answer.
+    pub thresholds: Thresholds,
+    key: SigningKey,
+    issuer: Issuer,
+    recovery: Option<SigningKey>,
+    peers: Vec<Arc<Peer>>,
+    next_number: AtomicU64,
+}
+
+/// Asks an address that nobody vouches for what group it belongs to and for the home of a recovery key. The caller
+/// must check both.
+pub async fn fetch_group(
+    address: SocketAddr,
+    recovery: NodeId,
+) -> Result<(Vec<u8>, Option<SignedHome>), TransportError> {
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|cause| TransportError::Setup(cause.to_string()))?;
+    let client = dialler(&SigningKey::from_seed(seed), address)?;
+    let unexpected = || TransportError::Broken("the answer does not fit the question".into());
+    let (group, _) = dial_stranger(&client, address, &Request::Group).await?;
+    let Answer::Group(genesis) = group else {
+        return Err(unexpected());
+    };
+    let (home, _) = dial_stranger(&client, address, &Request::Home { recovery }).await?;
+    let Answer::Home(home) = home else {
+        return Err(unexpected());
+    };
+    Ok((genesis, home))
+}
+
+fn nonce() -> Result<[u8; 16], GroupError> {
+    let mut nonce = [0u8; 16];
+    getrandom::fill(&mut nonce).map_err(|cause| GroupError::Protocol(cause.to_string()))?;
+    Ok(nonce)
+}
+
+impl GroupClient {
+    /// A client with a device key; `recovery` is given while that key is not certified yet. Must be called inside
+    /// a tokio runtime.
+    pub fn new(
+        genesis: Arc<Genesis>,
+        key: SigningKey,
+        recovery: Option<SigningKey>,
+    ) -> Result<Self, TransportError> {
+        let towards = SocketAddr::from(([0, 0, 0, 0], 0));
+        let client: Client = dialler(&key, towards)?;
+        let peers = genesis
+            .ids()
+            .filter_map(|id| {
+                genesis
+                    .member(id)
+                    .map(|card| Arc::new(Peer::new(id, card, client.clone())))
+            })
+            .collect();
+        let group = genesis.group_id();
+        let thresholds = genesis.thresholds();
+        let issuer = Issuer::Device(key.id());
+        Ok(Self {
+            genesis,
+            group,
+            thresholds,
+            key,
+            issuer,
+            recovery,
+            peers,
+            next_number: AtomicU64::new(0),
+        })
+    }
+
+    /// The member's connection.
+    pub fn peer(&self, id: MemberId) -> Option<&Arc<Peer>> {
+        self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// Every member.
+    pub fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    /// The id of the device key.
+    pub fn device(&self) -> NodeId {
+        self.key.id()
+    }
+
+    /// Names of members, for a person.
+    pub fn names(&self, ids: impl Iterator<Item = MemberId>) -> String {
+        let names: Vec<String> = ids
+            .filter_map(|id| self.genesis.member(id))
+            .map(|card| format!("{} ({})", card.name, card.address))
+            .collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    fn unreachable(&self, answered: &[MemberId], needed: usize) -> GroupError {
+        let silent = self
+            .peers
+            .iter()
+            .map(|peer| peer.id)
+            .filter(|id| !answered.contains(id));
+        GroupError::Unreachable {
+            answering: answered.len(),
+            members: self.peers.len(),
+            needed,
+            silent: self.names(silent),
+        }
+    }
+
+    /// Members whose same answer is believed.
+    fn believed(&self) -> usize {
+        (self.thresholds.r + 2).min(self.thresholds.quorum)
+    }
+
+    /// Asks every member at once; answers come in as they arrive.
+    async fn ask_all(
+        &self,
+        query: &Query,
+        nonce: [u8; 16],
+    ) -> JoinSet<Option<(MemberId, SignedState)>> {
+        let mut asked = JoinSet::new();
+        for peer in &self.peers {
+            let (peer, query, group) = (Arc::clone(peer), query.clone(), self.group);
+            let proof = self.recovery_request(&peer);
+            asked.spawn(async move {
+                if let Some(proof) = proof {
+                    peer.ask(&proof, Bytes::new(), ANSWER_TIMEOUT).await.ok()?;
+                }
+                let request = Request::Query {
+                    nonce,
+                    query: query.clone(),
+                };
+                let frame = peer
+                    .ask(&request, Bytes::new(), ANSWER_TIMEOUT)
+                    .await
+                    .ok()?;
+                let Answer::State(signed) = frame.header else {
+                    return None;
+                };
+                let message =
+                    state_message(&group, &nonce, signed.index, &query, &signed.state).ok()?;
+                peer.key
+                    .verify(STATE_DOMAIN, &message, &signed.signature)
+                    .ok()?;
+                Some((peer.id, signed))
+            });
+        }
+        asked
+    }
+
+    fn recovery_request(&self, peer: &Peer) -> Option<Request> {
+        let recovery = self.recovery.as_ref()?;
+        let proof = recovery_proof(&self.group, &peer.key, &self.key.id()).ok()?;
+        Some(Request::ProveRecovery {
+            recovery: recovery.id(),
+            signature: recovery.sign(RECOVERY_DOMAIN, &proof),
+        })
+    }
+
+    /// Asks the group for a piece of its ledger.
+    pub async fn query(&self, query: Query, fresh: Fresh) -> Result<State, GroupError> {
+        let started = Instant::now();
+        loop {
+            let mut asked = self.ask_all(&query, nonce()?).await;
+            let mut answers: Vec<(MemberId, SignedState)> = Vec::new();
+            while let Some(answer) = asked.join_next().await {
+                answers.extend(answer.ok().flatten());
+                if let Some(state) = self.agreed(&answers, fresh) {
+                    return Ok(state);
+                }
+            }
+            let needed = if fresh == Fresh::Quorum {
+                self.thresholds.quorum
+            } else {
+                self.believed()
+            };
+            if started.elapsed() > AGREE_TIMEOUT || answers.len() < needed {
+                let answered: Vec<MemberId> = answers.iter().map(|(id, _)| *id).collect();
+                let enough = answered.len() >= needed;
+                return Err(if enough {
+                    GroupError::Disagreement
+                } else {
+                    self.unreachable(&answered, needed)
+                });
+            }
+            tokio::time::sleep(REPEAT).await;
+        }
+    }
+
+    /// The newest state that enough members give, if the answers so far allow to say so.
+    fn agreed(&self, answers: &[(MemberId, SignedState)], fresh: Fresh) -> Option<State> {
+        if fresh == Fresh::Quorum && answers.len() < self.thresholds.quorum {
+            return None;
+        }
+        let mut newest: Option<(u64, &State)> = None;
+        for (_, candidate) in answers {
+            let same = answers
+                .iter()
+                .filter(|(_, other)| other.state == candidate.state);
+            let support = same.clone().count();
+            let index = same.map(|(_, other)| other.index).max().unwrap_or(0);
+            if support >= self.believed() && newest.is_none_or(|(best, _)| index > best) {
+                newest = Some((index, &candidate.state));
+            }
+        }
+        let (index, state) = newest?;
+        // Somebody claims something newer: it may be true and on its way to the others, so ask again.
+        let newer = answers
+            .iter()
+            .any(|(_, other)| other.state != *state && other.index > index);
+        (fresh == Fresh::Any || !newer).then(|| state.clone())
+    }
+
+    /// The next command number of this device.
+    async fn number(&self, issuer: Issuer) -> Result<u64, GroupError> {
+        if issuer == self.issuer && self.next_number.load(Ordering::Relaxed) > 0 {
+            return Ok(self.next_number.fetch_add(1, Ordering::Relaxed));
+        }
+        let state = self.query(Query::Number(issuer), Fresh::Quorum).await?;
+        let State::Number(next) = state else {
+            return Err(GroupError::Protocol("not a number".into()));
+        };
+        if issuer == self.issuer {
+            // Two first commands at once must not take the same number.
+            let begun = self.next_number.compare_exchange(
+                0,
+                next + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            return Ok(if begun.is_ok() {
+                next
+            } else {
+                self.next_number.fetch_add(1, Ordering::Relaxed)
+            });
+        }
+        Ok(next)
+    }
+
+    /// Has a command of this device executed.
+    pub async fn submit(&self, command: Command) -> Result<LedgerOutcome, GroupError> {
+        self.submit_as(self.issuer, &self.key, command).await
+    }
+
+    /// Has a command executed that the recovery key of `member` signs.
+    pub async fn submit_recovery(
+        &self,
+        member: MemberId,
+        key: &SigningKey,
+        command: Command,
+    ) -> Result<LedgerOutcome, GroupError> {
+        self.submit_as(Issuer::Recovery(member), key, command).await
+    }
+
+    async fn submit_as(
+        &self,
+        issuer: Issuer,
+        key: &SigningKey,
+        command: Command,
+    ) -> Result<LedgerOutcome, GroupError> {
+        loop {
+            let number = self.number(issuer).await?;
+            let signed = SignedCommand::sign(self.group, key, issuer, number, command.clone());
+            match self.carry(signed).await? {
+                // It executed before, and the outcome was forgotten: the same again is harmless.
+                LedgerOutcome::Refused(Refusal::DuplicateNumber) => {}
+                LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
+                applied => return Ok(applied),
+            }
+        }
+    }
+
+    /// Hands a command to carriers until r + 1 of them report the same outcome.
+    async fn carry(&self, command: SignedCommand) -> Result<LedgerOutcome, GroupError> {
+        let needed = (self.thresholds.r + 1).min(self.peers.len());
+        let carriers = (self.thresholds.r + 2).min(self.peers.len());
+        let mut order = self.carriers().await.into_iter();
+        let mut carrying = JoinSet::new();
+        let mut answered = Vec::new();
+        let mut outcomes: HashMap<Vec<u8>, (usize, LedgerOutcome)> = HashMap::new();
+        for peer in order.by_ref().take(carriers) {
+            self.give(&mut carrying, peer, &command);
+        }
+        while let Some(answer) = carrying.join_next().await {
+            match answer {
+                Ok((id, Some(outcome))) => {
+                    answered.push(id);
+                    let name = borsh::to_vec(&outcome)
+                        .map_err(|cause| GroupError::Protocol(cause.to_string()))?;
+                    let entry = outcomes.entry(name).or_insert((0, outcome));
+                    entry.0 += 1;
+                    if entry.0 >= needed {
+                        return Ok(entry.1.clone());
+                    }
+                }
+                _ => {
+                    if let Some(peer) = order.next() {
+                        self.give(&mut carrying, peer, &command);
+                    }
+                }
+            }
+            if carrying.is_empty()
+                && answered.len() >= needed
+                && let Some(peer) = order.next()
+            {
+                self.give(&mut carrying, peer, &command);
+            }
+        }
+        if answered.len() < needed {
+            return Err(self.unreachable(&answered, self.thresholds.quorum));
+        }
+        Err(GroupError::Disagreement)
+    }
+
+    /// Members in the order in which they are asked to carry: those that answer first.
+    async fn carriers(&self) -> Vec<Arc<Peer>> {
+        let (mut up, down): (Vec<_>, Vec<_>) = self
+            .peers
+            .iter()
+            .cloned()
+            .partition(|peer| !peer.is_pausing());
+        let turn = usize::from(self.key.id().0[0]) % up.len().max(1);
+        up.rotate_left(turn);
+        up.extend(down);
+        up
+    }
+
+    fn give(
+        &self,
+        carrying: &mut JoinSet<(MemberId, Option<LedgerOutcome>)>,
+        peer: Arc<Peer>,
+        command: &SignedCommand,
+    ) {
+        let request = Request::Submit(command.clone());
+        let proof = self.recovery_request(&peer);
+        carrying.spawn(async move {
+            if let Some(proof) = proof
+                && peer.ask(&proof, Bytes::new(), ANSWER_TIMEOUT).await.is_err()
+            {
+                return (peer.id, None);
+            }
+            match peer.ask(&request, Bytes::new(), COMMAND_TIMEOUT).await {
+                Ok(frame) => match frame.header {
+                    Answer::Executed { outcome, .. } => (peer.id, Some(outcome)),
+                    Answer::Refused(cause) => {
+                        tracing::warn!(member = %peer.name, cause, "a member does not carry our command");
+                        (peer.id, None)
+                    }
+                    _ => (peer.id, None),
+                },
+                Err(cause) => {
+                    tracing::debug!(member = %peer.name, %cause, "a member did not carry our command");
+                    (peer.id, None)
+                }
+            }
+        });
+    }
+
+    /// Returns once a quorum of members has signed that they executed the head with this sequence.
+    pub async fn await_head(&self, volume: VolumeId, sequence: u64) -> Result<(), GroupError> {
+        let started = Instant::now();
+        let mut done: Vec<MemberId> = Vec::new();
+        loop {
+            let mut asked = self.ask_all(&Query::Volume(volume), nonce()?).await;
+            while let Some(answer) = asked.join_next().await {
+                let Ok(Some((id, signed))) = answer else {
+                    continue;
+                };
+                let reached = matches!(
+                    &signed.state,
+                    State::Volume(Some(VolumeState { head: Some((at, _)), .. })) if *at >= sequence
+                );
+                if reached && !done.contains(&id) {
+                    done.push(id);
+                }
+                if done.len() >= self.thresholds.quorum {
+                    return Ok(());
+                }
+            }
+            if started.elapsed() > COMMAND_TIMEOUT {
+                return Err(self.unreachable(&done, self.thresholds.quorum));
+            }
+            tokio::time::sleep(REPEAT).await;
+        }
+    }
+
+    /// What the group says of a volume now.
+    pub async fn volume(&self, volume: VolumeId) -> Result<Option<VolumeState>, GroupError> {
+        match self.query(Query::Volume(volume), Fresh::Quorum).await? {
+            State::Volume(state) => Ok(state),
+            _ => Err(GroupError::Protocol("not a volume".into())),
+        }
+    }
+}

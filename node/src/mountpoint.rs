@@ -1,0 +1,144 @@
+//! The place where a volume is mounted: checks before, clean-up of what a dead mount left behind.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// What `stat` says of a directory whose FUSE process died.
+const ENOTCONN: i32 = libc::ENOTCONN;
+
+/// Checks that a volume can be mounted at `path` and returns it made absolute. A mount that a dead process left
+/// there is detached first.
+pub fn check(path: &Path) -> Outcome<PathBuf> {
+    let bad = |why: String| Failure::new(Exit::BadMountPoint, why);
+    let at = path.display();
+    let mut found = std::fs::metadata(path);
+    if found
+        .as_ref()
+        .is_err_and(|cause| cause.raw_os_error() == Some(ENOTCONN))
+    {
+        detach(path)?;
+        tracing::info!(path = %at, "detached what a dead mount had left");
+        found = std::fs::metadata(path);
+    }
+    let found = found.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => bad(format!(
+            "the mount point {at} does not exist: create it with mkdir"
+        )),
+        _ => bad(format!("cannot use the mount point {at}: {cause}")),
+    })?;
+    if !found.is_dir() {
+        return Err(bad(format!("the mount point {at} is not a directory")));
+    }
+    let path = path
+        .canonicalize()
+        .map_err(|cause| bad(format!("cannot use the mount point {at}: {cause}")))?;
+    if is_mounted(&path) {
+        return Err(bad(format!(
+            "something is mounted at {at} already: unmount it or choose another directory"
+        )));
+    }
+    let mut entries = std::fs::read_dir(&path)
+        .map_err(|cause| bad(format!("cannot read the mount point {at}: {cause}")))?;
+    if entries.next().is_some() {
+        return Err(bad(format!(
+            "the mount point {at} is not empty: choose an empty directory"
+        )));
+    }
+    Ok(path)
+}
+
+/// Whether the kernel has a mount at exactly this path.
+pub fn is_mounted(path: &Path) -> bool {
+    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return false;
+    };
+    let wanted = path.to_string_lossy().replace(' ', "\\040");
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(wanted.as_str()))
+}
+
+/// Checks that this process may use FUSE.
+pub fn check_fuse() -> Outcome<()> {
+    let no = |why: String| Err(Failure::new(Exit::NoFuse, why));
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            no("there is no /dev/fuse: load the kernel module with `modprobe fuse`, or give this container the device".into())
+        }
+        Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            no("no permission to use /dev/fuse: install fuse3, or run as root".into())
+        }
+        Err(cause) => no(format!("cannot use /dev/fuse: {cause}")),
+    }
+}
+
+/// Detaches a mount whose process is gone.
+pub fn detach(path: &Path) -> Outcome<()> {
+    let failed = |why: String| {
+        Failure::new(
+            Exit::BadMountPoint,
+            format!("cannot detach the dead mount at {}: {why}", path.display()),
+        )
+    };
+    let name =
+        CString::new(path.as_os_str().as_bytes()).map_err(|cause| failed(cause.to_string()))?;
+    // SAFETY: `name` is a valid C string that outlives the call, and MNT_DETACH takes no other memory.
+    if unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) } == 0 {
+        return Ok(());
+    }
+    let status = std::process::Command::new("fusermount3")
+        .arg("-uz")
+        .arg(path)
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(format!("fusermount3 ended with {status}"))),
+        Err(cause) => Err(failed(cause.to_string())),
+    }
+}
+
+/// Makes the kernel write back what it has buffered for the filesystem at `path`. Must not be called by the process
+/// that serves that filesystem: it would wait for itself.
+pub fn write_back(path: &Path) -> std::io::Result<()> {
+    let dir = std::fs::File::open(path)?;
+    Ok(rustix::fs::syncfs(&dir)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_with_a_mount_point() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = check(&dir.path().join("missing")).unwrap_err();
+        assert_eq!(missing.exit, Exit::BadMountPoint);
+        assert!(missing.message.contains("does not exist"), "{missing}");
+
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(
+            check(&dir.path().join("file"))
+                .unwrap_err()
+                .message
+                .contains("not a directory")
+        );
+        assert!(check(dir.path()).unwrap_err().message.contains("not empty"));
+        assert!(
+            check(Path::new("/proc"))
+                .unwrap_err()
+                .message
+                .contains("mounted at /proc already")
+        );
+
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(
+            check(empty.path()).unwrap(),
+            empty.path().canonicalize().unwrap()
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! The group as a volume's [`PackStore`]: packs become shards on their way out and packs again on their way back.
+//!
+//! [`place`] stripes, finds holders, collects receipts and has packs recorded; [`fetch`] reads ranges, verified, from
+//! the holders of the data or, where one is missing, from any k others. This file ties both to the blocking trait.
+
+mod fetch;
+mod place;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use barfs_fs::{GroupHead, PackInfo, PackNo, PackStore, Space, StoreError};
+use barfs_replication::{Command, MemberId, Outcome as LedgerOutcome, Refusal, VolumeId};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::group::{Fresh, GroupClient, GroupError};
+use crate::transport::protocol::{AccountState, PACKS_PER_QUERY, Query, State};
+use fetch::Fetcher;
+use place::Placer;
+
+/// A volume's packs and heads on the group. Its calls block: never from inside the runtime.
+pub struct GroupStore {
+    runtime: Handle,
+    client: Arc<GroupClient>,
+    owner: MemberId,
+    volume: VolumeId,
+    fencing: AtomicU32,
+    placer: Placer,
+    fetcher: Fetcher,
+    space: Mutex<Space>,
+}
+
+/// A group error as the volume sees it.
+fn store_error(error: GroupError) -> StoreError {
+    match error {
+        GroupError::Unreachable { .. } | GroupError::Disagreement | GroupError::Protocol(_) => {
+            StoreError::Unreachable(error.to_string())
+        }
+        GroupError::Refused(refusal) => refusal_error(refusal),
+    }
+}
+
+fn refusal_error(refusal: Refusal) -> StoreError {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::OverQuota { .. } => StoreError::Quota(text),
+        Refusal::HeadConflict { newest } => StoreError::Conflict(newest),
+        Refusal::WrongFencing { .. } | Refusal::LeaseHeld { .. } => StoreError::LeaseLost(text),
+        _ => StoreError::Refused(text),
+    }
+}
+
+impl GroupStore {
+    /// The packs of `volume`, which belongs to `owner`; `fencing` is the number of the writer lease.
+    pub async fn open(
+        client: Arc<GroupClient>,
+        owner: MemberId,
+        volume: VolumeId,
+        fencing: u32,
+    ) -> Result<Arc<Self>, GroupError> {
+        let store = Arc::new(Self {
+            runtime: Handle::current(),
+            owner,
+            volume,
+            fencing: AtomicU32::new(fencing),
+            placer: Placer::start(Arc::clone(&client), owner, volume),
+            fetcher: Fetcher::new(Arc::clone(&client), volume),
+            space: Mutex::new(Space::default()),
+            client,
+        });
+        store.refresh_space().await?;
+        Ok(store)
+    }
+
+    /// Asks the group again how much room there is.
+    pub async fn refresh_space(&self) -> Result<(), GroupError> {
+        let State::Account(AccountState { pledge, used, .. }) = self
+            .client
+            .query(Query::Account(self.owner), Fresh::Any)
+            .await?
+        else {
+            return Err(GroupError::Protocol("not an account".into()));
+        };
+        let (k, m) = barfs_replication::redundancy(
+            self.client.peers().len().saturating_sub(1),
+            self.client.thresholds.u,
+        );
+        let (k, all) = (u64::from(k), u64::from(k) + u64::from(m));
+        let payload = |bytes: u64| bytes / all.max(1) * k;
+        *self.space.lock() = Space {
+            total: payload(pledge),
+            used: payload(used),
+        };
+        Ok(())
+    }
+
+    /// Shards that could not be had from the member that should hold them, since the start.
+    pub fn shards_missed(&self) -> u64 {
+        self.fetcher.missed()
+    }
+
+    async fn set_head(&self, head: &GroupHead) -> Result<(), StoreError> {
+        let command = Command::SetHead {
+            volume: self.volume,
+            sequence: head.sequence,
+            fencing: self.fencing.load(Ordering::Relaxed),
+            bytes: head.bytes.clone(),
+        };
+        match self.client.submit(command).await.map_err(store_error)? {
+            LedgerOutcome::Applied(_) => {}
+            LedgerOutcome::Refused(refusal) => return Err(refusal_error(refusal)),
+        }
+        self.client
+            .await_head(self.volume, head.sequence)
+            .await
+            .map_err(store_error)?;
+        self.refresh_space().await.map_err(store_error)
+    }
+
+    async fn list_all(&self) -> Result<Vec<PackInfo>, StoreError> {
+        let (mut from, mut packs) = (0, Vec::new());
+        loop {
+            let query = Query::Packs {
+                volume: self.volume,
+                from,
+                limit: PACKS_PER_QUERY,
+            };
+            let State::Packs(records) = self
+                .client
+                .query(query, Fresh::Quorum)
+                .await
+                .map_err(store_error)?
+            else {
+                return Err(StoreError::Unreachable(
+                    "a member answers another question".into(),
+                ));
+            };
+            packs.extend(records.iter().map(|record| PackInfo {
+                number: PackNo(record.number),
+                len: record.len,
+            }));
+            match records.last() {
+                Some(last) if records.len() == usize::from(PACKS_PER_QUERY) => {
+                    from = last.number + 1
+                }
+                _ => return Ok(packs),
+            }
+        }
+    }
+}
+
+impl PackStore for GroupStore {
+    fn put(&self, pack: PackNo, bytes: Arc<Vec<u8>>) -> Result<(), StoreError> {
+        let record = self.runtime.block_on(self.placer.put(pack.0, &bytes))?;
+        self.fetcher.learn(record);
+        Ok(())
+    }
+
+    fn read(&self, pack: PackNo, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.runtime.block_on(self.fetcher.read(pack.0, range))
+    }
+
+    fn head(&self) -> Result<Option<GroupHead>, StoreError> {
+        let state = self
+            .runtime
+            .block_on(self.client.volume(self.volume))
+            .map_err(store_error)?;
+        let head = state.and_then(|state| state.head);
+        Ok(head.map(|(sequence, bytes)| GroupHead { sequence, bytes }))
+    }
+
+    fn commit_head(&self, head: &GroupHead) -> Result<(), StoreError> {
+        self.runtime.block_on(self.set_head(head))
+    }
+
+    fn list(&self) -> Result<Vec<PackInfo>, StoreError> {
+        self.runtime.block_on(self.list_all())
+    }
+
+    fn release(&self, packs: &[PackNo]) -> Result<(), StoreError> {
+        for some in packs.chunks(4096) {
+            let command = Command::Release {
+                volume: self.volume,
+                packs: some.iter().map(|pack| pack.0).collect(),
+            };
+            match self
+                .runtime
+                .block_on(self.client.submit(command))
+                .map_err(store_error)?
+            {
+                LedgerOutcome::Applied(_) => {}
+                LedgerOutcome::Refused(refusal) => return Err(refusal_error(refusal)),
+            }
+        }
+        Ok(())
+    }
+
+    fn space(&self) -> Space {
+        *self.space.lock()
+    }
+}

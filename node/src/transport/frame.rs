@@ -1,0 +1,179 @@
+//! Frames on a QUIC stream: `u32 header length, u32 payload length` (little-endian), the header (borsh), the payload
+//! (raw bytes: a shard, a slice). Lengths are checked before anything is allocated for them.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use s2n_quic::stream::{ReceiveStream, SendStream};
+
+use super::endpoint::TransportError;
+
+/// The longest header, in bytes: a batch of blocks fits.
+pub const HEADER_MAX: usize = 8 << 20;
+/// The longest payload, in bytes: a whole shard of the largest pack fits.
+pub const PAYLOAD_MAX: usize = 17 << 20;
+const PREFIX: usize = 8;
+
+/// A decoded frame.
+#[derive(Debug)]
+pub struct Frame<H> {
+    /// What it says.
+    pub header: H,
+    /// Raw bytes that go with it, often none.
+    pub payload: Bytes,
+}
+
+fn broken(cause: impl std::fmt::Display) -> TransportError {
+    TransportError::Broken(cause.to_string())
+}
+
+/// The bytes of a frame up to its payload.
+pub fn encode_prefix(
+    header: &impl BorshSerialize,
+    payload_len: usize,
+) -> Result<Bytes, TransportError> {
+    let mut bytes = vec![0u8; PREFIX];
+    header.serialize(&mut bytes).map_err(broken)?;
+    let header_len = bytes.len() - PREFIX;
+    if header_len > HEADER_MAX || payload_len > PAYLOAD_MAX {
+        return Err(TransportError::Broken(format!(
+            "a frame of {header_len} + {payload_len} bytes is too long"
+        )));
+    }
+    bytes[..4].copy_from_slice(&(header_len as u32).to_le_bytes());
+    bytes[4..PREFIX].copy_from_slice(&(payload_len as u32).to_le_bytes());
+    Ok(bytes.into())
+}
+
+/// A frame whose header is these bytes, without a payload.
+pub fn encode_bytes(header: &[u8]) -> Result<Bytes, TransportError> {
+    if header.len() > HEADER_MAX {
+        return Err(TransportError::Broken(format!(
+            "a frame of {} bytes is too long",
+            header.len()
+        )));
+    }
+    let mut bytes = BytesMut::with_capacity(PREFIX + header.len());
+    bytes.put_u32_le(header.len() as u32);
+    bytes.put_u32_le(0);
+    bytes.put_slice(header);
+    Ok(bytes.freeze())
+}
+
+/// Sends one frame; returns once the stream's buffer has taken it.
+pub async fn send(
+    stream: &mut SendStream,
+    header: &impl BorshSerialize,
+    payload: Bytes,
+) -> Result<(), TransportError> {
+    let prefix = encode_prefix(header, payload.len())?;
+    if payload.is_empty() {
+        return stream.send(prefix).await.map_err(broken);
+    }
+    stream
+        .send_vectored(&mut [prefix, payload])
+        .await
+        .map_err(broken)
+}
+
+/// Reads frames from a stream.
+pub struct FrameReader {
+    stream: ReceiveStream,
+    buffered: BytesMut,
+    limits: Limits,
+}
+
+/// The longest header and payload that a reader accepts, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of the header.
+    pub header: usize,
+    /// Of the payload.
+    pub payload: usize,
+}
+
+impl Limits {
+    /// What members and devices may send.
+    pub const KNOWN: Self = Self {
+        header: HEADER_MAX,
+        payload: PAYLOAD_MAX,
+    };
+    /// What anybody may send.
+    pub const STRANGER: Self = Self {
+        header: 4096,
+        payload: 0,
+    };
+}
+
+impl FrameReader {
+    /// Starts at the stream's current position.
+    pub fn new(stream: ReceiveStream, limits: Limits) -> Self {
+        Self {
+            stream,
+            buffered: BytesMut::new(),
+            limits,
+        }
+    }
+
+    /// Makes at least `wanted` bytes available; `false` if the stream ended cleanly before the first of them.
+    async fn fill(&mut self, wanted: usize) -> Result<bool, TransportError> {
+        while self.buffered.len() < wanted {
+            match self.stream.receive().await.map_err(broken)? {
+                Some(chunk) => self.buffered.extend_from_slice(&chunk),
+                None if self.buffered.is_empty() => return Ok(false),
+                None => {
+                    return Err(TransportError::Broken(
+                        "the stream ended inside a frame".into(),
+                    ));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next frame, `None` at the end of the stream.
+    pub async fn next<H: BorshDeserialize>(&mut self) -> Result<Option<Frame<H>>, TransportError> {
+        let Some(Frame { header, payload }) = self.next_bytes().await? else {
+            return Ok(None);
+        };
+        Ok(Some(Frame {
+            header: H::try_from_slice(&header).map_err(broken)?,
+            payload,
+        }))
+    }
+
+    /// The next frame with its header still encoded, `None` at the end of the stream.
+    pub async fn next_bytes(&mut self) -> Result<Option<Frame<Bytes>>, TransportError> {
+        if !self.fill(PREFIX).await? {
+            return Ok(None);
+        }
+        let header_len = self.buffered.get_u32_le() as usize;
+        let payload_len = self.buffered.get_u32_le() as usize;
+        if header_len > self.limits.header || payload_len > self.limits.payload {
+            return Err(TransportError::Broken(format!(
+                "a frame of {header_len} + {payload_len} bytes is too long"
+            )));
+        }
+        let body = header_len + payload_len;
+        if body > 0 && !self.fill_body(body).await? {
+            return Err(TransportError::Broken(
+                "the stream ended inside a frame".into(),
+            ));
+        }
+        let header = self.buffered.split_to(header_len).freeze();
+        let payload = self.buffered.split_to(payload_len).freeze();
+        Ok(Some(Frame { header, payload }))
+    }
+
+    async fn fill_body(&mut self, body: usize) -> Result<bool, TransportError> {
+        self.buffered
+            .reserve(body.saturating_sub(self.buffered.len()));
+        self.fill(body).await
+    }
+
+    /// The next frame where one must come.
+    pub async fn expect<H: BorshDeserialize>(&mut self) -> Result<Frame<H>, TransportError> {
+        self.next()
+            .await?
+            .ok_or_else(|| TransportError::Broken("the stream ended before the answer".into()))
+    }
+}

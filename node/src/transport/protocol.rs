@@ -1,0 +1,234 @@
+//! The requests that members and devices send each other over QUIC, and their answers: one request opens a stream.
+//!
+//! Who may ask what is decided in `serve`; this file only names the messages. Tags are stable; retired ones stay
+//! reserved.
+
+use barfs_crypto::{Digest, NodeId, ShardProof, Signature};
+use barfs_replication::{
+    GroupId, Issuer, MemberId, Outcome as LedgerOutcome, PackRecord, Receipt, Reject,
+    SignedCommand, SignedHome, VolumeId,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::store::ShardKey;
+
+/// What opens a stream.
+#[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
+pub enum Request {
+    /// From here on this stream carries consensus messages of a member, one frame each, and is never answered.
+    Consensus,
+    /// The genesis of the group. Anybody may ask.
+    Group,
+    /// The signed home of the member with this recovery key. Anybody may ask.
+    Home {
+        /// The recovery key.
+        recovery: NodeId,
+    },
+    /// Shows that the holder of a recovery key stands behind this connection's key; afterwards the connection may
+    /// submit commands of that recovery key and ask for the member's state.
+    ProveRecovery {
+        /// The recovery key.
+        recovery: NodeId,
+        /// Over [`recovery_proof`].
+        signature: Signature,
+    },
+    /// Carry a command; answered with [`Answer::Executed`] once it has executed.
+    Submit(SignedCommand),
+    /// Ask for a piece of the ledger; answered with [`Answer::State`].
+    Query {
+        /// Fresh, so that the answer cannot be an old one.
+        nonce: [u8; 16],
+        /// What is asked.
+        query: Query,
+    },
+    /// Store the shard in the payload; answered with a receipt or a signed rejection.
+    PutShard(PutShard),
+    /// Read a range of a shard; answered with [`Answer::Slice`].
+    GetRange {
+        /// The shard.
+        key: ShardKey,
+        /// First byte.
+        start: u64,
+        /// After the last byte.
+        end: u64,
+    },
+    /// How this node does; answered with [`Answer::Health`]. Members and their devices may ask.
+    Health,
+}
+
+/// The description that goes with a shard.
+#[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
+pub struct PutShard {
+    /// Its name.
+    pub key: ShardKey,
+    /// Merkle root of the stripe.
+    pub root: Digest,
+    /// Data shards of the stripe.
+    pub k: u8,
+    /// Parity shards of the stripe.
+    pub m: u8,
+    /// BLAKE3 of the shard.
+    pub hash: Digest,
+    /// Path from `hash` to `root`.
+    pub proof: ShardProof,
+}
+
+/// A piece of the ledger that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Query {
+    /// The head, lease and header of a volume: [`State::Volume`].
+    Volume(VolumeId),
+    /// The volumes of a member: [`State::Volumes`].
+    Volumes(MemberId),
+    /// Up to [`PACKS_PER_QUERY`] packs from this number on: [`State::Packs`].
+    Packs {
+        /// The volume.
+        volume: VolumeId,
+        /// The first number wanted.
+        from: u64,
+        /// At most so many.
+        limit: u16,
+    },
+    /// The account of a member: [`State::Account`].
+    Account(MemberId),
+    /// The highest command number of an issuer that was executed: [`State::Number`].
+    Number(Issuer),
+    /// Which member a device belongs to: [`State::Device`].
+    Device(NodeId),
+}
+
+/// The most packs in one answer.
+pub const PACKS_PER_QUERY: u16 = 256;
+
+/// A piece of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum State {
+    /// See [`Query::Volume`]; `None` if there is no such volume.
+    Volume(Option<VolumeState>),
+    /// Ids of a member's volumes, with their names.
+    Volumes(Vec<(VolumeId, String)>),
+    /// Records of packs in order of number.
+    Packs(Vec<PackRecord>),
+    /// See [`AccountState`].
+    Account(AccountState),
+    /// The next number that an issuer may use.
+    Number(u64),
+    /// The member that a device is certified for.
+    Device(Option<MemberId>),
+}
+
+/// What the ledger says of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct VolumeState {
+    /// Its owner.
+    pub owner: MemberId,
+    /// Its name.
+    pub name: String,
+    /// Its master key, wrapped for the recovery key.
+    pub header: Vec<u8>,
+    /// Sequence and bytes of the newest head.
+    pub head: Option<(u64, Vec<u8>)>,
+    /// Who holds the writer lease, and its fencing number.
+    pub lease: Option<(NodeId, u32)>,
+}
+
+/// What the ledger says of a member's space, in bytes of shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct AccountState {
+    /// Lent to the group.
+    pub pledge: u64,
+    /// Held for others.
+    pub held: u64,
+    /// Used of others.
+    pub used: u64,
+}
+
+/// What comes back on a stream.
+#[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
+pub enum Answer {
+    /// The genesis, encoded.
+    Group(Vec<u8>),
+    /// The home, if this node has one for that key.
+    Home(Option<SignedHome>),
+    /// The request was carried out and has no other answer.
+    Done,
+    /// A command executed, with this outcome, as command number `index` of the ledger.
+    Executed {
+        /// Its index.
+        index: u64,
+        /// How it went.
+        outcome: LedgerOutcome,
+    },
+    /// A piece of the ledger, signed.
+    State(SignedState),
+    /// The shard is durable.
+    Stored(Receipt),
+    /// The shard is not taken.
+    Rejected(Reject),
+    /// A verified slice in the payload.
+    Slice {
+        /// BLAKE3 of the whole shard.
+        hash: Digest,
+        /// Path to the stripe's root.
+        proof: ShardProof,
+    },
+    /// This node does not have the shard.
+    NotHere,
+    /// This node's copy is damaged; the damage has been counted.
+    Damaged,
+    /// The key of this connection may not ask that, or the request makes no sense.
+    Refused(String),
+    /// See [`Health`].
+    Health(Health),
+}
+
+/// How a node does, in its own words: not evidence of anything.
+#[derive(Clone, Debug, Default, BorshSerialize, BorshDeserialize)]
+pub struct Health {
+    /// Shards held.
+    pub shards: u64,
+    /// Their bytes.
+    pub shard_bytes: u64,
+    /// Damaged shards met since the node started.
+    pub damaged: u64,
+    /// Commands executed.
+    pub ledger_index: u64,
+    /// Newest round committed.
+    pub committed_round: u64,
+}
+
+/// A [`State`] under a member's signature.
+#[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
+pub struct SignedState {
+    /// Commands that the member had executed when it answered.
+    pub index: u64,
+    /// The answer.
+    pub state: State,
+    /// Over [`state_message`].
+    pub signature: Signature,
+}
+
+/// The domain of signatures over answers.
+pub const STATE_DOMAIN: &str = "barfs 2026 ledger answer v1";
+/// The domain of recovery proofs.
+pub const RECOVERY_DOMAIN: &str = "barfs 2026 recovery proof v1";
+
+/// What a member signs under its answer.
+pub fn state_message(
+    group: &GroupId,
+    nonce: &[u8; 16],
+    index: u64,
+    query: &Query,
+    state: &State,
+) -> std::io::Result<Vec<u8>> {
+    borsh::to_vec(&(group, nonce, index, query, state))
+}
+
+/// What a recovery key signs to stand behind the key of a connection to one member.
+pub fn recovery_proof(
+    group: &GroupId,
+    server: &NodeId,
+    client: &NodeId,
+) -> std::io::Result<Vec<u8>> {
+    borsh::to_vec(&(group, server, client))
+}
