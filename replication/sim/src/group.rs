@@ -84,7 +84,9 @@ fn params(plan: &Plan) -> Params {
         max_step_ms: plan.genesis.max_step_ms(),
         release_grace_ms: plan.genesis.release_grace_ms,
         small_release_grace_ms: plan.genesis.release_grace_ms / 2,
+        min_timeout_ms: plan.genesis.min_timeout_ms,
+        max_timeout_ms: plan.genesis.max_timeout_ms,
+        block_bytes_max: plan.genesis.block_bytes_max,
         lease_max_ms: 600 * SECOND / 1_000,
-        ..Params::default()
     }
 }

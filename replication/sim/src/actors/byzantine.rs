@@ -10,7 +10,7 @@ use super::altruistic::answer;
 use super::freehand::Freehand;
 use super::{Effect, Machine};
 use crate::plan::{Plan, Strategy};
-use crate::rng::Rng;
+use crate::rng::{Rng, SECOND};
 use barfs_crypto::Digest;
 use barfs_replication::{
     BlockRef, Input, MemberId, Message, Output, Record, Replica, VerifiedBlock,
@@ -35,9 +35,9 @@ impl Liar {
         rng: Rng,
     ) -> anyhow::Result<Liar> {
         match strategy {
-            Strategy::Withhold | Strategy::Deaf | Strategy::Noise => Ok(Liar::Bent(Box::new(
-                Bent::start(machine, at, strategy, rng)?,
-            ))),
+            Strategy::Withhold | Strategy::Late | Strategy::Deaf | Strategy::Noise => Ok(
+                Liar::Bent(Box::new(Bent::start(machine, at, strategy, rng)?)),
+            ),
             Strategy::Twins | Strategy::TwoFaced | Strategy::Forger => Ok(Liar::Freehand(
                 Box::new(Freehand::start(machine, strategy, plan, rng)?),
             )),
@@ -85,6 +85,10 @@ pub struct Bent {
     waiting: BTreeMap<u64, Vec<Output>>,
     peers: Vec<MemberId>,
     hidden: Vec<MemberId>,
+    /// Withholds from the same peers always.
+    steady: bool,
+    /// What goes out late, by virtual time.
+    late: VecDeque<(u64, Message)>,
     deviations: u64,
 }
 
@@ -104,6 +108,7 @@ impl Bent {
         let mut hidden = peers.clone();
         rng.shuffle(&mut hidden);
         hidden.truncate(rng.between(1, (peers.len() as u64 / 2).max(1)) as usize);
+        let steady = rng.per_mille(500);
         Ok(Bent {
             replica,
             strategy,
@@ -111,6 +116,8 @@ impl Bent {
             waiting: BTreeMap::new(),
             peers,
             hidden,
+            steady,
+            late: VecDeque::new(),
             deviations: 0,
         })
     }
@@ -127,6 +134,9 @@ impl Bent {
         }
         if self.strategy == Strategy::Noise && self.rng.per_mille(30) {
             self.disturb(machine, &input, &mut effects);
+        }
+        while let Some((_, message)) = self.late.pop_front_if(|(due, _)| *due <= at) {
+            self.send_to_all(&message, &mut effects);
         }
         let outputs = self.replica.handle(machine.clock.now(at), input);
         self.carry_out(machine, at, outputs, &mut effects);
@@ -162,7 +172,12 @@ impl Bent {
                     queue.extend(self.replica.handle(now, Input::Persisted { token }));
                 }
                 Output::Send { to, message } => effects.push(Effect::Send { to, message }),
-                Output::Broadcast { message } => self.broadcast(&message, effects),
+                Output::Broadcast { message } if self.strategy == Strategy::Late => {
+                    self.deviations += 1;
+                    let due = at + self.rng.below(3 * SECOND);
+                    self.late.push_back((due, message));
+                }
+                Output::Broadcast { message } => self.send_to_all(&message, effects),
                 Output::Serve { to, request } => {
                     if let Some(message) = answer(machine, &request) {
                         effects.push(Effect::Send { to, message });
@@ -173,9 +188,13 @@ impl Bent {
         }
     }
 
-    fn broadcast(&mut self, message: &Message, effects: &mut Vec<Effect>) {
+    fn send_to_all(&mut self, message: &Message, effects: &mut Vec<Effect>) {
         for to in self.peers.clone() {
-            let withheld = self.strategy == Strategy::Withhold && self.rng.per_mille(700);
+            let withheld = match self.strategy {
+                Strategy::Withhold if self.steady => self.hidden.contains(&to),
+                Strategy::Withhold => self.rng.per_mille(700),
+                _ => false,
+            };
             if withheld {
                 self.deviations += 1;
             } else {

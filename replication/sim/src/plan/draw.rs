@@ -160,6 +160,9 @@ fn draw_genesis(rng: &mut Rng) -> GenesisDraw {
         gc_depth: rng.between(16, 64),
         idle_interval_ms: rng.between(500, 5_000) as u32,
         release_grace_ms: rng.between(1_000, 4_000),
+        min_timeout_ms: rng.between(20, 500) as u32,
+        max_timeout_ms: rng.between(1_000, 10_000) as u32,
+        block_bytes_max: 1 << rng.between(14, 20),
     }
 }
 

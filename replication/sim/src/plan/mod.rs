@@ -141,8 +141,10 @@ pub enum Strategy {
     Twins,
     /// Writes two chains and shows one to some peers, the other to the rest; liars of this kind act in concert.
     TwoFaced,
-    /// Sends each block to a few peers only.
+    /// Sends each block to a few peers only: drawn anew each time, or always the same.
     Withhold,
+    /// Sends each block late, by up to a few seconds.
+    Late,
     /// Hides blocks of some members from itself, so that it votes against them.
     Deaf,
     /// Sends altered bytes, endless wants, old blocks and blocks of rounds far ahead.
@@ -153,10 +155,11 @@ pub enum Strategy {
 
 impl Strategy {
     /// Every strategy, in a fixed order.
-    pub const ALL: [Strategy; 6] = [
+    pub const ALL: [Strategy; 7] = [
         Strategy::Twins,
         Strategy::TwoFaced,
         Strategy::Withhold,
+        Strategy::Late,
         Strategy::Deaf,
         Strategy::Noise,
         Strategy::Forger,
@@ -202,6 +205,12 @@ pub struct GenesisDraw {
     pub idle_interval_ms: u32,
     /// Grace of a release.
     pub release_grace_ms: u64,
+    /// Shortest wait for blocks that would be nice to have.
+    pub min_timeout_ms: u32,
+    /// Longest such wait.
+    pub max_timeout_ms: u32,
+    /// Room for commands in a block.
+    pub block_bytes_max: u32,
 }
 
 impl GenesisDraw {
