@@ -1,6 +1,6 @@
 //! Mounts a volume whose group and overlay live in memory: for trying things by hand and for profiling.
 //!
-//! `memory_mount DIR CACHE_DIR`, then on standard input: `sync`, `drop`, `status`, `quit`.
+//! `memory_mount DIR CACHE_DIR [quiet]`, then on standard input: `sync`, `drop`, `status`, `quit`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../tests/support/mod.rs"]
@@ -16,12 +16,16 @@ use barfs_fs::{Rung, Volume, VolumeOptions};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, at, cache] = arguments.as_slice() else {
-        panic!("memory_mount DIR CACHE_DIR")
+    let [_, at, cache, rest @ ..] = arguments.as_slice() else {
+        panic!("memory_mount DIR CACHE_DIR [quiet]")
     };
     let group = Arc::new(support::FakeGroup::default());
     let overlay = Arc::new(support::FakeOverlay::default());
-    let options = VolumeOptions::new(cache);
+    // Quiet: commit only when asked.
+    let options = match rest {
+        [] => VolumeOptions::new(cache),
+        _ => support::quiet_options(Path::new(cache)),
+    };
     let volume = Volume::open(support::ID, support::keys(1), group, overlay, options).unwrap();
     let mount_options = MountOptions {
         allow_other: true,

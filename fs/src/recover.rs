@@ -137,7 +137,7 @@ fn fresh(
         active: 1,
         frozen: None,
         base: group,
-        intent: None,
+        intents: Vec::new(),
         counters,
         files: head.files,
     })
@@ -163,7 +163,7 @@ fn reconcile(
         return Err(diverged);
     };
     let head = head::open(keys, id, &group)?;
-    if meta.intent.as_ref() == Some(&group) {
+    if meta.intents.contains(&group) {
         // The commit was executed; we did not live to hear it.
         meta.frozen = None;
     } else {
@@ -183,7 +183,7 @@ fn reconcile(
     meta.counters.ino = meta.counters.ino.max(head.counters.ino);
     meta.counters.handle = meta.counters.handle.max(head.counters.handle);
     meta.counters.pack = meta.counters.pack.max(head.counters.pack);
-    meta.intent = None;
+    meta.intents.clear();
     meta.base = Some(group);
     Ok(meta)
 }

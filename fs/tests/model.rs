@@ -218,6 +218,9 @@ impl World {
 
     fn crash(&mut self, keep: usize) {
         let rig = std::mem::take(&mut self.rig);
+        // A volume to hold while the crashed one goes.
+        let between = Rig::default().open();
+        vanish(std::mem::replace(&mut self.volume, between));
         self.rig = rig.crash(keep);
         self.volume = self.rig.open();
         let now = seen(&self.volume);

@@ -294,7 +294,7 @@ fn a_commit_that_was_executed_unheard_is_finished_and_not_repeated() {
     assert!(ended.is_err());
     let late = file(&volume, ROOT, "late");
     volume.fsync(late).unwrap();
-    drop(volume);
+    vanish(volume);
     rig.group.unreachable.store(false, Ordering::SeqCst);
     let rig = rig.crash(0);
     let volume = rig.open();
@@ -323,7 +323,7 @@ fn a_commit_interrupted_before_its_head_is_done_again_after_a_restart() {
     volume.forget(ino, 1);
     file(&volume, ROOT, "b");
     volume.sync(Rung::Local, &mut |_| ()).unwrap();
-    drop(volume);
+    vanish(volume);
     rig.group.refuse_head.store(false, Ordering::SeqCst);
     let rig = rig.crash(0);
     let volume = rig.open();
@@ -417,7 +417,7 @@ fn an_unlinked_file_lives_while_open_and_is_cleaned_up_after_a_crash() {
     assert_eq!(read_all(&volume, ino), b"still here");
     volume.fsync(ino).unwrap();
     assert_eq!(volume.status().files, 2);
-    drop(volume);
+    vanish(volume);
     let volume = rig.crash(0);
     let volume = volume.open();
     assert!(matches!(volume.getattr(ino), Err(VolumeError::NotFound)));

@@ -190,8 +190,8 @@ pub(crate) fn build(volume: &Volume) -> Result<Built> {
         .ok_or(VolumeError::Invalid("nothing is frozen"))?;
     let base = &view.base;
     Uploads::run(volume, |uploads| {
-        let live = live_handles(volume, frozen.generation)?;
-        let mut packs = local_blobs(volume, frozen.generation)?;
+        let live = live_handles(volume, frozen.0)?;
+        let mut packs = local_blobs(volume, frozen.0)?;
         packs
             .values_mut()
             .for_each(|blobs| blobs.retain(|(handle, _)| live.contains(handle)));
@@ -210,7 +210,7 @@ pub(crate) fn build(volume: &Volume) -> Result<Built> {
                     .map(|(handle, blob)| (handle, Some(blob.addr))),
             );
         }
-        let (root, sink) = new_tree(volume, &base.head, frozen.generation)?;
+        let (root, sink) = new_tree(volume, &base.head, frozen.0)?;
         let files = base.head.files.saturating_add_signed(sink.files);
         let mut placer = Placer::new(volume, uploads);
         let moved_bytes: usize = moved.iter().map(|(_, blobs)| live_bytes(blobs)).sum();

@@ -241,11 +241,12 @@ impl Volume {
 
     /// The head of the commit under way, if the group has executed it without our knowing.
     fn executed_before(&self) -> Result<Option<GroupHead>> {
-        let Some(intent) = self.space.overlay.intent() else {
+        let intents = self.space.overlay.intents();
+        if intents.is_empty() {
             return Ok(None);
-        };
+        }
         let head = self.until_reachable(|| self.store.head())?;
-        Ok(head.filter(|head| *head == intent))
+        Ok(head.filter(|head| intents.contains(head)))
     }
 
     fn set_head(&self, head: &GroupHead) -> Result<()> {
@@ -269,7 +270,9 @@ impl Volume {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if self.committer.signal.stopped() {
+            // Nobody but the committer holds the volume: it was let go without being closed.
+            let deserted = self.weak.strong_count() <= 1;
+            if deserted || self.committer.signal.stopped() {
                 return Err(VolumeError::Closed);
             }
             self.committer.signal.wait(RETRY);
@@ -280,7 +283,7 @@ impl Volume {
         let head = head::open(&self.keys, self.id, &group)?;
         let view = self.space.overlay.view();
         let packs = match &view.frozen {
-            Some(frozen) => build::packs_of(self, frozen.generation)?,
+            Some(frozen) => build::packs_of(self, frozen.0)?,
             None => Vec::new(),
         };
         drop(view);

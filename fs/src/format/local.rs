@@ -27,8 +27,8 @@ pub(crate) struct Meta {
     pub frozen: Option<u32>,
     /// The head that the changes stand on.
     pub base: Option<GroupHead>,
-    /// The head that the commit under way will set; it may have been set.
-    pub intent: Option<GroupHead>,
+    /// The heads that tries at the commit under way wanted to set; any of them may have been set.
+    pub intents: Vec<GroupHead>,
     pub counters: Counters,
     /// Inodes in the volume, changes included.
     pub files: u64,

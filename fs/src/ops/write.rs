@@ -52,8 +52,9 @@ impl Volume {
         if let Some(error) = state.error.take() {
             return Err(error);
         }
-        self.load_dirty(ino.0, &mut state)?;
+        // First, because waiting lets go of the lock.
         self.wait_flights(&live, &mut state, &(offset..end));
+        self.load_dirty(ino.0, &mut state)?;
         let Some(inode) = &mut state.dirty else {
             return Err(VolumeError::NotFound);
         };

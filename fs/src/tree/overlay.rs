@@ -41,18 +41,17 @@ pub(crate) struct Base {
     pub head: Head,
 }
 
-/// A generation under commit; views hold it as long as they may look into it.
+/// A generation of the store. Every view that may look into it holds it, so it outlasts them all.
 #[derive(Debug)]
-pub(crate) struct Frozen {
-    pub generation: u32,
-}
+pub(crate) struct Generation(pub u32);
 
 /// One consistent set of layers.
 #[derive(Clone)]
 pub(crate) struct View {
     pub active: Arc<Table>,
     pub flushing: Option<Arc<Table>>,
-    pub frozen: Option<Arc<Frozen>>,
+    pub generation: Arc<Generation>,
+    pub frozen: Option<Arc<Generation>>,
     pub base: Arc<Base>,
 }
 
@@ -66,9 +65,9 @@ pub(crate) struct Overlay {
     /// Held for reading from the append of bytes to a pack until the changes that name them are applied, so that
     /// both fall on the same side of a freeze. Taken before any lock of an inode.
     pub gate: RwLock<()>,
-    /// Serialises flushes; holds the head that the commit under way wants to set.
-    flush: Mutex<Option<GroupHead>>,
-    graveyard: Mutex<Vec<(u32, Weak<Frozen>)>>,
+    /// Serialises flushes; holds the heads that the commit under way tried to set.
+    flush: Mutex<Vec<GroupHead>>,
+    graveyard: Mutex<Vec<(u32, Weak<Generation>)>>,
     ino: AtomicU64,
     handle: AtomicU64,
     pack: AtomicU64,
@@ -80,6 +79,9 @@ pub(crate) struct Overlay {
 
 /// Each record of local state claims this many pack numbers ahead.
 const PACK_MARGIN: u64 = 1 << 14;
+
+/// Tries at one commit that are remembered.
+const INTENTS_MAX: usize = 16;
 
 impl Overlay {
     /// Starts over what `meta` describes.
@@ -95,9 +97,8 @@ impl Overlay {
                 ..Table::default()
             }),
             flushing: None,
-            frozen: meta
-                .frozen
-                .map(|generation| Arc::new(Frozen { generation })),
+            generation: Arc::new(Generation(meta.active)),
+            frozen: meta.frozen.map(|frozen| Arc::new(Generation(frozen))),
             base: Arc::new(base),
         };
         Self {
@@ -107,7 +108,7 @@ impl Overlay {
             volume,
             view: RwLock::new(Arc::new(view)),
             gate: RwLock::new(()),
-            flush: Mutex::new(meta.intent),
+            flush: Mutex::new(meta.intents),
             graveyard: Mutex::new(Vec::new()),
             ino: AtomicU64::new(meta.counters.ino),
             handle: AtomicU64::new(meta.counters.handle),
@@ -157,13 +158,13 @@ impl Overlay {
 
     /// Makes everything applied before durable. `sync_packs` makes the pack files durable; it runs first.
     pub(crate) fn flush(&self, sync_packs: impl Fn() -> Result<()>) -> Result<()> {
-        let intent = self.flush.lock();
-        self.write_out(&intent, &sync_packs)?;
+        let intents = self.flush.lock();
+        self.write_out(&intents, &sync_packs)?;
         if self.view.read().active.rows.read().is_empty() {
             return Ok(());
         }
         self.swap(false);
-        self.write_out(&intent, &sync_packs)
+        self.write_out(&intents, &sync_packs)
     }
 
     /// Ends the active generation: it becomes the frozen one, durable. There must be none already.
@@ -173,31 +174,33 @@ impl Overlay {
         sync_packs: impl Fn() -> Result<()>,
         at_swap: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let intent = self.flush.lock();
-        self.write_out(&intent, &sync_packs)?;
+        let intents = self.flush.lock();
+        self.write_out(&intents, &sync_packs)?;
         {
             let _nobody_between_append_and_apply = self.gate.write();
             at_swap()?;
             let mut view = self.view.write();
             *view = Arc::new(Self::swapped(&view, true));
         }
-        self.write_out(&intent, &sync_packs)
+        self.write_out(&intents, &sync_packs)
     }
 
     fn swapped(view: &View, freeze: bool) -> View {
-        let ended = view.active.generation;
+        let (generation, frozen) = if freeze {
+            let next = Generation(view.generation.0 + 1);
+            (Arc::new(next), Some(view.generation.clone()))
+        } else {
+            (view.generation.clone(), view.frozen.clone())
+        };
         let next = Table {
-            generation: ended + u32::from(freeze),
+            generation: generation.0,
             ..Table::default()
         };
         View {
             active: Arc::new(next),
             flushing: Some(view.active.clone()),
-            frozen: if freeze {
-                Some(Arc::new(Frozen { generation: ended }))
-            } else {
-                view.frozen.clone()
-            },
+            generation,
+            frozen,
             base: view.base.clone(),
         }
     }
@@ -208,11 +211,7 @@ impl Overlay {
     }
 
     /// Writes out the table that is being flushed, if there is one; after a failure the next flush tries again.
-    fn write_out(
-        &self,
-        intent: &Option<GroupHead>,
-        sync_packs: &impl Fn() -> Result<()>,
-    ) -> Result<()> {
+    fn write_out(&self, intents: &[GroupHead], sync_packs: &impl Fn() -> Result<()>) -> Result<()> {
         let view = self.view();
         let Some(table) = &view.flushing else {
             return Ok(());
@@ -224,7 +223,7 @@ impl Overlay {
             let sealed = local::seal(&self.keys, &self.nonces, self.volume, &physical, value)?;
             batch.put(physical, sealed);
         }
-        self.put_meta(&mut batch, &view, intent)?;
+        self.put_meta(&mut batch, &view, intents)?;
         self.store.write(batch)?;
         self.store.sync()?;
         self.bury()?;
@@ -236,14 +235,14 @@ impl Overlay {
         Ok(())
     }
 
-    fn put_meta(&self, batch: &mut Batch, view: &View, intent: &Option<GroupHead>) -> Result<()> {
+    fn put_meta(&self, batch: &mut Batch, view: &View, intents: &[GroupHead]) -> Result<()> {
         let mut counters = self.counters();
         counters.pack += PACK_MARGIN;
         let meta = Meta {
             active: view.active.generation,
-            frozen: view.frozen.as_ref().map(|frozen| frozen.generation),
+            frozen: view.frozen.as_ref().map(|frozen| frozen.0),
             base: view.base.group.clone(),
-            intent: intent.clone(),
+            intents: intents.to_vec(),
             counters,
             files: self.files.load(Ordering::Relaxed),
         };
@@ -253,9 +252,9 @@ impl Overlay {
         Ok(())
     }
 
-    fn write_meta(&self, intent: &Option<GroupHead>) -> Result<()> {
+    fn write_meta(&self, intents: &[GroupHead]) -> Result<()> {
         let mut batch = Batch::default();
-        self.put_meta(&mut batch, &self.view(), intent)?;
+        self.put_meta(&mut batch, &self.view(), intents)?;
         self.store.write(batch)?;
         self.store.sync()?;
         Ok(())
@@ -263,35 +262,38 @@ impl Overlay {
 
     /// Makes sure that `more` pack numbers, beyond those given out, will not be given out again after a crash.
     pub(crate) fn reserve_packs(&self, more: u64) -> Result<()> {
-        let intent = self.flush.lock();
+        let intents = self.flush.lock();
         if self.pack.load(Ordering::Relaxed) + more < self.pack_reserved.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.write_meta(&intent)
+        self.write_meta(&intents)
     }
 
-    /// The head that the commit under way wants to set.
-    pub(crate) fn intent(&self) -> Option<GroupHead> {
+    /// The heads that tries at the commit under way wanted to set: a command sent in any of them may yet be executed.
+    pub(crate) fn intents(&self) -> Vec<GroupHead> {
         self.flush.lock().clone()
     }
 
     /// Records durably which head the commit under way will set.
     pub(crate) fn intend(&self, head: &GroupHead) -> Result<()> {
-        let mut intent = self.flush.lock();
-        *intent = Some(head.clone());
-        self.write_meta(&intent)
+        let mut intents = self.flush.lock();
+        if intents.len() >= INTENTS_MAX {
+            intents.remove(0);
+        }
+        intents.push(head.clone());
+        self.write_meta(&intents)
     }
 
     /// The frozen generation is on the group under `base`: stand on it and forget the generation.
     pub(crate) fn adopt(&self, base: Base) -> Result<()> {
-        let mut intent = self.flush.lock();
-        *intent = None;
+        let mut intents = self.flush.lock();
+        intents.clear();
         {
             let mut view = self.view.write();
             if let Some(frozen) = &view.frozen {
                 self.graveyard
                     .lock()
-                    .push((frozen.generation, Arc::downgrade(frozen)));
+                    .push((frozen.0, Arc::downgrade(frozen)));
             }
             *view = Arc::new(View {
                 frozen: None,
@@ -299,7 +301,7 @@ impl Overlay {
                 ..(**view).clone()
             });
         }
-        self.write_meta(&intent)?;
+        self.write_meta(&intents)?;
         self.bury()
     }
 
@@ -353,7 +355,7 @@ impl Overlay {
         if staged(&view.active) || view.flushing.as_ref().is_some_and(staged) {
             return Ok("staged");
         }
-        let frozen = view.frozen.as_ref().map(|frozen| frozen.generation);
+        let frozen = view.frozen.as_ref().map(|frozen| frozen.0);
         for generation in std::iter::once(view.active.generation).chain(frozen) {
             if !self.stored_page(generation, range, 1)?.is_empty() {
                 return Ok("local");

@@ -50,7 +50,7 @@ impl Space {
             return Ok(Some(value));
         }
         match &view.frozen {
-            Some(frozen) => self.overlay.stored(frozen.generation, key),
+            Some(frozen) => self.overlay.stored(frozen.0, key),
             None => Ok(None),
         }
     }
@@ -84,7 +84,7 @@ impl Space {
         }
         layers.push(Layer::new(Source::Stored(view.active.generation), &range));
         if let Some(frozen) = &view.frozen {
-            layers.push(Layer::new(Source::Stored(frozen.generation), &range));
+            layers.push(Layer::new(Source::Stored(frozen.0), &range));
         }
         if view.base.head.tree.is_some() {
             layers.push(Layer::new(Source::Tree, &range));

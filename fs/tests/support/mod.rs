@@ -369,6 +369,20 @@ impl Rig {
     }
 }
 
+/// Lets go of a volume without closing it, as a crash would, and waits until its threads have seen that.
+pub fn vanish(volume: Arc<Volume>) {
+    let left = Arc::downgrade(&volume);
+    drop(volume);
+    let begun = std::time::Instant::now();
+    while left.strong_count() > 0 {
+        assert!(
+            begun.elapsed().as_secs() < 20,
+            "a thread holds on to the volume"
+        );
+        std::thread::yield_now();
+    }
+}
+
 pub fn file(volume: &Volume, parent: InodeNo, name: &str) -> InodeNo {
     make(volume, parent, name, Kind::File)
 }
