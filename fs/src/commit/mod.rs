@@ -265,7 +265,11 @@ impl Volume {
         loop {
             match call() {
                 Ok(value) => return Ok(value),
-                Err(error @ (StoreError::Unreachable(_) | StoreError::Quota(_))) => {
+                Err(
+                    error @ (StoreError::Unreachable(_)
+                    | StoreError::Quota(_)
+                    | StoreError::Missing { .. }),
+                ) => {
                     self.committer.set_waiting(Some(error.to_string()));
                 }
                 Err(error) => return Err(error.into()),
