@@ -70,7 +70,7 @@ impl Default for Params {
         const HOUR_MS: u64 = 3_600_000;
         Self {
             leaders_per_round: 2,
-            gc_depth: 64,
+            gc_depth: 256,
             idle_interval_ms: 10_000,
             min_timeout_ms: 200,
             max_timeout_ms: 10_000,

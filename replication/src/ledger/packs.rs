@@ -86,26 +86,29 @@ impl Ledger {
         Ok(true)
     }
 
-    /// The holders are the first candidates, without those passed over, in order; open positions excepted.
+    /// The holders are the first candidates, without those passed over, in any order; open positions excepted.
+    ///
+    /// A rejection counts for the pack's number whatever the shape of the stripe that it was offered: when candidates
+    /// run out, the same pack is striped anew for those that are left.
     fn check_holders(&self, placement: &Placement) -> Result<(), PlacementFault> {
         let record = &placement.record;
         let mut passed_over = BTreeSet::new();
         for (member, reason) in &placement.passed_over {
             if let PassedOver::Rejected(reject) = reason {
-                let about = (reject.volume, reject.number, reject.root, reject.holder);
-                if about != (record.volume, record.number, record.root, *member) {
+                let about = (reject.volume, reject.number, reject.holder);
+                if about != (record.volume, record.number, *member) {
                     return Err(PlacementFault::Rejection);
                 }
             }
             passed_over.insert(*member);
         }
         let drawn = candidates(&self.genesis, record.owner, record.volume, record.number);
-        let mut expected = drawn.iter().filter(|member| !passed_over.contains(member));
-        let in_turn = record.holders.iter().all(|holder| {
-            let expected = expected.next();
-            holder.is_none() || holder.as_ref() == expected
-        });
-        match in_turn {
+        let expected: BTreeSet<MemberId> = drawn
+            .into_iter()
+            .filter(|member| !passed_over.contains(member))
+            .take(record.shards())
+            .collect();
+        match record.holders.iter().flatten().all(|holder| expected.contains(holder)) {
             true => Ok(()),
             false => Err(PlacementFault::Holders),
         }

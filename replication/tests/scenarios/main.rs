@@ -21,6 +21,7 @@ mod equivocation_executes_once;
 mod fenced_leases;
 mod golden_bytes;
 mod heads_compare_and_set;
+mod hears_the_far_away;
 mod hostile_bytes;
 mod idles_quietly;
 mod lives_with_u_dead;

@@ -1,7 +1,7 @@
 //! A group in virtual time.
 //!
 //! Fault model: links may be cut (what is sent then is lost) and members may stop (what they had not made durable is
-//! lost with them). Links that are up deliver everything, in order, after a fixed delay; disks never forget what was
+//! lost with them). Links that are up deliver everything, in order, after a delay of their own; disks never forget what was
 //! synced. Every message goes through its bytes and every block through its verification.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,8 @@ pub struct World {
     pub blocks_sent: BTreeMap<(MemberId, u64), Digest>,
     /// Whether records survive a stop before their sync; what was to follow never does.
     pub writes_early: bool,
+    /// Further delay of everything that a member sends or is sent.
+    pub far_away: BTreeMap<MemberId, u64>,
     cut: BTreeSet<(MemberId, MemberId)>,
     nodes: Vec<Node>,
     queue: BTreeMap<(u64, u64), (MemberId, u64, Arrival)>,
@@ -93,6 +95,7 @@ impl World {
             sent_frames: 0,
             blocks_sent: BTreeMap::new(),
             writes_early: false,
+            far_away: BTreeMap::new(),
             cut: BTreeSet::new(),
             nodes: Vec::new(),
             queue: BTreeMap::new(),
@@ -398,7 +401,9 @@ impl World {
         self.sent_bytes += bytes.len() as u64;
         self.sent_frames += 1;
         if !self.cut.contains(&(from, to)) {
-            self.enqueue(LINK_MICROS, to, Arrival::Frame { from, bytes });
+            let far = |member| self.far_away.get(&member).copied().unwrap_or(0);
+            let delay = LINK_MICROS + far(from) + far(to);
+            self.enqueue(delay, to, Arrival::Frame { from, bytes });
         }
     }
 
