@@ -373,3 +373,42 @@ fn unmounting_a_mount_in_use_says_so() {
     assert_eq!(names(&mount.volume, ROOT), ["f"]);
     mount.volume.close().unwrap();
 }
+
+/// A mount whose process was killed leaves a dead mount point behind; mounting there again clears it.
+#[test]
+fn a_dead_mount_point_is_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (at, cache) = (dir.path().join("mnt"), dir.path().join("cache"));
+    fs::create_dir(&at).unwrap();
+    let example = std::env::current_exe().unwrap();
+    let example = example
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples/memory_mount");
+    let mut child = Command::new(example)
+        .args([&at, &cache])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the example is built with the tests");
+    let mut told = [0; 7];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut told)
+        .unwrap();
+    fs::write(at.join("f"), b"x").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::metadata(&at).unwrap_err().raw_os_error(), Some(107));
+    let rig = Rig::default();
+    let volume = rig.open();
+    let mounted = mount(volume.clone(), &at, MountOptions::default()).unwrap();
+    fs::write(at.join("g"), b"y").unwrap();
+    mounted.unmount().unwrap();
+    assert_eq!(names(&volume, ROOT), ["g"]);
+    volume.close().unwrap();
+}

@@ -6,6 +6,7 @@
 mod build;
 mod place;
 mod scrub;
+mod sync;
 mod upload;
 
 use std::collections::HashSet;
@@ -17,13 +18,17 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Result, VolumeError};
 use crate::format::head;
-use crate::options::{Rung, SyncProgress, VolumeStatus};
+use crate::options::VolumeStatus;
 use crate::store::{GroupHead, PackNo, StoreError};
 use crate::tree::overlay::Base;
 use crate::volume::{Signal, Volume};
 
 /// How often a waiting sync tells its progress.
 const PROGRESS: Duration = Duration::from_millis(100);
+/// Commits of less than this may wait longer than the interval, in bytes.
+const SMALL_BYTES: u64 = 1 << 20;
+/// They wait at most this many intervals.
+const PATIENCE_MAX: u32 = 60;
 /// Between two tries at a group that does not answer.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
@@ -124,6 +129,7 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
     let _told_at_the_end = Stopped(volume);
     let mut last = Instant::now();
     let mut wait = PROGRESS;
+    let mut patience = 1;
     while signal.wait(wait) {
         let Some(volume) = volume.upgrade() else {
             break;
@@ -133,10 +139,16 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
             .commit_interval
             .min(Duration::from_secs(1))
             .max(PROGRESS);
-        if !volume.is_due(last) {
+        if !volume.is_due(last, patience) {
             continue;
         }
         last = Instant::now();
+        let small = volume.dirty_bytes() + volume.budget.used() < SMALL_BYTES;
+        patience = if small {
+            (patience * 2).min(PATIENCE_MAX)
+        } else {
+            1
+        };
         match volume.commit_once() {
             Ok(()) => {}
             Err(VolumeError::Closed) => break,
@@ -168,11 +180,17 @@ impl Volume {
         state.requested > state.done.max(state.cancelled)
     }
 
-    fn is_due(&self, last: Instant) -> bool {
+    fn is_due(&self, last: Instant, patience: u32) -> bool {
         let dirty = self.dirty_active.load(Ordering::Relaxed);
         self.has_requests()
             || dirty > self.options.commit_dirty_bytes
-            || (last.elapsed() >= self.options.commit_interval && self.has_changes())
+            || (last.elapsed() >= self.interval(patience) && self.has_changes())
+    }
+
+    /// Little data waits longer each time, so that small changes do not fill the group with small packs.
+    fn interval(&self, patience: u32) -> Duration {
+        let staged = self.dirty_bytes() + self.budget.used();
+        self.options.commit_interval * if staged < SMALL_BYTES { patience } else { 1 }
     }
 
     fn has_changes(&self) -> bool {
@@ -308,89 +326,5 @@ impl Volume {
         }
         self.committer.changed.notify_all();
         Ok(())
-    }
-
-    /// Waits until what was written before the call has reached `rung`, telling progress about ten times a second.
-    /// A group that does not answer is tried for as long as it takes; [`Volume::cancel_sync`] ends that.
-    ///
-    /// # Errors
-    /// [`VolumeError::Cancelled`]; what sealing or the local disk met; for the group also a lost lease, a conflict,
-    /// or whatever it refused for.
-    pub fn sync(
-        &self,
-        rung: Rung,
-        progress: &mut dyn FnMut(SyncProgress),
-    ) -> Result<(), VolumeError> {
-        if self.options.read_only {
-            return Ok(());
-        }
-        self.check_open()?;
-        self.drain_all()?;
-        self.flush()?;
-        if rung == Rung::Local {
-            return Ok(());
-        }
-        let bytes_total = self.dirty_bytes();
-        let committer = &self.committer;
-        let (number, before) = {
-            let mut state = committer.state.lock();
-            state.requested += 1;
-            state.failed = None;
-            (state.requested, state.placed_bytes)
-        };
-        committer.signal.kick();
-        loop {
-            let told = {
-                let mut state = committer.state.lock();
-                if state.done >= number {
-                    break;
-                }
-                committer.changed.wait_for(&mut state, PROGRESS);
-                if state.done >= number {
-                    break;
-                }
-                if state.cancelled >= number {
-                    return Err(VolumeError::Cancelled {
-                        bytes: self.dirty_bytes(),
-                    });
-                }
-                if let Some(error) = state.failed.take() {
-                    state.cancelled = state.cancelled.max(number);
-                    return Err(error);
-                }
-                if state.stopped {
-                    return Err(VolumeError::Closed);
-                }
-                let bytes_done = (state.placed_bytes - before).min(bytes_total);
-                SyncProgress {
-                    bytes_done,
-                    bytes_total,
-                    waiting: state.waiting.clone(),
-                }
-            };
-            progress(told);
-        }
-        progress(SyncProgress {
-            bytes_done: bytes_total,
-            bytes_total,
-            waiting: None,
-        });
-        Ok(())
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) {
-            Err(VolumeError::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Ends every [`Volume::sync`] that waits for the group with [`VolumeError::Cancelled`]. The commit itself goes
-    /// on in the background.
-    pub fn cancel_sync(&self) {
-        let mut state = self.committer.state.lock();
-        state.cancelled = state.requested;
-        self.committer.changed.notify_all();
     }
 }

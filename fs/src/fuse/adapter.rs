@@ -1,4 +1,5 @@
-//! The kernel's requests, each handed to one operation of the volume.
+//! The kernel's requests, each handed to one operation of the volume. Long because it is one trait, which cannot be
+//! implemented in pieces; nothing here is more than a translation.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -77,6 +77,7 @@ pub fn mount(
     at: &Path,
     options: MountOptions,
 ) -> Result<Mounted, VolumeError> {
+    clear_dead(at)?;
     let waiters = Pool::new("barfs-wait", WAITERS)?;
     let shared = Arc::new(Shared {
         volume: volume.clone(),
@@ -111,6 +112,27 @@ pub fn mount(
         unmounter,
         volume,
     })
+}
+
+/// Detaches what a killed mount left at the mount point.
+fn clear_dead(at: &Path) -> Result<()> {
+    match std::fs::metadata(at) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            tracing::info!(at = %at.display(), "detaching a dead mount");
+            umount(at, libc::MNT_DETACH)
+                .map_err(|error| VolumeError::io(format!("clearing {}", at.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn umount(at: &Path, flags: i32) -> std::io::Result<()> {
+    let path = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: the path is a C string that outlives the call.
+    match unsafe { libc::umount2(path.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 fn config(options: &MountOptions) -> Config {
@@ -224,13 +246,9 @@ impl Mounted {
 
     fn umount(&self, flags: i32) -> Result<()> {
         let failed = |error| VolumeError::io(format!("unmounting {}", self.at.display()), &error);
-        let path = CString::new(self.at.as_os_str().as_bytes())
-            .map_err(|_| VolumeError::Invalid("the mount point"))?;
-        // SAFETY: the path is a C string that outlives the call.
-        if unsafe { libc::umount2(path.as_ptr(), flags) } == 0 {
+        let Err(error) = umount(&self.at, flags) else {
             return Ok(());
-        }
-        let error = std::io::Error::last_os_error();
+        };
         match error.raw_os_error() {
             // Not root: fusermount3 may.
             Some(libc::EPERM) => self.unmounter.lock().unmount().map_err(failed),

@@ -1,0 +1,94 @@
+//! Waiting for a rung of durability, with progress.
+
+use std::sync::atomic::Ordering;
+
+use super::PROGRESS;
+use crate::error::{Result, VolumeError};
+use crate::options::{Rung, SyncProgress};
+use crate::volume::Volume;
+
+impl Volume {
+    /// Waits until what was written before the call has reached `rung`, telling progress about ten times a second.
+    /// A group that does not answer is tried for as long as it takes; [`Volume::cancel_sync`] ends that.
+    ///
+    /// # Errors
+    /// [`VolumeError::Cancelled`]; what sealing or the local disk met; for the group also a lost lease, a conflict,
+    /// or whatever it refused for.
+    pub fn sync(
+        &self,
+        rung: Rung,
+        progress: &mut dyn FnMut(SyncProgress),
+    ) -> Result<(), VolumeError> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        self.check_open()?;
+        self.drain_all()?;
+        self.flush()?;
+        if rung == Rung::Local {
+            return Ok(());
+        }
+        let bytes_total = self.dirty_bytes();
+        let committer = &self.committer;
+        let (number, before) = {
+            let mut state = committer.state.lock();
+            state.requested += 1;
+            state.failed = None;
+            (state.requested, state.placed_bytes)
+        };
+        committer.signal.kick();
+        loop {
+            let told = {
+                let mut state = committer.state.lock();
+                if state.done >= number {
+                    break;
+                }
+                committer.changed.wait_for(&mut state, PROGRESS);
+                if state.done >= number {
+                    break;
+                }
+                if state.cancelled >= number {
+                    return Err(VolumeError::Cancelled {
+                        bytes: self.dirty_bytes(),
+                    });
+                }
+                if let Some(error) = state.failed.take() {
+                    state.cancelled = state.cancelled.max(number);
+                    return Err(error);
+                }
+                if state.stopped {
+                    return Err(VolumeError::Closed);
+                }
+                let bytes_done = (state.placed_bytes - before).min(bytes_total);
+                SyncProgress {
+                    bytes_done,
+                    bytes_total,
+                    waiting: state.waiting.clone(),
+                }
+            };
+            progress(told);
+        }
+        progress(SyncProgress {
+            bytes_done: bytes_total,
+            bytes_total,
+            waiting: None,
+        });
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            Err(VolumeError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends every [`Volume::sync`] that waits for the group with [`VolumeError::Cancelled`]. The commit itself goes
+    /// on in the background.
+    pub fn cancel_sync(&self) {
+        let mut state = self.committer.state.lock();
+        state.cancelled = state.requested;
+        self.committer.changed.notify_all();
+    }
+}
