@@ -108,7 +108,12 @@ impl Ledger {
             .filter(|member| !passed_over.contains(member))
             .take(record.shards())
             .collect();
-        match record.holders.iter().flatten().all(|holder| expected.contains(holder)) {
+        match record
+            .holders
+            .iter()
+            .flatten()
+            .all(|holder| expected.contains(holder))
+        {
             true => Ok(()),
             false => Err(PlacementFault::Holders),
         }

@@ -10,6 +10,9 @@ use crate::consensus::pace::Readiness;
 use crate::message::Message;
 use crate::output::{Output, Record};
 
+/// Rounds beyond the newest commit in which own blocks may carry commands.
+const UNCOMMITTED_ROUNDS_MAX: u64 = 16;
+
 impl Replica {
     /// Sends the next own block to the disk if it is wanted and may go; repeats the last one if it is stuck.
     pub(super) fn propose(&mut self) {
@@ -72,7 +75,7 @@ impl Replica {
 
     fn make_block(&mut self, round: u64) -> Option<(VerifiedBlock, Batch)> {
         // While nothing commits, blocks stay small: what is not committed stays in everybody's memory.
-        let stalled = round > self.dag.last_committed() + self.genesis.params.gc_depth;
+        let stalled = round > self.dag.last_committed() + UNCOMMITTED_ROUNDS_MAX;
         let batch = match stalled {
             true => Batch::default(),
             false => self.own.take_batch(),
