@@ -142,26 +142,23 @@ impl World {
             return;
         };
         let everyone = self.injector.rng.per_mille(self.plan.crash.all_per_mille);
-        let victims: Vec<u16> = if everyone {
+        let up: Vec<u16> = self
+            .members
+            .iter()
+            .filter(|member| member.actor.is_some())
+            .map(|member| member.machine.id.0)
+            .collect();
+        let victims = if everyone {
             self.counts.power_cuts += 1;
-            (0..self.plan.nodes).collect()
+            up
         } else {
-            vec![self.injector.rng.below(u64::from(self.plan.nodes)) as u16]
+            self.injector.rng.pick(&up).copied().into_iter().collect()
         };
         for member in victims {
-            let up = self
-                .members
-                .get(usize::from(member))
-                .is_some_and(|it| it.actor.is_some());
-            let until = self.at
-                + self
-                    .injector
-                    .rng
-                    .between(10 * MILLI, self.plan.crash.down_max);
-            if up {
-                self.counts.crashes += 1;
-                self.take_down(member, Some(until));
-            }
+            let down_max = self.plan.crash.down_max;
+            let until = self.at + self.injector.rng.between(10 * MILLI, down_max);
+            self.counts.crashes += 1;
+            self.take_down(member, Some(until));
         }
         let next = self.at + self.injector.rng.around(every);
         self.schedule(next, Happening::Fault(Fault::Crash));

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// Seeds per scenario: the swarm is the widest, so it has the most.
-const SEEDS: [(Scenario, u64); 8] = [
-    (Scenario::Swarm, 90),
+const SEEDS: [(Scenario, u64); 9] = [
+    (Scenario::Swarm, 70),
+    (Scenario::Ragged, 40),
     (Scenario::Calm, 8),
-    (Scenario::Crashes, 24),
-    (Scenario::Partitions, 20),
+    (Scenario::Crashes, 20),
+    (Scenario::Partitions, 16),
     (Scenario::Liars, 30),
     (Scenario::Clocks, 10),
     (Scenario::Absence, 10),

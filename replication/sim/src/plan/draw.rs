@@ -13,6 +13,7 @@ use barfs_replication::Thresholds;
 /// Which classes of faults are on.
 struct Switches {
     network: bool,
+    ragged: bool,
     partitions: bool,
     crashes: bool,
     gone: bool,
@@ -24,10 +25,29 @@ struct Switches {
 impl Switches {
     fn draw(scenario: Scenario, rng: &mut Rng) -> Switches {
         let mut coin = || rng.per_mille(500);
-        let drawn = [coin(), coin(), coin(), coin(), coin(), coin(), coin()];
-        let [network, partitions, crashes, gone, clocks, disk, liars] = drawn;
+        let drawn = [
+            coin(),
+            coin(),
+            coin(),
+            coin(),
+            coin(),
+            coin(),
+            coin(),
+            coin(),
+        ];
+        let [
+            network,
+            partitions,
+            crashes,
+            gone,
+            clocks,
+            disk,
+            liars,
+            ragged,
+        ] = drawn;
         let off = Switches {
             network: false,
+            ragged: false,
             partitions: false,
             crashes: false,
             gone: false,
@@ -36,7 +56,15 @@ impl Switches {
             liars: false,
         };
         match scenario {
+            Scenario::Ragged => Switches {
+                network: true,
+                ragged: true,
+                liars,
+                gone,
+                ..off
+            },
             Scenario::Swarm => Switches {
+                ragged,
                 network,
                 partitions,
                 crashes,
@@ -60,6 +88,7 @@ impl Switches {
             Scenario::Liars => Switches {
                 liars: true,
                 network,
+                ragged,
                 ..off
             },
             Scenario::Clocks => Switches {
@@ -87,15 +116,16 @@ impl Plan {
     /// The run of `seed`; `nodes` overrides the drawn size of the group.
     pub fn draw(seed: u64, scenario: Scenario, nodes: Option<u16>) -> Plan {
         let mut rng = Rng::new(seed);
-        let drawn = if scenario == Scenario::Small {
-            rng.between(1, 3)
-        } else {
-            rng.between(4, 10)
+        let drawn = match scenario {
+            Scenario::Small => rng.between(1, 3),
+            // A member more or less decides most often in small groups.
+            Scenario::Ragged => rng.between(4, 6),
+            _ => rng.between(4, 10),
         };
         let nodes = nodes.unwrap_or(drawn as u16);
         let switches = Switches::draw(scenario, &mut rng.fork("switches"));
         let storm_micros = rng.between(6, 16) * SECOND;
-        let genesis = draw_genesis(&mut rng.fork("genesis"));
+        let genesis = draw_genesis(&switches, &mut rng.fork("genesis"));
         let mut roles = rng.fork("roles");
         let (liars, gone) = draw_roles(nodes, &switches, storm_micros, &mut roles);
         let mut crash = draw_crashes(&switches, &mut rng.fork("crashes"));
@@ -154,34 +184,45 @@ fn draw_roles(nodes: u16, switches: &Switches, storm_micros: u64, rng: &mut Rng)
     (liars, gone)
 }
 
-fn draw_genesis(rng: &mut Rng) -> GenesisDraw {
+fn draw_genesis(switches: &Switches, rng: &mut Rng) -> GenesisDraw {
+    // Often shorter than a message takes: members then go on without each other.
+    let patience_ms = if switches.ragged { 40 } else { 400 };
     GenesisDraw {
         leaders_per_round: rng.between(1, 3) as u8,
         gc_depth: rng.between(16, 64),
         idle_interval_ms: rng.between(500, 5_000) as u32,
         release_grace_ms: rng.between(1_000, 4_000),
-        min_timeout_ms: rng.between(20, 500) as u32,
+        min_timeout_ms: rng.between(5, patience_ms) as u32,
         max_timeout_ms: rng.between(1_000, 10_000) as u32,
         block_bytes_max: 1 << rng.between(14, 20),
     }
 }
 
 fn draw_network(switches: &Switches, rng: &mut Rng) -> NetworkFaults {
+    let on = switches.network;
     let bad = |rng: &mut Rng, max: u64| {
-        if switches.network && rng.per_mille(600) {
+        if on && rng.per_mille(600) {
             rng.below(max)
         } else {
             0
         }
     };
+    // Ragged: about half of all messages come late, by several rounds, so that no two members see the same
+    // blocks when they make their own. The rest of the time lateness is rare and long.
+    let ragged = on && switches.ragged;
+    let (tail_per_mille, tail_micros) = if ragged {
+        (rng.between(200, 700), rng.between(30, 500) * MILLI)
+    } else {
+        (bad(rng, 60), rng.between(100, 3_000) * MILLI)
+    };
     NetworkFaults {
         delay_min: rng.between(2, 10) * MILLI,
         delay_max: rng.between(10, 60) * MILLI,
-        tail_per_mille: bad(rng, 60),
-        tail_micros: rng.between(100, 3_000) * MILLI,
-        loss_per_mille: bad(rng, 150),
+        tail_per_mille,
+        tail_micros,
+        loss_per_mille: bad(rng, 250),
         duplicate_per_mille: bad(rng, 100),
-        reorder: switches.network && rng.per_mille(500),
+        reorder: on && (ragged || rng.per_mille(500)),
         bandwidth: rng.between(1, 20) * 1_000_000,
         partition_every: switches.partitions.then(|| rng.between(1, 5) * SECOND),
         partition_micros: rng.between(300, 5_000) * MILLI,

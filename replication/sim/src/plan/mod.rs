@@ -23,6 +23,8 @@ pub enum Scenario {
     Calm,
     /// Members crash and restart, one by one and all at once.
     Crashes,
+    /// Messages come so unevenly late, and members wait so little, that no two know the same when they go on.
+    Ragged,
     /// The network parts and heals, with loss, reordering and duplication.
     Partitions,
     /// As many liars as the thresholds allow, little else.
@@ -37,10 +39,11 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every scenario, in a fixed order.
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 9] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
+        Scenario::Ragged,
         Scenario::Partitions,
         Scenario::Liars,
         Scenario::Clocks,
@@ -54,6 +57,7 @@ impl Scenario {
             Scenario::Swarm => "swarm",
             Scenario::Calm => "calm",
             Scenario::Crashes => "crashes",
+            Scenario::Ragged => "ragged",
             Scenario::Partitions => "partitions",
             Scenario::Liars => "liars",
             Scenario::Clocks => "clocks",
