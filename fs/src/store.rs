@@ -106,6 +106,16 @@ pub enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing anything here.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Quota(_) | Self::Missing { .. }
+        )
+    }
+}
+
 /// The group, as a volume sees it. Calls block; several threads may call at once.
 pub trait PackStore: Send + Sync {
     /// Places one pack; returns once the group has it durably. Calling again with the same number and bytes is harmless.

@@ -352,10 +352,26 @@ for mode in ('delete', 'wal'):
 }
 
 #[test]
+fn times_before_1970_keep_their_nanoseconds() {
+    let mount = Mount::new();
+    let file = File::create(mount.at("f")).unwrap();
+    let early = std::time::UNIX_EPOCH - std::time::Duration::new(5, 300);
+    file.set_modified(early).unwrap();
+    drop(file);
+    let mount = mount.elsewhere();
+    assert_eq!(
+        fs::metadata(mount.at("f")).unwrap().modified().unwrap(),
+        early
+    );
+}
+
+#[test]
 fn unmounting_a_mount_in_use_says_so() {
     let mut mount = Mount::new();
     let file = File::create(mount.at("f")).unwrap();
     let mounted = mount.mounted.take().unwrap();
+    fs::remove_file(mount.at("f")).unwrap();
+    fs::write(mount.at("g"), "x").unwrap();
     let busy = mounted.try_unmount().unwrap_err();
     assert!(
         matches!(
@@ -370,7 +386,12 @@ fn unmounting_a_mount_in_use_says_so() {
     drop(file);
     mounted.try_unmount().unwrap();
     mounted.wait();
-    assert_eq!(names(&mount.volume, ROOT), ["f"]);
+    assert_eq!(names(&mount.volume, ROOT), ["g"]);
+    assert_eq!(
+        mount.volume.status().files,
+        2,
+        "the removed file went with its last user"
+    );
     mount.volume.close().unwrap();
 }
 

@@ -152,6 +152,10 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
         match volume.commit_once() {
             Ok(()) => {}
             Err(VolumeError::Closed) => break,
+            Err(VolumeError::Store(error)) if error.is_transient() => {
+                volume.committer.set_waiting(Some(error.to_string()));
+                wait = RETRY;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the commit did not get through and is tried again");
                 volume.committer.fail(error);
@@ -283,11 +287,7 @@ impl Volume {
         loop {
             match call() {
                 Ok(value) => return Ok(value),
-                Err(
-                    error @ (StoreError::Unreachable(_)
-                    | StoreError::Quota(_)
-                    | StoreError::Missing { .. }),
-                ) => {
+                Err(error) if error.is_transient() => {
                     self.committer.set_waiting(Some(error.to_string()));
                 }
                 Err(error) => return Err(error.into()),

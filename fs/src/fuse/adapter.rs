@@ -186,7 +186,7 @@ impl Filesystem for Adapter {
             size,
             atime: atime.map(convert::stamp),
             mtime: mtime.map(convert::stamp),
-            ctime: ctime.map(Into::into),
+            ctime: ctime.map(convert::sent_time),
             drop_setid: size.is_some() && req.uid() != 0,
         };
         reply_attr(reply, self.shared.volume.setattr(convert::ino(ino), set));

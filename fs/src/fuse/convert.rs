@@ -1,5 +1,7 @@
 //! Between the kernel's words and the volume's.
 
+use std::time::SystemTime;
+
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::error::VolumeError;
@@ -46,9 +48,22 @@ pub(super) fn permissions(mode: u32) -> u16 {
     (mode & 0o7777) as u16
 }
 
+/// A time as the kernel sent it. For times before 1970 `fuser` 0.18 subtracts the nanoseconds that it should add:
+/// seconds and nanoseconds are taken apart again and put together as they were.
+pub(super) fn sent_time(time: SystemTime) -> Stamp {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => time.into(),
+        Err(before) => Stamp {
+            seconds: i64::try_from(before.duration().as_secs())
+                .map_or(i64::MIN, |seconds| -seconds),
+            nanos: before.duration().subsec_nanos(),
+        },
+    }
+}
+
 pub(super) fn stamp(time: TimeOrNow) -> Stamp {
     match time {
-        TimeOrNow::SpecificTime(time) => time.into(),
+        TimeOrNow::SpecificTime(time) => sent_time(time),
         TimeOrNow::Now => Stamp::now(),
     }
 }
@@ -81,7 +96,7 @@ pub(super) fn attr(attr: &Attr) -> FileAttr {
 
 /// The answer "no such name", for the kernel to remember.
 pub(super) fn absent() -> FileAttr {
-    let now = std::time::SystemTime::UNIX_EPOCH;
+    let now = SystemTime::UNIX_EPOCH;
     FileAttr {
         ino: INodeNo(0),
         size: 0,

@@ -90,11 +90,14 @@ pub fn mount(
     let _first_and_only = shared.notifier.set(session.notifier());
     let unmounter = Mutex::new(session.unmount_callable());
     let end = Arc::new(End::default());
-    let told = end.clone();
+    let (told, ended) = (end.clone(), volume.clone());
     std::thread::Builder::new()
         .name("barfs-fuse".into())
         .spawn(move || {
             let result = session.run();
+            if let Err(error) = ended.forget_all() {
+                tracing::warn!(%error, "the kernel's references could not all be given back");
+            }
             *told.result.lock() = Some(result);
             told.ended.notify_all();
         })

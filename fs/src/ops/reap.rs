@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Volume;
-use crate::error::Result;
+use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::InodeNo;
 use crate::live::Locked;
@@ -29,6 +29,24 @@ impl Volume {
             // Its orphan record stays: the next open of the volume tries again.
             tracing::warn!(ino = ino.0, %error, "a removed file could not be cleaned up");
         }
+    }
+
+    /// Gives back every reference and handle: whoever held them is gone, as the kernel is after an unmount.
+    ///
+    /// # Errors
+    /// When a file without a name could not be cleaned up; the next open of the volume tries again.
+    pub fn forget_all(&self) -> Result<(), VolumeError> {
+        let mut result = Ok(());
+        for live in self.live.all() {
+            let drained = self.drain_live(&live);
+            live.lookups.store(0, Ordering::Release);
+            live.opens.store(0, Ordering::Release);
+            live.writers.store(0, Ordering::Release);
+            result = result
+                .and(drained)
+                .and(self.reap_if_unused(&mut live.lock()));
+        }
+        result
     }
 
     /// Deletes the inode if it has neither name nor user.
