@@ -18,6 +18,9 @@ const PATIENCE_MICROS: u64 = 25_000;
 const RETRY_MICROS: u64 = 250_000;
 const RETRY_DOUBLINGS_MAX: u32 = 4;
 
+/// An answer that brings fewer rounds than this leads to another member next time.
+const GENEROUS_ROUNDS: u64 = 16;
+
 /// Members other than this one, asked in turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peers {
@@ -158,7 +161,7 @@ impl RangeSync {
         }
     }
 
-    /// A block of a round far ahead was seen; its sender probably has what lies between.
+    /// The group is far ahead; the sender of the block that shows it probably has what lies between.
     pub(crate) fn seen_ahead(&mut self, round: u64, sender: MemberId) {
         if self.target_round == 0 && sender != self.peers.me {
             self.next_peer = sender;
@@ -172,6 +175,10 @@ impl RangeSync {
             && range.peer == from
             && quorum_round >= range.from_round
         {
+            // Whoever hands out little at a time must not keep this member behind.
+            if quorum_round < range.from_round.saturating_add(GENEROUS_ROUNDS) {
+                self.next_peer = self.peers.after(from).unwrap_or(from);
+            }
             self.active = None;
             self.fruitless = 0;
         }
@@ -205,7 +212,7 @@ impl RangeSync {
             self.fruitless += 1;
             self.next_peer = self.peers.after(range.peer)?;
         }
-        // Whoever announced the far round may have lied; everybody was asked twice.
+        // Everybody was asked twice; the next block from far ahead starts again.
         if self.fruitless > self.peers.all().count().saturating_mul(2) {
             self.stop();
             return None;

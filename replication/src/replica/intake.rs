@@ -36,7 +36,10 @@ impl Replica {
         let needed = self.suspended.needs(reference);
         let horizon = self.dag.quorum_round().saturating_add(AHEAD_ROUNDS);
         if round > horizon && !needed {
-            self.range_sync.seen_ahead(round, from);
+            let believed = self.believed_round();
+            if believed > horizon {
+                self.range_sync.seen_ahead(believed, from);
+            }
             return;
         }
         if self.is_twin(&block) && !needed {
@@ -60,6 +63,14 @@ impl Replica {
             let seen = self.seen.entry(reference.author).or_insert(0);
             *seen = reference.round.max(*seen);
         }
+    }
+
+    /// A round that somebody who does not lie has reached: the newest that r + 1 others have signed.
+    fn believed_round(&self) -> u64 {
+        let mut rounds: Vec<u64> = self.seen.values().copied().collect();
+        rounds.sort_unstable_by(|a, b| b.cmp(a));
+        let liars = self.dag.thresholds().r;
+        rounds.get(liars).copied().unwrap_or(0)
     }
 
     fn is_known(&self, reference: BlockRef) -> bool {

@@ -71,22 +71,19 @@ fn a_member_that_never_was_there_joins_in() {
     expect_caught_up(&mut world, 300);
 }
 
-#[test]
-fn a_lie_about_a_far_round_costs_nothing_lasting() {
-    let mut world = World::new(4);
-    let ticket = world.note(m(0), "before");
-    world.finish(ticket);
-    let genesis = std::sync::Arc::clone(&world.genesis);
-    let parents = (0..4).filter(|i| *i != 3).map(|i| BlockRef {
+/// A block of round a million with parents that nobody has.
+fn far_lie(world: &World, liar: u16) -> VerifiedBlock {
+    let genesis = &world.genesis;
+    let parents = genesis.ids().filter(|i| *i != m(liar)).map(|i| BlockRef {
         round: 999_999,
-        author: m(i),
+        author: i,
         digest: barfs_crypto::hash(b"nothing"),
     });
     let block = Block {
         group: genesis.group_id(),
         epoch: 0,
         round: 1_000_000,
-        author: m(3),
+        author: m(liar),
         parents: parents.collect(),
         time_ms: 0,
         executed: Executed {
@@ -95,7 +92,15 @@ fn a_lie_about_a_far_round_costs_nothing_lasting() {
         },
         commands: vec![],
     };
-    let lie = VerifiedBlock::sign(&genesis, &crate::world::key(1, 3), block).unwrap();
+    VerifiedBlock::sign(genesis, &crate::world::key(1, liar), block).unwrap()
+}
+
+#[test]
+fn a_lie_about_a_far_round_costs_nothing_lasting() {
+    let mut world = World::new(4);
+    let ticket = world.note(m(0), "before");
+    world.finish(ticket);
+    let lie = far_lie(&world, 3);
     world.stop(m(3));
     for to in (0..3).map(m) {
         let blocks = vec![lie.clone()];
@@ -110,4 +115,25 @@ fn a_lie_about_a_far_round_costs_nothing_lasting() {
     world.run_for(20_000);
     let status = world.replica(m(0)).status();
     assert_eq!(status.missing, 0, "{status:?}");
+}
+
+#[test]
+fn a_member_that_is_told_of_far_rounds_goes_on_while_the_others_do() {
+    let mut world = World::new(5);
+    // The liar is a good member besides, and answers what it is asked.
+    let blocks = vec![far_lie(&world, 4)];
+    world.input(m(0), Input::Blocks { from: m(4), blocks });
+    let ticket = world.note(m(0), "of whom was lied to");
+    let begun = world.now_micros;
+    let mut others = 0;
+    while world.outcome(ticket).is_none() {
+        assert!(
+            world.now_micros - begun < 3_000_000,
+            "starved for {others} commands"
+        );
+        let ticket = world.note(m(1 + others % 3), "of others");
+        world.finish(ticket);
+        others += 1;
+    }
+    assert_eq!(world.outcome(ticket), Some(&Outcome::Applied(Effect::Done)));
 }
