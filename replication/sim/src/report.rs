@@ -45,6 +45,9 @@ pub struct Counts {
     pub clock_jumps: u64,
     /// Deviations of liars.
     pub deviations: u64,
+    /// Virtual time from the first handing in of each command to the first report of its end, in micros, ascending
+    /// once the run is over.
+    pub latencies: Vec<u64>,
     /// The network.
     pub network: NetworkCounts,
     /// The disks together.
@@ -69,6 +72,13 @@ impl Counts {
             } => self.equivocations += 1,
             _ => {}
         }
+    }
+
+    /// The latency, in micros, that `per_mille` of the commands did not exceed; 0 if there were none. Once the run is over.
+    pub fn latency(&self, per_mille: usize) -> u64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let place = last * per_mille / 1_000;
+        self.latencies.get(place).copied().unwrap_or(0)
     }
 
     /// Adds what one disk did.
@@ -126,7 +136,7 @@ impl Report {
              \"digest\":\"{}\",\"events\":{},\"virtual_ms\":{},\"converged_ms\":{},\"applied\":{},\"refused\":{},\
              \"commits\":{},\"crashes\":{},\"power_cuts\":{},\"gone\":{},\"partitions\":{},\"clock_jumps\":{},\
              \"deviations\":{},\"equivocations\":{},\"rejected\":{},\"sent\":{},\"sent_bytes\":{},\"lost\":{},\
-             \"cut\":{},\"duplicated\":{},\"lost_batches\":{}}}",
+             \"cut\":{},\"duplicated\":{},\"lost_batches\":{},\"p50_ms\":{},\"p99_ms\":{}}}",
             self.plan.seed,
             self.plan.scenario,
             self.plan.nodes,
@@ -154,6 +164,8 @@ impl Report {
             counts.network.cut,
             counts.network.duplicated,
             counts.disk.lost_batches,
+            counts.latency(500) / 1_000,
+            counts.latency(990) / 1_000,
         )
     }
 }

@@ -8,6 +8,7 @@ mod blame;
 mod commits;
 mod convergence;
 mod durability;
+mod latency;
 mod memory;
 mod order;
 mod quotas;
@@ -77,6 +78,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Property>> {
         Box::new(quotas::Quotas),
         Box::new(memory::BoundedMemory),
         Box::new(convergence::Convergence),
+        Box::new(latency::Latency),
         Box::new(work::WorkDone),
     ]
 }

@@ -73,6 +73,7 @@ impl World {
         if self.violation.is_some() {
             return;
         }
+        self.counts.latencies.sort_unstable();
         self.counts.network = self.network.counts();
         for member in &self.members {
             self.counts.add_disk(member.machine.disk.counts());

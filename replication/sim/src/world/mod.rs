@@ -24,9 +24,9 @@ use crate::rng::{MILLI, Rng};
 use crate::trace::Trace;
 use crate::verifier::Verifier;
 use crate::workload::Workload;
-use barfs_replication::{Input, MemberId, Replica};
+use barfs_replication::{Input, Issuer, MemberId, Replica};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 /// Events after which a run counts as a storm of messages that never ends.
@@ -89,6 +89,8 @@ pub(crate) struct World {
     workload: Workload,
     properties: Vec<Box<dyn Property>>,
     violation: Option<Violation>,
+    /// When each command without an end was first handed in.
+    asked: BTreeMap<(Issuer, u64), u64>,
     /// Whether the power cut that ends every run has happened.
     last_cut: bool,
     converged_after: Option<u64>,
@@ -158,6 +160,7 @@ impl World {
             workload: Workload::new(plan, Arc::clone(&group), rng.fork("workload")),
             properties: properties::all(plan),
             violation: None,
+            asked: BTreeMap::new(),
             last_cut: false,
             converged_after: None,
             plan: plan.clone(),

@@ -92,6 +92,8 @@ impl World {
         for submission in submissions {
             self.note("submit", [submission.via.0.into(), submission.ticket, 0]);
             self.counts.submitted += 1;
+            let name = (submission.issuer, submission.number);
+            self.asked.entry(name).or_insert(self.at);
             self.oracle.submitted(&submission);
             if self.plan.mutant == Some(Mutant::AcknowledgeEarly) {
                 self.oracle.acknowledge_unordered(&submission);
@@ -121,6 +123,9 @@ impl World {
         if let Some(ended) = &ended {
             let ticket = ended.ticket.unwrap_or(0);
             self.note("ended", [ended.member.0.into(), ended.index, ticket]);
+            if let Some(asked) = self.asked.remove(&(ended.issuer, ended.number)) {
+                self.counts.latencies.push(self.at - asked);
+            }
             self.workload.ended(ended);
             let ended = Observation::Ended(ended.clone());
             self.counts.observe(&ended);
