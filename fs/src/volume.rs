@@ -224,7 +224,7 @@ impl Volume {
         if self.read_only.load(Ordering::Relaxed) {
             return Err(VolumeError::ReadOnly);
         }
-        Ok(())
+        self.files.check()
     }
 
     /// Sealed bytes that are not on the group.

@@ -72,6 +72,9 @@ pub(crate) struct PackFiles {
     cached_bytes: AtomicU64,
     /// A file was created whose name is not durable yet.
     names_unsynced: AtomicBool,
+    /// A sync failed. The kernel may have dropped the bytes and would call the next sync a success, so none is
+    /// believed any more.
+    failed: AtomicBool,
 }
 
 fn number_of(path: &Path) -> Option<PackNo> {
@@ -119,6 +122,7 @@ impl PackFiles {
             clock: AtomicU64::new(1),
             cached_bytes: AtomicU64::new(bytes),
             names_unsynced: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -358,8 +362,29 @@ impl PackFiles {
             .try_for_each(|number| self.forget(number))
     }
 
+    /// An error once a sync has failed; only opening the volume anew, on what was synced before, helps then.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(VolumeError::Io {
+                what: "the cache directory".into(),
+                message: "a sync failed earlier; mount again to go on from what is safe".into(),
+                errno: None,
+            });
+        }
+        Ok(())
+    }
+
     /// Makes every byte written to pinned files durable, and their names.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.check()?;
+        let synced = self.sync_files();
+        if synced.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        synced
+    }
+
+    fn sync_files(&self) -> Result<()> {
         let unsynced: Vec<(PackNo, Holds)> = {
             let mut known = self.known.lock();
             let files = known
@@ -373,20 +398,12 @@ impl PackFiles {
                 .collect()
         };
         for (number, holds) in &unsynced {
-            let synced = self
-                .handle(*number, holds, false)
-                .and_then(|file| file.sync_data().map_err(Self::failed(*number, "syncing")));
-            if let Err(error) = synced {
-                self.grown(*number, 0);
-                return Err(error);
-            }
+            let file = self.handle(*number, holds, false)?;
+            file.sync_data().map_err(Self::failed(*number, "syncing"))?;
         }
         if self.names_unsynced.swap(false, Ordering::AcqRel) {
             let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            if let Err(error) = synced {
-                self.names_unsynced.store(true, Ordering::Release);
-                return Err(VolumeError::io("syncing the cache directory", &error));
-            }
+            synced.map_err(|error| VolumeError::io("syncing the cache directory", &error))?;
         }
         Ok(())
     }
