@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use barfs_crypto::{NodeId, SigningKey, encode_slice, outboard, verify_shard};
+use barfs_crypto::{NodeId, SigningKey, encode_slice, outboard, verify_shard, verify_slice};
 use barfs_replication::{
     BlockBytes, BlockCommand, Genesis, GroupId, Input, Issuer, Ledger, MemberId, Message, Receipt,
     Reject, RejectReason, ShardName, SignedCommand, VerifiedBlock, candidates,
@@ -465,6 +465,8 @@ impl Service {
             .copy_from_slice(&bytes);
         let slice = encode_slice(&shard, &meta.outboard, start..end);
         let slice = slice.map_err(|cause| ShardStoreError::Damaged(cause.to_string()))?;
+        verify_slice(&meta.hash, len, start..end, &slice)
+            .map_err(|cause| ShardStoreError::Damaged(cause.to_string()))?;
         Ok(Some((meta, slice)))
     }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use s2n_quic::Client;
 use thiserror::Error;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::peer::{Peer, dial_stranger};
 use crate::exit::{Exit, Failure};
@@ -35,6 +36,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question is repeated while members disagree.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long another member is asked to carry a command as well.
+const CARRY_PATIENCE: Duration = Duration::from_millis(1500);
 const REPEAT: Duration = Duration::from_millis(10);
 
 /// Why the group did not do what it was asked.
@@ -382,26 +385,31 @@ impl GroupClient {
         for peer in order.by_ref().take(carriers) {
             self.give(&mut carrying, peer, &command);
         }
-        while let Some(answer) = carrying.join_next().await {
-            match answer {
-                Ok((id, Some(outcome))) => {
-                    answered.push(id);
-                    let name = borsh::to_vec(&outcome)
-                        .map_err(|cause| GroupError::Protocol(cause.to_string()))?;
-                    let entry = outcomes.entry(name).or_insert((0, outcome));
-                    entry.0 += 1;
-                    if entry.0 >= needed {
-                        return Ok(entry.1.clone());
-                    }
-                }
-                _ => {
+        loop {
+            let answer = match timeout(CARRY_PATIENCE, carrying.join_next()).await {
+                Ok(None) => break,
+                Ok(Some(answer)) => answer,
+                // Slow or dead: another member carries it as well.
+                Err(_) => {
                     if let Some(peer) = order.next() {
                         self.give(&mut carrying, peer, &command);
                     }
+                    continue;
                 }
+            };
+            if let Ok((id, Some(outcome))) = answer {
+                answered.push(id);
+                let name = borsh::to_vec(&outcome)
+                    .map_err(|cause| GroupError::Protocol(cause.to_string()))?;
+                let entry = outcomes.entry(name).or_insert((0, outcome));
+                entry.0 += 1;
+                if entry.0 >= needed {
+                    return Ok(entry.1.clone());
+                }
+            } else if let Some(peer) = order.next() {
+                self.give(&mut carrying, peer, &command);
             }
             if carrying.is_empty()
-                && answered.len() >= needed
                 && let Some(peer) = order.next()
             {
                 self.give(&mut carrying, peer, &command);
@@ -419,7 +427,7 @@ impl GroupClient {
             .peers
             .iter()
             .cloned()
-            .partition(|peer| !peer.is_pausing());
+            .partition(|peer| !peer.is_suspect());
         let turn = usize::from(self.key.id().0[0]) % up.len().max(1);
         up.rotate_left(turn);
         up.extend(down);

@@ -1,6 +1,7 @@
 //! One member as a device sees it: a connection that is dialled when needed, and a pause after it failed.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
@@ -20,6 +21,10 @@ use crate::transport::protocol::{Answer, Request};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// After a failed dial nobody tries again for so long: callers fall back at once.
 const PAUSE: Duration = Duration::from_millis(700);
+const SUSPICION: Duration = Duration::from_secs(5);
+const HEDGE_FIRST: Duration = Duration::from_millis(500);
+const HEDGE_MIN: Duration = Duration::from_millis(100);
+const HEDGE_MAX: Duration = Duration::from_millis(1500);
 
 /// A member, seen from a device.
 pub struct Peer {
@@ -35,6 +40,10 @@ pub struct Peer {
     connection: tokio::sync::Mutex<Option<Connection>>,
     handle: Mutex<Option<Handle>>,
     failed: Mutex<Option<Instant>>,
+    /// Until when its answers are not waited for alone.
+    suspect: Mutex<Option<Instant>>,
+    /// How long its answers take, smoothed, in microseconds; 0 before the first.
+    answer_micros: AtomicU64,
 }
 
 fn broken(cause: impl std::fmt::Display) -> TransportError {
@@ -83,7 +92,42 @@ impl Peer {
             connection: tokio::sync::Mutex::new(None),
             handle: Mutex::new(None),
             failed: Mutex::new(None),
+            suspect: Mutex::new(None),
+            answer_micros: AtomicU64::new(0),
         }
+    }
+
+    /// How long to wait for this member alone before others are asked as well: four times what it usually takes.
+    pub fn hedge(&self) -> Duration {
+        match self.answer_micros.load(Ordering::Relaxed) {
+            0 => HEDGE_FIRST,
+            micros => Duration::from_micros(micros * 4).clamp(HEDGE_MIN, HEDGE_MAX),
+        }
+    }
+
+    /// Whether it is down or was slow a moment ago.
+    pub fn is_suspect(&self) -> bool {
+        self.is_pausing()
+            || self
+                .suspect
+                .lock()
+                .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Others had to be asked: for some seconds it is not waited for alone.
+    pub fn suspect(&self) {
+        *self.suspect.lock() = Some(Instant::now() + SUSPICION);
+    }
+
+    fn answered_after(&self, taken: Duration) {
+        let taken = taken.as_micros().clamp(1, 60_000_000) as u64;
+        let old = self.answer_micros.load(Ordering::Relaxed);
+        let smooth = if old == 0 {
+            taken
+        } else {
+            (old * 7 + taken) / 8
+        };
+        self.answer_micros.store(smooth, Ordering::Relaxed);
     }
 
     /// Whether the last attempt failed so recently that another would be a waste of time.
@@ -137,9 +181,15 @@ impl Peer {
         patience: Duration,
     ) -> Result<Frame<Answer>, TransportError> {
         let mut handle = self.connected().await?;
+        let started = Instant::now();
         let result = timeout(patience, exchange(&mut handle, request, payload)).await;
         match result {
-            Ok(Ok(frame)) => Ok(frame),
+            Ok(Ok(frame)) => {
+                if matches!(request, Request::GetRange { .. }) {
+                    self.answered_after(started.elapsed());
+                }
+                Ok(frame)
+            }
             Ok(Err(cause)) => {
                 self.forget(&handle);
                 Err(cause)

@@ -20,8 +20,6 @@ use crate::group::{Fresh, GroupClient, Peer};
 use crate::store::ShardKey;
 use crate::transport::protocol::{Answer, Query, Request, State};
 
-/// After so long without an answer the others are asked as well.
-const HEDGE: Duration = Duration::from_millis(1500);
 /// The longest that a slice may take.
 const SLICE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Records learnt by one question: readers mostly go on where they are.
@@ -115,18 +113,24 @@ impl Fetcher {
 
     /// A range of one data shard, from its holder or rebuilt.
     async fn piece(&self, piece: &Piece, index: u8) -> Result<Vec<u8>, StoreError> {
-        if let Some(peer) = self.holder(piece, index) {
-            let slice = slice(peer, Arc::clone(&piece.record), index, piece.range.clone());
-            match timeout(HEDGE, slice).await {
+        let holder = self.holder(piece, index).filter(|peer| !peer.is_suspect());
+        if let Some(peer) = holder {
+            let number = piece.record.number;
+            let slice = slice(
+                Arc::clone(&peer),
+                Arc::clone(&piece.record),
+                index,
+                piece.range.clone(),
+            );
+            match timeout(peer.hedge(), slice).await {
                 Ok(Ok(bytes)) => return Ok(bytes),
                 Ok(Err(cause)) => {
-                    tracing::warn!(%cause, pack = piece.record.number, index, "rebuilding a shard from others")
+                    tracing::warn!(%cause, pack = number, index, "rebuilding a shard from others")
                 }
-                Err(_) => tracing::warn!(
-                    pack = piece.record.number,
-                    index,
-                    "a member is slow, rebuilding from others"
-                ),
+                Err(_) => {
+                    peer.suspect();
+                    tracing::warn!(member = %peer.name, pack = number, index, "a member is slow, rebuilding from others");
+                }
             }
         }
         self.missed.fetch_add(1, Ordering::Relaxed);

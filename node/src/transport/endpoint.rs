@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use barfs_crypto::{NodeId, SigningKey};
+use barfs_crypto::{Digest, Key, NodeId, SigningKey, derive, keyed};
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Connection;
 use s2n_quic::provider::event::{self, ConnectionInfo, ConnectionMeta, events};
-use s2n_quic::provider::{io, limits, tls};
+use s2n_quic::provider::{io, limits, stateless_reset_token, tls};
 use s2n_quic::{Client, Server};
+use s2n_quic_core::stateless_reset::Token;
 use thiserror::Error;
 
 use super::tls::{ANY_SERVER, client_config, key_of_spki, server_config, server_name};
@@ -97,6 +98,39 @@ pub fn peer_key(connection: &Connection) -> Result<NodeId, TransportError> {
         .ok_or_else(|| TransportError::Broken("the other side showed no key".into()))
 }
 
+/// Tokens by which a node that was started again tells others that their connections to it are gone (RFC 9000,
+/// 10.3), so that they need not wait for silence. Its data directory's lock keeps a second node off the same key.
+struct ResetTokens {
+    key: Key,
+}
+
+impl stateless_reset_token::Generator for ResetTokens {
+    fn generate(&mut self, connection_id: &[u8]) -> Token {
+        let Digest(digest) = keyed(&self.key, connection_id);
+        let mut token = [0u8; 16];
+        token.copy_from_slice(&digest[..16]);
+        token.into()
+    }
+}
+
+struct ResetTokenProvider(ResetTokens);
+
+impl stateless_reset_token::Provider for ResetTokenProvider {
+    type Generator = ResetTokens;
+    type Error = std::convert::Infallible;
+
+    fn start(self) -> Result<ResetTokens, Self::Error> {
+        Ok(self.0)
+    }
+}
+
+fn reset_tokens(key: &SigningKey) -> ResetTokenProvider {
+    let Digest(derived) = derive("barfs 2026 stateless reset v1", &key.seed()[..]);
+    ResetTokenProvider(ResetTokens {
+        key: Key::from_bytes(derived),
+    })
+}
+
 fn connection_limits() -> Result<limits::Limits, TransportError> {
     limits::Limits::new()
         .with_data_window(CONNECTION_WINDOW_BYTES)
@@ -105,8 +139,8 @@ fn connection_limits() -> Result<limits::Limits, TransportError> {
         .and_then(|l| l.with_unidirectional_data_window(STREAM_WINDOW_BYTES))
         .and_then(|l| l.with_max_open_remote_bidirectional_streams(STREAMS_MAX))
         .and_then(|l| l.with_max_open_local_bidirectional_streams(STREAMS_MAX))
-        .and_then(|l| l.with_max_idle_timeout(Duration::from_secs(6)))
-        .and_then(|l| l.with_max_keep_alive_period(Duration::from_secs(2)))
+        .and_then(|l| l.with_max_idle_timeout(Duration::from_secs(4)))
+        .and_then(|l| l.with_max_keep_alive_period(Duration::from_secs(1)))
         .and_then(|l| l.with_max_handshake_duration(Duration::from_secs(5)))
         .map_err(setup)
 }
@@ -148,6 +182,8 @@ pub fn listen(key: &SigningKey, address: SocketAddr) -> Result<Server, Transport
         .with_limits(connection_limits()?)
         .map_err(setup)?
         .with_event(PeerKeys)
+        .map_err(setup)?
+        .with_stateless_reset_token(reset_tokens(key))
         .map_err(setup)?
         .start()
         .map_err(|cause| TransportError::Listen {
