@@ -91,6 +91,11 @@ impl Dag {
         self.thresholds
     }
 
+    /// All members, ascending.
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberId> + use<> {
+        (0..u16::try_from(self.thresholds.n).unwrap_or(u16::MAX)).map(MemberId)
+    }
+
     /// At and below this round everything is decided and nothing is required.
     pub(crate) fn floor(&self) -> u64 {
         self.floor

@@ -2,11 +2,11 @@
 //!
 //! A member that wants round R + 1 and holds a quorum of round R still waits for (b) the round-R blocks of timely
 //! leaders, unless r + 1 members have gone on to R + 1, and (c) round-R blocks that settle every leader slot of
-//! R - 1: a quorum voting alike. It stops waiting when the timeout has passed, which doubles each time that it is
+//! R - 1: a quorum voting alike, as long as that is still possible. It stops waiting when the timeout has passed, which doubles each time that it is
 //! needed and halves with every commit.
 
 use super::dag::Dag;
-use super::tally::Slot;
+use super::tally::SlotTally;
 use crate::membership::MemberId;
 use crate::params::Params;
 
@@ -131,24 +131,33 @@ impl Pace {
     }
 
     fn has_leaders(&self, dag: &Dag, round: u64) -> bool {
-        if dag.authors(round + 1) > dag.thresholds().r {
-            return true;
-        }
-        let stalled = round > dag.last_committed().saturating_add(STALLED_ROUNDS);
-        dag.schedule().slots(round).all(|slot| {
-            let leader = dag.schedule().leader(slot);
-            leader == self.me
-                || dag.slot_taken(round, leader)
-                || !(stalled || dag.timely(leader, TIMELY_ROUNDS))
-        })
+        dag.authors(round + 1) > dag.thresholds().r
+            || dag.schedule().slots(round).all(|slot| {
+                let leader = dag.schedule().leader(slot);
+                leader == self.me || dag.slot_taken(round, leader) || !awaited(dag, round, leader)
+            })
     }
 }
 
-/// The blocks of `round` settle each leader slot of the round before.
+/// Whether blocks of this member are worth waiting for.
+fn awaited(dag: &Dag, round: u64, member: MemberId) -> bool {
+    let stalled = round > dag.last_committed().saturating_add(STALLED_ROUNDS);
+    stalled || dag.timely(member, TIMELY_ROUNDS)
+}
+
+/// The blocks of `round` settle each leader slot of the round before, or those to come cannot do it either: a leader
+/// that split the votes is not worth a timeout.
 fn votes_settled(dag: &Dag, round: u64) -> bool {
-    let settled = |slot: Slot| {
-        dag.tally(slot)
-            .is_some_and(|tally| tally.settled(dag.thresholds().quorum))
-    };
-    round < 2 || dag.schedule().slots(round - 1).all(settled)
+    if round < 2 {
+        return true;
+    }
+    let to_come = dag
+        .members()
+        .filter(|member| !dag.slot_taken(round, *member) && awaited(dag, round, *member))
+        .count();
+    let quorum = dag.thresholds().quorum;
+    dag.schedule().slots(round - 1).all(|slot| {
+        let alike = dag.tally(slot).map_or(0, SlotTally::most_alike);
+        alike >= quorum || alike.saturating_add(to_come) < quorum
+    })
 }

@@ -127,9 +127,10 @@ impl SlotTally {
         self.certificates.entry(block).or_default().insert(author);
     }
 
-    /// Whether a quorum of authors voted alike.
-    pub(crate) fn settled(&self, quorum: usize) -> bool {
-        self.bottom.len() >= quorum || self.votes.values().any(|set| set.len() >= quorum)
+    /// The most authors that voted alike.
+    pub(crate) fn most_alike(&self) -> usize {
+        let votes = self.votes.values().map(MemberSet::len).max();
+        self.bottom.len().max(votes.unwrap_or(0))
     }
 
     /// Whether a quorum of authors voted for no block.
