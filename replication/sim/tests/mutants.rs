@@ -54,11 +54,13 @@ fn altered_bytes_behind_a_driver_that_does_not_verify_are_seen() {
 
 #[test]
 fn more_liars_than_the_thresholds_allow_fork_the_group() {
-    let property = caught(Mutant::TooManyLiars, Scenario::Calm, 4);
-    assert!(
-        ["agreement", "commits", "total order"].contains(&property),
-        "{property}"
-    );
+    // Some of these runs merely stop for ever; among a few there must be an open fork.
+    let forked = (1..=SEEDS).any(|seed| {
+        let plan = Plan::draw(seed, Scenario::Calm, Some(4)).with_mutant(Mutant::TooManyLiars);
+        let violation = run(&plan, false).unwrap().violation.unwrap();
+        ["agreement", "commits", "total order"].contains(&violation.property)
+    });
+    assert!(forked, "no fork in {SEEDS} seeds");
 }
 
 #[test]

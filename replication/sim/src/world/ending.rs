@@ -31,7 +31,7 @@ impl World {
     }
 
     pub(super) fn look(&mut self) -> anyhow::Result<()> {
-        if self.workload.probed() && self.oracle.owed() == 0 && self.stand_together() {
+        if self.workload.probed() && self.oracle.owed() == 0 && self.together() {
             if self.last_cut {
                 self.converged_after = self.calm_since.map(|since| self.at - since);
                 return Ok(());
@@ -60,13 +60,20 @@ impl World {
         everybody.iter().try_for_each(|id| self.start(*id))
     }
 
-    pub(super) fn stand_together(&self) -> bool {
-        let mut replicas = self.members.iter().filter_map(altruistic_replica);
-        let Some(first) = replicas.next() else {
-            return true;
-        };
-        let (index, root) = (first.ledger().index(), first.ledger().root());
-        replicas.all(|replica| replica.ledger().index() == index && replica.ledger().root() == root)
+    /// Whether the members have come together. Without liars they stand still at one state; a liar may issue commands
+    /// for ever, so with liars everybody must pass the index that the first one had reached when all was asked for.
+    fn together(&mut self) -> bool {
+        let stands = || self.members.iter().filter_map(altruistic_replica);
+        if self.plan.liars.is_empty() {
+            let mut stands = stands().map(|it| (it.ledger().index(), it.ledger().root()));
+            let first = stands.next();
+            return stands.all(|stand| Some(stand) == first);
+        }
+        let indices = || stands().map(|it| it.ledger().index());
+        let goal = self.goal.or_else(|| indices().max()).unwrap_or(0);
+        let reached = indices().all(|index| index >= goal);
+        self.goal = if reached { None } else { Some(goal) };
+        reached
     }
 
     pub(super) fn finish(&mut self) {

@@ -91,6 +91,8 @@ pub(crate) struct World {
     violation: Option<Violation>,
     /// When each command without an end was first handed in.
     asked: BTreeMap<(Issuer, u64), u64>,
+    /// With liars, the index that everybody must pass to have converged.
+    goal: Option<u64>,
     /// Whether the power cut that ends every run has happened.
     last_cut: bool,
     converged_after: Option<u64>,
@@ -161,6 +163,7 @@ impl World {
             properties: properties::all(plan),
             violation: None,
             asked: BTreeMap::new(),
+            goal: None,
             last_cut: false,
             converged_after: None,
             plan: plan.clone(),
