@@ -13,6 +13,9 @@ use crate::params::Params;
 /// How many rounds behind the newest committed leader a member's newest delivered block may be for it to be waited for.
 const TIMELY_ROUNDS: u64 = 8;
 
+/// Rounds whose duration is remembered.
+const FILLS: usize = 8;
+
 /// How many rounds without a commit make every leader one to wait for: whom nothing is delivered of cannot be told
 /// from whom nobody waited for.
 const STALLED_ROUNDS: u64 = 12;
@@ -42,8 +45,8 @@ pub(crate) struct Pace {
     resend_micros: u64,
     /// The newest own block's round is not full yet.
     filling: bool,
-    /// How long the last own round took to fill.
-    fill_micros: u64,
+    /// How long the last own rounds took to fill, the newest last.
+    fill_micros: [u64; FILLS],
 }
 
 impl Pace {
@@ -62,7 +65,7 @@ impl Pace {
             resend_due_micros: now_micros,
             resend_micros: min,
             filling: false,
-            fill_micros: 0,
+            fill_micros: [0; FILLS],
         }
     }
 
@@ -72,7 +75,12 @@ impl Pace {
             self.quorum_round = quorum_round;
             self.quorum_since_micros = now_micros;
             if core::mem::take(&mut self.filling) {
-                self.fill_micros = now_micros.saturating_sub(self.proposed_micros);
+                // The shortest of the last ones counts: a round that took long because something was lost says
+                // nothing about the links.
+                self.fill_micros.rotate_left(1);
+                if let [.., newest] = &mut self.fill_micros {
+                    *newest = now_micros.saturating_sub(self.proposed_micros);
+                }
             }
         }
     }
@@ -80,16 +88,17 @@ impl Pace {
     /// An own block goes out.
     ///
     /// `bytes_out` is what sending it to everybody costs. A block is repeated only after the time that it may well be
-    /// on its way: as long as rounds take just now, several times over, and a second for each megabyte. Repeating
+    /// on its way: twice as long as rounds take just now, and a second for each megabyte. Repeating
     /// large blocks into a slow link would make it slower still.
     pub(crate) fn proposed(&mut self, readiness: Readiness, bytes_out: u64, now_micros: u64) {
         if readiness == Readiness::TimedOut {
             self.timeout_micros = (self.timeout_micros * 2).min(self.timeout_max_micros);
         }
         self.proposed_micros = now_micros;
+        let usual_micros = self.fill_micros.iter().copied().min().unwrap_or(0);
         self.resend_micros = self
             .timeout_min_micros
-            .saturating_add(self.fill_micros.saturating_mul(4))
+            .saturating_add(usual_micros.saturating_mul(2))
             .saturating_add(bytes_out)
             .min(self.timeout_max_micros);
         self.filling = true;
