@@ -215,6 +215,7 @@ impl Node {
             store: Arc::clone(&store),
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(Bucket::new()),
+            scratch: Mutex::new(Vec::new()),
         });
         tokio::spawn(housekeeping(store, me, events));
         let control = Arc::new(NodeControl {

@@ -7,6 +7,7 @@
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
 //! | anybody | the genesis, a home, a recovery proof: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,6 +36,8 @@ use crate::transport::protocol::{
 /// Requests of unknown keys answered per second, all of them together.
 pub const STRANGER_REQUESTS_PER_SECOND: f64 = 20.0;
 const STRANGER_BURST: f64 = 40.0;
+/// Buffers kept for cutting slices.
+const SCRATCH_MAX: usize = 4;
 
 /// Everything a request may need.
 pub struct Service {
@@ -56,6 +59,8 @@ pub struct Service {
     pub damaged: AtomicU64,
     /// What strangers may still ask.
     pub strangers: Mutex<Bucket>,
+    /// Buffers as long as shards, for cutting slices.
+    pub scratch: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A token bucket.
@@ -127,6 +132,25 @@ fn shard_name(put: &PutShard) -> ShardName {
         root: put.root,
         index,
     }
+}
+
+/// The slice of `range`, for which the shard's bytes from `at` on are known. `shard` is a buffer of any content: what
+/// lies outside the window is never looked at.
+fn encode_window(
+    shard: &mut Vec<u8>,
+    at: u64,
+    bytes: &[u8],
+    meta: &ShardMeta,
+    range: Range<u64>,
+) -> Result<Vec<u8>, ShardStoreError> {
+    shard.resize(meta.len as usize, 0);
+    let at = at as usize;
+    let window = shard.get_mut(at..at + bytes.len());
+    let damaged = |cause: String| ShardStoreError::Damaged(cause);
+    window
+        .ok_or_else(|| damaged("it is longer than it should be".into()))?
+        .copy_from_slice(bytes);
+    encode_slice(shard, &meta.outboard, range).map_err(|cause| damaged(cause.to_string()))
 }
 
 /// One connection and the key behind it.
@@ -456,18 +480,20 @@ impl Service {
         let aligned = start / barfs_crypto::SLICE_BLOCK * barfs_crypto::SLICE_BLOCK
             ..end.next_multiple_of(barfs_crypto::SLICE_BLOCK).min(len);
         let (at, bytes) = self.store.read(key, aligned)?;
-        // Only the blocks asked for are looked at; the rest stays the zero pages that the system lends.
-        let mut shard = vec![0u8; meta.len as usize];
-        let at = at as usize;
-        let place = shard.get_mut(at..at + bytes.len());
-        place
-            .ok_or_else(|| ShardStoreError::Damaged("it is longer than it should be".into()))?
-            .copy_from_slice(&bytes);
-        let slice = encode_slice(&shard, &meta.outboard, start..end);
-        let slice = slice.map_err(|cause| ShardStoreError::Damaged(cause.to_string()))?;
+        let mut shard = self.scratch.lock().pop().unwrap_or_default();
+        let slice = encode_window(&mut shard, at, &bytes, &meta, start..end);
+        self.give_back(shard);
+        let slice = slice?;
         verify_slice(&meta.hash, len, start..end, &slice)
             .map_err(|cause| ShardStoreError::Damaged(cause.to_string()))?;
         Ok(Some((meta, slice)))
+    }
+
+    fn give_back(&self, shard: Vec<u8>) {
+        let mut scratch = self.scratch.lock();
+        if scratch.len() < SCRATCH_MAX {
+            scratch.push(shard);
+        }
     }
 
     async fn health(&self) -> Reply {

@@ -44,6 +44,14 @@ enum Answered {
     PassedOver(PassedOver),
 }
 
+/// A striped pack on its way to its holders.
+struct Outgoing<'a> {
+    number: u64,
+    stripe: &'a Stripe,
+    /// The stripe's shards, shared with whoever is being sent them.
+    shards: &'a [Bytes],
+}
+
 impl Placer {
     /// Starts the task that records placements, inside a tokio runtime.
     pub(super) fn start(client: Arc<GroupClient>, owner: MemberId, volume: VolumeId) -> Self {
@@ -75,9 +83,16 @@ impl Placer {
             if left.is_empty() || usize::from(k) + usize::from(m) > left.len() {
                 return Err(self.nobody(&passed));
             }
-            let stripe =
+            let mut stripe =
                 stripe(pack, k, m).map_err(|cause| StoreError::Refused(cause.to_string()))?;
-            let receipts = self.spread(number, &stripe, &left, &mut passed).await;
+            let shards = std::mem::take(&mut stripe.shards);
+            let shards: Vec<Bytes> = shards.into_iter().map(Bytes::from).collect();
+            let outgoing = Outgoing {
+                number,
+                stripe: &stripe,
+                shards: &shards,
+            };
+            let receipts = self.spread(&outgoing, &left, &mut passed).await;
             let enough = usize::from(k) + usize::from(m).div_ceil(2);
             let narrower =
                 redundancy(order.len() - passed.len(), self.client.thresholds.u) != (k, m);
@@ -116,15 +131,14 @@ impl Placer {
     /// Sends every shard to a holder; what a candidate does not take goes to the next one.
     async fn spread(
         &self,
-        number: u64,
-        stripe: &Stripe,
+        outgoing: &Outgoing<'_>,
         left: &[MemberId],
         passed: &mut BTreeMap<MemberId, PassedOver>,
     ) -> Vec<Receipt> {
         let mut spare = left.iter().copied();
         let mut sending = JoinSet::new();
-        for index in 0..stripe.k + stripe.m {
-            self.send_next(&mut sending, &mut spare, number, stripe, index);
+        for index in 0..outgoing.stripe.k + outgoing.stripe.m {
+            self.send_next(&mut sending, &mut spare, outgoing, index);
         }
         let mut receipts = Vec::new();
         while let Some(sent) = sending.join_next().await {
@@ -135,7 +149,7 @@ impl Placer {
                 Answered::Stored(receipt) => receipts.push(receipt),
                 Answered::PassedOver(why) => {
                     passed.insert(holder, why);
-                    self.send_next(&mut sending, &mut spare, number, stripe, index);
+                    self.send_next(&mut sending, &mut spare, outgoing, index);
                 }
             }
         }
@@ -147,16 +161,20 @@ impl Placer {
         &self,
         sending: &mut JoinSet<(MemberId, u8, Answered)>,
         spare: &mut impl Iterator<Item = MemberId>,
-        number: u64,
-        stripe: &Stripe,
+        outgoing: &Outgoing<'_>,
         index: u8,
     ) {
+        let Outgoing {
+            number,
+            stripe,
+            shards,
+        } = *outgoing;
         let Some(peer) = spare.next().and_then(|id| self.client.peer(id)).cloned() else {
             return;
         };
         let place = usize::from(index);
         let (Some(shard), Some(hash), Ok(proof)) = (
-            stripe.shards.get(place),
+            shards.get(place).cloned(),
             stripe.hashes.get(place),
             prove(&stripe.hashes, index),
         ) else {
@@ -175,8 +193,8 @@ impl Placer {
             hash: *hash,
             proof,
         };
-        let (bytes, group) = (Bytes::from(shard.clone()), self.client.group);
-        sending.spawn(async move { (peer.id, index, put_shard(&peer, group, put, bytes).await) });
+        let group = self.client.group;
+        sending.spawn(async move { (peer.id, index, put_shard(&peer, group, put, shard).await) });
     }
 
     fn record(&self, number: u64, stripe: &Stripe, receipts: &[Receipt]) -> PackRecord {

@@ -146,3 +146,40 @@ fn many_threads_may_put_at_once() {
         }
     );
 }
+
+fn disk_bytes(path: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(path).unwrap();
+    entries
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+#[test]
+fn the_disk_gets_deleted_bytes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path()).unwrap();
+    let keys: Vec<ShardKey> = (0..20u64)
+        .map(|number| {
+            let (key, meta, bytes) = shard(number, 8 << 20);
+            store.put(key, meta, bytes).unwrap();
+            key
+        })
+        .collect();
+    let full = disk_bytes(dir.path());
+    assert!(full >= 160 << 20, "{full} bytes on the disk");
+    for key in &keys[..16] {
+        store.delete(key).unwrap();
+    }
+    let left = disk_bytes(dir.path());
+    assert!(
+        left < full / 2,
+        "{left} of {full} bytes are still on the disk"
+    );
+    for key in &keys[16..] {
+        let (number, len) = (key.number, 8 << 20);
+        assert_eq!(
+            store.read(key, 0..len).unwrap().1,
+            shard(number, len as usize).2
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! The default shard store: RocksDB, values in blob files, one writer thread that commits in groups.
 //!
 //! Keys: `m` + shard key -> metadata; `d` + shard key + piece number -> up to [`PIECE_BYTES`] of the shard. A group of
-//! puts is one write batch, synced once; nobody is answered before the sync. A shard is cut into pieces so that a
+//! puts is one write batch, made durable at once; nobody is answered before the sync. A shard is cut into pieces so that a
 //! small read does not fetch a whole one.
 
 use std::collections::VecDeque;
@@ -15,7 +15,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, CompactOptions, DB, Direction, IteratorMode,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{ShardKey, ShardMeta, ShardStore, ShardStoreError, Usage};
@@ -24,6 +25,10 @@ use super::{ShardKey, ShardMeta, ShardStore, ShardStoreError, Usage};
 pub const PIECE_BYTES: usize = 256 << 10;
 /// A group of puts is closed when it has this many bytes.
 const GROUP_BYTES: usize = 32 << 20;
+/// A group of at least so many bytes is flushed instead of logged.
+const FLUSH_BYTES: u64 = 4 << 20;
+/// Deleted bytes after which, at the earliest, the disk gets them back; never less than a quarter of what is left.
+const RECLAIM_BYTES_MIN: u64 = 64 << 20;
 /// Free bytes of the disk below which nothing new is stored: the database needs room to work in.
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
 const META: u8 = b'm';
@@ -45,6 +50,8 @@ struct Shared {
     path: PathBuf,
     shards: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes deleted since the disk last got any back.
+    garbage: AtomicU64,
 }
 
 /// See the module.
@@ -98,7 +105,8 @@ fn options() -> Options {
     options.set_enable_blob_files(true);
     options.set_min_blob_size(16 << 10);
     options.set_blob_file_size(256 << 20);
-    options.set_enable_blob_gc(true);
+    // Left on, every compaction would rewrite the oldest blobs, garbage or not: `reclaim` turns it on when it pays.
+    options.set_enable_blob_gc(false);
     options.set_write_buffer_size(32 << 20);
     options.set_max_write_buffer_number(3);
     options.set_max_open_files(512);
@@ -125,6 +133,7 @@ impl RocksStore {
             path: path.to_owned(),
             shards: AtomicU64::new(shards),
             bytes: AtomicU64::new(bytes),
+            garbage: AtomicU64::new(0),
         });
         let (queue, jobs) = mpsc::channel();
         let worker = Arc::clone(&shared);
@@ -194,12 +203,40 @@ impl Shared {
                 batch.put(piece_key(&put.key, piece), chunk);
             }
         }
-        let mut durable = WriteOptions::default();
-        durable.set_sync(true);
-        self.db.write_opt(batch, &durable).map_err(failed)?;
+        self.write_durably(batch, wanted)?;
         self.shards.fetch_add(shards, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Rewrites blob files that hold deleted shards, so that the disk gets their bytes back.
+    fn reclaim(&self) -> Result<(), ShardStoreError> {
+        let collect = |on: &str, oldest: &str| {
+            let options = [
+                ("enable_blob_garbage_collection", on),
+                ("blob_garbage_collection_age_cutoff", oldest),
+            ];
+            self.db.set_options(&options).map_err(failed)
+        };
+        collect("true", "1.0")?;
+        let mut compaction = CompactOptions::default();
+        compaction.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db
+            .compact_range_opt(None::<&[u8]>, None::<&[u8]>, &compaction);
+        collect("false", "0.25")
+    }
+
+    /// Small groups go through the write-ahead log. Large ones go past it and are flushed to their blob file at once:
+    /// the same durability for half the bytes written.
+    fn write_durably(&self, batch: WriteBatch, bytes: u64) -> Result<(), ShardStoreError> {
+        let mut options = WriteOptions::default();
+        if bytes < FLUSH_BYTES {
+            options.set_sync(true);
+            return self.db.write_opt(batch, &options).map_err(failed);
+        }
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(failed)?;
+        self.db.flush().map_err(failed)
     }
 
     fn meta(&self, key: &ShardKey) -> Result<Option<ShardMeta>, ShardStoreError> {
@@ -260,10 +297,14 @@ impl ShardStore for RocksStore {
             batch.delete(piece_key(key, piece));
         }
         self.shared.db.write(batch).map_err(failed)?;
+        let len = u64::from(meta.len);
         self.shared.shards.fetch_sub(1, Ordering::Relaxed);
-        self.shared
-            .bytes
-            .fetch_sub(meta.len as u64, Ordering::Relaxed);
+        let left = self.shared.bytes.fetch_sub(len, Ordering::Relaxed) - len;
+        let garbage = self.shared.garbage.fetch_add(len, Ordering::Relaxed) + len;
+        if garbage >= RECLAIM_BYTES_MIN.max(left / 4) {
+            self.shared.garbage.store(0, Ordering::Relaxed);
+            self.shared.reclaim()?;
+        }
         Ok(())
     }
 
