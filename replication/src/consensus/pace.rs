@@ -78,9 +78,8 @@ impl Pace {
                 // The shortest of the last ones counts: a round that took long because something was lost says
                 // nothing about the links.
                 self.fill_micros.rotate_left(1);
-                if let [.., newest] = &mut self.fill_micros {
-                    *newest = now_micros.saturating_sub(self.proposed_micros);
-                }
+                let [.., newest] = &mut self.fill_micros;
+                *newest = now_micros.saturating_sub(self.proposed_micros);
             }
         }
     }
