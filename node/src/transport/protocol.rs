@@ -232,3 +232,57 @@ pub fn recovery_proof(
 ) -> std::io::Result<Vec<u8>> {
     borsh::to_vec(&(group, server, client))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use barfs_crypto::SigningKey;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_refused_or_read_whole(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            // What decodes must encode to the very same bytes: nothing is ignored.
+            if let Ok(request) = Request::try_from_slice(&bytes) {
+                prop_assert_eq!(&borsh::to_vec(&request).unwrap(), &bytes);
+            }
+            if let Ok(answer) = Answer::try_from_slice(&bytes) {
+                prop_assert_eq!(&borsh::to_vec(&answer).unwrap(), &bytes);
+            }
+        }
+
+        #[test]
+        fn a_length_that_is_not_there_is_refused(tag in 0u8..12, len in any::<u32>()) {
+            let bytes = [&[tag][..], &len.to_le_bytes()[..]].concat();
+            if let Ok(answer) = Answer::try_from_slice(&bytes) {
+                prop_assert_eq!(&borsh::to_vec(&answer).unwrap(), &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_bound_to_its_question() {
+        let key = SigningKey::from_seed([1; 32]);
+        let group = GroupId(Digest([2; 32]));
+        let (query, state) = (Query::Volume(VolumeId([3; 16])), State::Volume(None));
+        let message = state_message(&group, &[4; 16], 5, &query, &state).unwrap();
+        let signature = key.sign(STATE_DOMAIN, &message);
+        assert!(key.id().verify(STATE_DOMAIN, &message, &signature).is_ok());
+        for other in [
+            state_message(&group, &[9; 16], 5, &query, &state).unwrap(),
+            state_message(&group, &[4; 16], 6, &query, &state).unwrap(),
+            state_message(
+                &group,
+                &[4; 16],
+                5,
+                &Query::Volume(VolumeId([9; 16])),
+                &state,
+            )
+            .unwrap(),
+            state_message(&GroupId(Digest([9; 32])), &[4; 16], 5, &query, &state).unwrap(),
+        ] {
+            assert!(key.id().verify(STATE_DOMAIN, &other, &signature).is_err());
+        }
+    }
+}
