@@ -51,7 +51,14 @@ impl Replica {
     }
 
     fn has_demand(&self) -> bool {
-        self.own.queued() > 0 || self.dag.commands_wait()
+        self.own.queued() > 0 || self.dag.commands_wait() || self.is_round_begun()
+    }
+
+    /// Somebody has made its block of the next round and this member has not. A group rests only on a whole round: in
+    /// a half-filled one, those that are in it could not send a command before the others' idle interval has passed.
+    fn is_round_begun(&self) -> bool {
+        let round = self.dag.quorum_round() + 1;
+        self.own.round() < round && self.dag.first_of_each(round).next().is_some()
     }
 
     /// When [`propose`](Self::propose) has something to do without another input.
