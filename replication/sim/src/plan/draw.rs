@@ -99,6 +99,7 @@ impl Switches {
             Scenario::Absence => Switches {
                 network,
                 disk,
+                liars,
                 ..off
             },
             Scenario::Small => Switches {
