@@ -11,6 +11,7 @@ use crate::rng::{MILLI, Rng, SECOND};
 use barfs_replication::Thresholds;
 
 /// Which classes of faults are on.
+#[derive(Clone, Copy, Default)]
 struct Switches {
     network: bool,
     ragged: bool,
@@ -23,93 +24,50 @@ struct Switches {
 }
 
 impl Switches {
-    fn draw(scenario: Scenario, rng: &mut Rng) -> Switches {
+    /// Each by a coin.
+    fn toss(rng: &mut Rng) -> Switches {
         let mut coin = || rng.per_mille(500);
-        let drawn = [
-            coin(),
-            coin(),
-            coin(),
-            coin(),
-            coin(),
-            coin(),
-            coin(),
-            coin(),
-        ];
-        let [
-            network,
-            partitions,
-            crashes,
-            gone,
-            clocks,
-            disk,
-            liars,
-            ragged,
-        ] = drawn;
-        let off = Switches {
-            network: false,
-            ragged: false,
-            partitions: false,
-            crashes: false,
-            gone: false,
-            clocks: false,
-            disk: false,
-            liars: false,
-        };
-        match scenario {
-            Scenario::Ragged => Switches {
-                network: true,
-                ragged: true,
-                liars,
-                gone,
-                ..off
-            },
-            Scenario::Swarm => Switches {
-                ragged,
-                network,
-                partitions,
-                crashes,
-                gone,
-                clocks,
-                disk,
-                liars,
-            },
-            Scenario::Calm => off,
-            Scenario::Crashes => Switches {
-                crashes: true,
-                disk,
-                gone,
-                ..off
-            },
-            Scenario::Partitions => Switches {
-                partitions: true,
-                network: true,
-                ..off
-            },
-            Scenario::Liars => Switches {
-                liars: true,
-                network,
-                ragged,
-                ..off
-            },
-            Scenario::Clocks => Switches {
-                clocks: true,
-                network,
-                ..off
-            },
-            Scenario::Absence => Switches {
-                network,
-                disk,
-                liars,
-                ..off
-            },
-            Scenario::Small => Switches {
-                network,
-                crashes,
-                clocks,
-                disk,
-                ..off
-            },
+        Switches {
+            network: coin(),
+            partitions: coin(),
+            crashes: coin(),
+            gone: coin(),
+            clocks: coin(),
+            disk: coin(),
+            liars: coin(),
+            ragged: coin(),
         }
+    }
+
+    /// What a scenario leaves of the toss, and what it always has.
+    fn draw(scenario: Scenario, rng: &mut Rng) -> Switches {
+        let tossed = Switches::toss(rng);
+        let mut on = Switches::default();
+        match scenario {
+            Scenario::Swarm => on = tossed,
+            Scenario::Calm => {}
+            Scenario::Crashes => {
+                (on.crashes, on.disk, on.gone) = (true, tossed.disk, tossed.gone);
+            }
+            Scenario::Ragged => {
+                (on.network, on.ragged) = (true, true);
+                (on.liars, on.gone) = (tossed.liars, tossed.gone);
+            }
+            Scenario::Partitions => (on.partitions, on.network) = (true, true),
+            Scenario::Liars => {
+                on.liars = true;
+                (on.network, on.ragged) = (tossed.network, tossed.ragged);
+            }
+            Scenario::Clocks => (on.clocks, on.network) = (true, tossed.network),
+            Scenario::Absence => {
+                (on.network, on.disk, on.liars) = (tossed.network, tossed.disk, tossed.liars);
+            }
+            Scenario::Small => {
+                (on.network, on.crashes) = (tossed.network, tossed.crashes);
+                (on.clocks, on.disk) = (tossed.clocks, tossed.disk);
+            }
+        }
+        on
     }
 }
 

@@ -177,15 +177,10 @@ impl Client {
                     },
                 );
             }
-            88..91 => {
-                self.homes += 1;
-                let (group, member) = (self.group.id(), self.member);
-                let Ok(recovery) = self.group.recovery_key(member) else {
-                    return (Some(device), Command::Note { bytes: Vec::new() });
-                };
-                let home = SignedHome::sign(group, recovery, member, vec![volume], self.homes);
-                return (None, Command::SetHome { home });
-            }
+            88..91 => match self.home() {
+                Some(home) => return (None, Command::SetHome { home }),
+                None => Command::Note { bytes: Vec::new() },
+            },
             91..92 if self.devices.len() < 6 => {
                 let (member, device) = (self.member, device.id());
                 self.devices.retain(|known| known.id() != device);
@@ -197,6 +192,20 @@ impl Client {
             },
         };
         (Some(device), command)
+    }
+
+    /// The member's volumes, signed by its recovery key; newer each time.
+    fn home(&mut self) -> Option<SignedHome> {
+        self.homes += 1;
+        let recovery = self.group.recovery_key(self.member).ok()?;
+        let volumes = vec![self.volume];
+        Some(SignedHome::sign(
+            self.group.id(),
+            recovery,
+            self.member,
+            volumes,
+            self.homes,
+        ))
     }
 }
 
