@@ -9,14 +9,14 @@ mod propose;
 mod serve;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use barfs_crypto::SigningKey;
 
-use crate::consensus::block::VerifiedBlock;
+use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::consensus::catchup::{Fetch, Peers, RangeSync};
 use crate::consensus::commit::{Committer, Decision};
 use crate::consensus::dag::Dag;
@@ -64,6 +64,8 @@ pub struct Replica {
     dag: Dag,
     committer: Committer,
     suspended: Suspended,
+    /// While a batch of blocks is taken in: those that others of the same batch name as parents.
+    named_in_batch: BTreeSet<BlockRef>,
     fetch: Fetch,
     range_sync: RangeSync,
     pace: Pace,
@@ -95,6 +97,7 @@ impl Replica {
             dag: Dag::new(thresholds, schedule, params.gc_depth),
             committer: Committer::new(),
             suspended: Suspended::default(),
+            named_in_batch: BTreeSet::new(),
             fetch: Fetch::new(peers),
             range_sync: RangeSync::new(peers),
             pace: Pace::new(me, params, now.monotonic_micros),

@@ -1,5 +1,6 @@
 //! Taking in blocks: which enter the graph, which wait for parents, which are only evidence, which are too far ahead.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::Replica;
@@ -10,13 +11,29 @@ use crate::output::{Event, Output};
 /// A block this many rounds above the newest quorum round is not kept: the rounds between are fetched first.
 const AHEAD_ROUNDS: u64 = 8;
 
+/// Which of the blocks are parents of others of them: of twins, an answer for a range brings both, and the one that
+/// is needed must be known before the block that needs it.
+fn named_within(blocks: &[VerifiedBlock]) -> BTreeSet<BlockRef> {
+    if blocks.len() < 2 {
+        return BTreeSet::new();
+    }
+    let here: BTreeSet<BlockRef> = blocks.iter().map(VerifiedBlock::reference).collect();
+    let parents = blocks.iter().flat_map(|block| &block.block().parents);
+    parents
+        .copied()
+        .filter(|parent| here.contains(parent))
+        .collect()
+}
+
 impl Replica {
     /// Blocks from a member, in any order.
     pub(super) fn take_blocks(&mut self, from: MemberId, mut blocks: Vec<VerifiedBlock>) {
         blocks.sort_by_key(VerifiedBlock::reference);
+        self.named_in_batch = named_within(&blocks);
         for block in blocks {
             self.take_block(from, block);
         }
+        self.named_in_batch.clear();
         self.commit();
         self.range_sync.answered(from, self.dag.quorum_round());
     }
@@ -33,7 +50,7 @@ impl Replica {
             let event = Event::ForeignOwnBlock { block: reference };
             self.out.push(Output::Event(event));
         }
-        let needed = self.suspended.needs(reference);
+        let needed = self.is_needed(reference);
         let horizon = self.dag.quorum_round().saturating_add(AHEAD_ROUNDS);
         if round > horizon && !needed {
             let believed = self.believed_round();
@@ -56,6 +73,11 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Whether a block that waits, or one that came with this one, names it as parent.
+    fn is_needed(&self, reference: BlockRef) -> bool {
+        self.suspended.needs(reference) || self.named_in_batch.contains(&reference)
     }
 
     fn note_seen(&mut self, reference: BlockRef) {
@@ -98,7 +120,7 @@ impl Replica {
         while let Some((block, durable)) = ready.pop() {
             let reference = block.reference();
             self.fetch.forget(reference);
-            let needed = self.suspended.needs(reference) || durable;
+            let needed = self.is_needed(reference) || durable;
             if self.dag.contains(reference) || (self.is_twin(&block) && !needed) {
                 continue;
             }
