@@ -52,6 +52,11 @@ pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
         bytes / started.elapsed().as_secs_f64(),
         "MB/s",
     );
+    let status = cluster.status(0, &home)?;
+    let rebuilt = status["mounts"][0]["shards_rebuilt"]
+        .as_f64()
+        .unwrap_or(0.0);
+    figures.print("group_reads_rebuilt", rebuilt, "reads");
     for number in 0..FILES {
         check(
             &mount.at().join(format!("file{number}")),

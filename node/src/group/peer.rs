@@ -22,8 +22,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// After a failed dial nobody tries again for so long: callers fall back at once.
 const PAUSE: Duration = Duration::from_millis(700);
 const SUSPICION: Duration = Duration::from_secs(5);
-const HEDGE_FIRST: Duration = Duration::from_millis(500);
-const HEDGE_MIN: Duration = Duration::from_millis(100);
+const HEDGE_FIRST: Duration = Duration::from_millis(1000);
+const HEDGE_MIN: Duration = Duration::from_millis(500);
 const HEDGE_MAX: Duration = Duration::from_millis(1500);
 
 /// A member, seen from a device.
