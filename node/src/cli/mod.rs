@@ -18,8 +18,9 @@ use crate::exit::{During, Exit, Failure, Outcome};
 
 const ABOUT: &str = "Cooperative, encrypted backup among people who do not trust each other.
 
-Each member of a group runs a node that lends disk to the others. In return the member's own files, written under
-a mount, are encrypted, erasure-coded and spread over the other members' nodes.";
+Each member of a group runs a node that lends disk to the others. In return the member's
+own files, written under a mount, are encrypted, erasure-coded and spread over the other
+members' nodes.";
 
 const AFTER: &str = "Getting started:
   barfs demo                                   try all of it on this machine
@@ -30,13 +31,18 @@ const AFTER: &str = "Getting started:
   barfs volume create NAME --node DIR          make a volume
   barfs mount /mnt/backup                      mount it
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong passphrase, 4 wrong recovery phrase, 5 wrong group, 6 volume in
-use, 7 bad mount point, 8 no FUSE, 9 port in use, 10 bad data directory, 11 group unreachable, 12 ended before all was
-on the group, 13 no space, 14 damaged, 15 read back something else than was written, 16 not found, 17 data directory
-in use, 18 no permission, 19 bad configuration.";
+Exit codes:
+   0 done                    7 bad mount point          14 damaged
+   1 failed                  8 no FUSE                  15 read back something else
+   2 wrong usage             9 port in use              16 not found
+   3 wrong passphrase       10 bad data directory       17 data directory in use
+   4 wrong recovery phrase  11 group unreachable        18 no permission
+   5 wrong group            12 ended before all was     19 bad configuration
+   6 volume in use             on the group
+                            13 no space";
 
 #[derive(Parser)]
-#[command(name = "barfs", version, about = ABOUT, after_help = AFTER, max_term_width = 110)]
+#[command(name = "barfs", version, about = ABOUT, after_help = AFTER, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
