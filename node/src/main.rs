@@ -1,7 +1,7 @@
 //! The `barfs` command.
 
-/// Shards and packs are allocated and freed by the megabyte: the system's allocator gives each back to the kernel and
-/// faults it in again (docs/performance.md has the figures).
+/// Shards and packs are allocated and freed by the megabyte, which the system's allocator does with the kernel's help
+/// each time. What this brings has not been measured by itself (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
