@@ -20,6 +20,10 @@ use crate::group::{Fresh, GroupClient, Peer};
 use crate::store::ShardKey;
 use crate::transport::protocol::{Answer, Query, Request, State};
 
+/// Times that a range is asked of all holders before the read fails, and the pause between: longer than a member that
+/// failed is left alone.
+const REBUILD_ATTEMPTS: usize = 5;
+const REBUILD_PAUSE: Duration = Duration::from_millis(900);
 /// The longest that a slice may take.
 const SLICE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Records learnt by one question: readers mostly go on where they are.
@@ -134,6 +138,13 @@ impl Fetcher {
             }
         }
         self.missed.fetch_add(1, Ordering::Relaxed);
+        // A member that failed a moment ago is not dialled again at once: too few shards now may be enough in a second.
+        for _ in 1..REBUILD_ATTEMPTS {
+            match self.rebuilt(piece, index).await {
+                Err(StoreError::Missing { .. }) => tokio::time::sleep(REBUILD_PAUSE).await,
+                other => return other,
+            }
+        }
         self.rebuilt(piece, index).await
     }
 
