@@ -76,11 +76,12 @@ pub enum StoreError {
     #[error("the quota on the group is used up: {0}")]
     Quota(String),
     /// The group has no such pack.
-    #[error("the group has no pack {0:?}")]
+    #[error("the group has no pack {}", .0.0)]
     UnknownPack(PackNo),
     /// Fewer shards than needed can be had now.
     #[error(
-        "pack {pack:?} cannot be read now: {have} of the {need} shards needed are reachable (missing: {missing})"
+        "pack {} cannot be read now: {have} of the {need} shards needed are reachable (missing: {missing})",
+        pack.0
     )]
     Missing {
         /// The pack.

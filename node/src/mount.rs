@@ -104,6 +104,8 @@ pub struct MountStatus {
     pub last_commit: Option<u64>,
     /// What went wrong last, if it has not been put right.
     pub last_error: Option<String>,
+    /// Why the last read that failed did, until the same bytes can be read.
+    pub read_error: Option<String>,
     /// Bytes that the quota allows, and that are used.
     pub space: (u64, u64),
     /// Ranges of shards that had to be rebuilt from others since the mount began.
@@ -466,6 +468,7 @@ impl Mount {
             files: status.files,
             last_commit: status.last_commit.and_then(seconds),
             last_error: status.last_error,
+            read_error: self.store.read_error(),
             space: (space.total, space.used),
             shards_rebuilt: self.store.shards_missed(),
         }

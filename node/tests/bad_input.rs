@@ -374,6 +374,19 @@ fn with_too_few_members_writes_wait_and_reads_say_who_is_missing() {
     }
     let failed = fs::read(mount.at().join("before")).unwrap_err();
     assert_eq!(failed.raw_os_error(), Some(5), "{failed}");
+    let said = group.mount_status()["read_error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    // Four members: two data shards and one parity shard, all on members that are gone.
+    assert!(said.contains("0 of the 2 shards needed"), "{said}");
+    assert!(
+        (1..4)
+            .filter(|index| said.contains(&format!("member{index}")))
+            .count()
+            >= 2,
+        "the missing members are named: {said}"
+    );
     fs::write(mount.at().join("after"), &content).unwrap();
     eventually(
         Duration::from_secs(60),
@@ -397,6 +410,7 @@ fn with_too_few_members_writes_wait_and_reads_say_who_is_missing() {
             fs::read(mount.at().join(name)).is_ok_and(|found| found == content)
         });
     }
+    assert!(group.mount_status()["read_error"].is_null());
     assert!(mount.unmount().unwrap().success());
 }
 

@@ -175,4 +175,7 @@ fn print_mount(mount: &MountStatus) {
     if let Some(error) = &mount.last_error {
         println!("  waiting: {error}");
     }
+    if let Some(error) = &mount.read_error {
+        println!("  READ FAILED: {error}");
+    }
 }

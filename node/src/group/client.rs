@@ -151,7 +151,7 @@ impl GroupClient {
             .filter_map(|id| {
                 genesis
                     .member(id)
-                    .map(|card| Arc::new(Peer::new(id, card, client.clone())))
+                    .map(|card| Peer::new(id, card, client.clone()))
             })
             .collect();
         let group = genesis.group_id();

@@ -1,7 +1,12 @@
-//! One member as a device sees it: a connection that is dialled when needed, and a pause after it failed.
+//! One member as a device sees it: a connection that is dialled when needed.
+//!
+//! A connection that broke is dialled again at once, for the request that found out. A member that cannot be dialled
+//! is down: callers hear so immediately, and a task tries in the background until it is up. A member that is slow is
+//! suspect for a while, longer each time in a row: others are asked in its place first.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
@@ -19,9 +24,12 @@ use crate::transport::frame::{self, Frame, FrameReader, Limits};
 use crate::transport::protocol::{Answer, Request};
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
-/// After a failed dial nobody tries again for so long: callers fall back at once.
-const PAUSE: Duration = Duration::from_millis(700);
-const SUSPICION: Duration = Duration::from_secs(5);
+/// How long a member that is down is left alone before it is dialled again; doubles up to the second.
+const REDIAL_FIRST: Duration = Duration::from_millis(250);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// How long a slow member is suspect; doubles with each time in a row up to the second.
+const SUSPICION_FIRST: Duration = Duration::from_secs(5);
+const SUSPICION_MAX: Duration = Duration::from_secs(40);
 const HEDGE_FIRST: Duration = Duration::from_millis(1000);
 const HEDGE_MIN: Duration = Duration::from_millis(500);
 const HEDGE_MAX: Duration = Duration::from_millis(1500);
@@ -39,11 +47,22 @@ pub struct Peer {
     /// Serialises dialling.
     connection: tokio::sync::Mutex<Option<Connection>>,
     handle: Mutex<Option<Handle>>,
-    failed: Mutex<Option<Instant>>,
-    /// Until when its answers are not waited for alone.
-    suspect: Mutex<Option<Instant>>,
+    /// The last dial failed, and a task goes on trying.
+    down: AtomicBool,
+    suspicion: Mutex<Suspicion>,
+    /// For the task that dials while the member is down; it ends with the peer.
+    this: Weak<Self>,
     /// How long its answers take, smoothed, in microseconds; 0 before the first.
     answer_micros: AtomicU64,
+}
+
+/// How far a member is trusted to answer in time.
+#[derive(Default)]
+struct Suspicion {
+    /// Until when its answers are not waited for alone.
+    until: Option<Instant>,
+    /// How often in a row it was slow.
+    times: u32,
 }
 
 fn broken(cause: impl std::fmt::Display) -> TransportError {
@@ -82,8 +101,8 @@ pub async fn dial_stranger(
 
 impl Peer {
     /// A member that has not been dialled yet.
-    pub fn new(id: MemberId, card: &MemberCard, client: Client) -> Self {
-        Self {
+    pub fn new(id: MemberId, card: &MemberCard, client: Client) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
             id,
             key: card.node,
             name: card.name.clone(),
@@ -91,10 +110,11 @@ impl Peer {
             client,
             connection: tokio::sync::Mutex::new(None),
             handle: Mutex::new(None),
-            failed: Mutex::new(None),
-            suspect: Mutex::new(None),
+            down: AtomicBool::new(false),
+            suspicion: Mutex::new(Suspicion::default()),
+            this: this.clone(),
             answer_micros: AtomicU64::new(0),
-        }
+        })
     }
 
     /// How long to wait for this member alone before others are asked as well: four times what it usually takes.
@@ -107,16 +127,24 @@ impl Peer {
 
     /// Whether it is down or was slow a moment ago.
     pub fn is_suspect(&self) -> bool {
-        self.is_pausing()
+        self.is_down()
             || self
-                .suspect
+                .suspicion
                 .lock()
+                .until
                 .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Others had to be asked: for some seconds it is not waited for alone.
+    /// Others had to be asked: for a while it is not waited for alone.
     pub fn suspect(&self) {
-        *self.suspect.lock() = Some(Instant::now() + SUSPICION);
+        let now = Instant::now();
+        let mut suspicion = self.suspicion.lock();
+        if suspicion.until.is_some_and(|until| now < until) {
+            return;
+        }
+        let length = SUSPICION_FIRST.saturating_mul(1 << suspicion.times.min(8));
+        suspicion.until = Some(now + length.min(SUSPICION_MAX));
+        suspicion.times += 1;
     }
 
     fn answered_after(&self, taken: Duration) {
@@ -128,41 +156,51 @@ impl Peer {
             (old * 7 + taken) / 8
         };
         self.answer_micros.store(smooth, Ordering::Relaxed);
+        if Duration::from_micros(taken) < HEDGE_MIN {
+            *self.suspicion.lock() = Suspicion::default();
+        }
     }
 
-    /// Whether the last attempt failed so recently that another would be a waste of time.
-    pub fn is_pausing(&self) -> bool {
-        self.failed.lock().is_some_and(|at| at.elapsed() < PAUSE)
+    /// Whether it could not be dialled and is being tried in the background.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
     }
 
-    async fn connected(&self) -> Result<Handle, TransportError> {
-        if let Some(handle) = self.handle.lock().clone() {
-            return Ok(handle);
-        }
-        let mut connection = self.connection.lock().await;
-        if let Some(handle) = self.handle.lock().clone() {
-            return Ok(handle);
-        }
-        if self.is_pausing() {
-            return Err(broken("it did not answer a moment ago"));
-        }
+    async fn dial(&self) -> Result<Connection, TransportError> {
         let dial = async {
             let address = resolve(&self.address).await?;
             connect(&self.client, address, Some(&self.key)).await
         };
-        let fresh = timeout(DIAL_TIMEOUT, dial)
+        timeout(DIAL_TIMEOUT, dial)
             .await
-            .map_err(|_| TransportError::Timeout(DIAL_TIMEOUT));
-        match fresh.and_then(|dialled| dialled) {
+            .map_err(|_| TransportError::Timeout(DIAL_TIMEOUT))?
+    }
+
+    /// The connection, and whether it was there already.
+    async fn connected(&self) -> Result<(Handle, bool), TransportError> {
+        if let Some(handle) = self.handle.lock().clone() {
+            return Ok((handle, true));
+        }
+        if self.is_down() {
+            return Err(broken("the member is down"));
+        }
+        let mut connection = self.connection.lock().await;
+        if let Some(handle) = self.handle.lock().clone() {
+            return Ok((handle, true));
+        }
+        if self.is_down() {
+            return Err(broken("the member is down"));
+        }
+        match self.dial().await {
             Ok(fresh) => {
                 let handle = fresh.handle();
                 *connection = Some(fresh);
                 *self.handle.lock() = Some(handle.clone());
-                *self.failed.lock() = None;
-                Ok(handle)
+                Ok((handle, false))
             }
             Err(cause) => {
-                *self.failed.lock() = Some(Instant::now());
+                self.down.store(true, Ordering::Release);
+                tokio::spawn(redial(self.this.clone()));
                 Err(cause)
             }
         }
@@ -173,34 +211,46 @@ impl Peer {
         self.connected().await.is_ok()
     }
 
-    /// Sends a request and waits for the answer at most `patience`.
+    /// Sends a request and waits for the answer at most `patience`. Where the connection had broken since its last
+    /// use, the request is sent a second time over a new one: requests may arrive twice.
     pub async fn ask(
         &self,
         request: &Request,
         payload: Bytes,
         patience: Duration,
     ) -> Result<Frame<Answer>, TransportError> {
-        let mut handle = self.connected().await?;
-        let started = Instant::now();
-        let result = timeout(patience, exchange(&mut handle, request, payload)).await;
-        match result {
-            Ok(Ok(frame)) => {
-                if matches!(request, Request::GetRange { .. }) {
-                    self.answered_after(started.elapsed());
+        let work = async {
+            let (handle, reused) = self.connected().await?;
+            match self.attempt(handle, request, payload.clone()).await {
+                Err(_) if reused => {
+                    let (handle, _) = self.connected().await?;
+                    self.attempt(handle, request, payload).await
                 }
-                Ok(frame)
+                result => result,
             }
-            Ok(Err(cause)) => {
-                self.forget(&handle);
-                Err(cause)
-            }
-            Err(_) => {
-                if handle.ping().is_err() {
-                    self.forget(&handle);
-                }
-                Err(TransportError::Timeout(patience))
-            }
+        };
+        match timeout(patience, work).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::Timeout(patience)),
         }
+    }
+
+    async fn attempt(
+        &self,
+        mut handle: Handle,
+        request: &Request,
+        payload: Bytes,
+    ) -> Result<Frame<Answer>, TransportError> {
+        let started = Instant::now();
+        let result = exchange(&mut handle, request, payload).await;
+        match &result {
+            Ok(_) if matches!(request, Request::GetRange { .. }) => {
+                self.answered_after(started.elapsed());
+            }
+            Ok(_) => {}
+            Err(_) => self.forget(&handle),
+        }
+        result
     }
 
     /// Drops a connection that failed, unless another has taken its place.
@@ -211,7 +261,23 @@ impl Peer {
             .is_some_and(|current| current.id() == failed.id())
         {
             *handle = None;
-            *self.failed.lock() = Some(Instant::now());
+        }
+    }
+}
+
+/// Dials a member that is down until it is up or nobody wants it any more.
+async fn redial(peer: Weak<Peer>) {
+    let mut pause = REDIAL_FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REDIAL_MAX);
+        let Some(peer) = peer.upgrade() else { return };
+        let mut connection = peer.connection.lock().await;
+        if let Ok(fresh) = peer.dial().await {
+            *peer.handle.lock() = Some(fresh.handle());
+            *connection = Some(fresh);
+            peer.down.store(false, Ordering::Release);
+            return;
         }
     }
 }

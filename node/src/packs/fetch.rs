@@ -1,7 +1,7 @@
 //! Reading packs: the range of a data shard from its holder, verified against the record's root; where the holder is
 //! slow, gone or wrong, the same range of k others rebuilds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,19 +13,20 @@ use barfs_replication::{MemberId, PackRecord, VolumeId};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::store_error;
 use crate::group::{Fresh, GroupClient, Peer};
 use crate::store::ShardKey;
 use crate::transport::protocol::{Answer, Query, Request, State};
 
-/// Times that a range is asked of all holders before the read fails, and the pause between: longer than a member that
-/// failed is left alone.
-const REBUILD_ATTEMPTS: usize = 5;
-const REBUILD_PAUSE: Duration = Duration::from_millis(900);
+/// How long a read waits for enough holders before it fails, and the pause between two rounds of asking.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+const READ_PAUSE: Duration = Duration::from_millis(500);
 /// The longest that a slice may take.
 const SLICE_TIMEOUT: Duration = Duration::from_secs(15);
+/// After so long one more holder is asked while others are waited for.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(500);
 /// Records learnt by one question: readers mostly go on where they are.
 const RECORDS_AT_ONCE: u16 = 64;
 
@@ -115,88 +116,157 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// A range of one data shard, from its holder or rebuilt.
+    /// A range of one data shard, from its holder or rebuilt. A member may be away for a moment only: too few
+    /// holders now may be enough in a second.
     async fn piece(&self, piece: &Piece, index: u8) -> Result<Vec<u8>, StoreError> {
-        let holder = self.holder(piece, index).filter(|peer| !peer.is_suspect());
-        if let Some(peer) = holder {
-            let number = piece.record.number;
-            let slice = slice(
-                Arc::clone(&peer),
-                Arc::clone(&piece.record),
-                index,
-                piece.range.clone(),
-            );
-            match timeout(peer.hedge(), slice).await {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(cause)) => {
-                    tracing::warn!(%cause, pack = number, index, "rebuilding a shard from others")
+        let deadline = Instant::now() + READ_PATIENCE;
+        loop {
+            match Gathering::new(self, piece, index).run().await {
+                Err(StoreError::Missing { .. }) if Instant::now() + READ_PAUSE < deadline => {
+                    tokio::time::sleep(READ_PAUSE).await;
                 }
-                Err(_) => {
-                    peer.suspect();
-                    tracing::warn!(member = %peer.name, pack = number, index, "a member is slow, rebuilding from others");
-                }
-            }
-        }
-        self.missed.fetch_add(1, Ordering::Relaxed);
-        // A member that failed a moment ago is not dialled again at once: too few shards now may be enough in a second.
-        for _ in 1..REBUILD_ATTEMPTS {
-            match self.rebuilt(piece, index).await {
-                Err(StoreError::Missing { .. }) => tokio::time::sleep(REBUILD_PAUSE).await,
                 other => return other,
             }
         }
-        self.rebuilt(piece, index).await
     }
 
     fn holder(&self, piece: &Piece, index: u8) -> Option<Arc<Peer>> {
         let holder = (*piece.record.holders.get(usize::from(index))?)?;
         self.client.peer(holder).cloned()
     }
+}
 
-    /// The same range of any k shards, and from them the one that is wanted.
-    async fn rebuilt(&self, piece: &Piece, wanted: u8) -> Result<Vec<u8>, StoreError> {
-        let record = &piece.record;
-        let mut asked = JoinSet::new();
-        for index in 0..record.k + record.m {
-            let Some(peer) = self.holder(piece, index) else {
-                continue;
-            };
-            let (record, range) = (Arc::clone(record), piece.range.clone());
-            asked.spawn(async move {
-                let id = peer.id;
-                (index, id, slice(peer, record, index, range).await)
-            });
+/// One attempt at a range of a shard: first from its holder, then, if that is slow or fails, from as many others as it
+/// takes, those that are prompt first.
+struct Gathering<'a> {
+    fetcher: &'a Fetcher,
+    piece: &'a Piece,
+    wanted: u8,
+    /// Holders not asked yet, the best first.
+    unasked: VecDeque<(u8, Arc<Peer>)>,
+    asked: JoinSet<(u8, MemberId, Result<Vec<u8>, String>)>,
+    shards: Vec<Option<Vec<u8>>>,
+    have: usize,
+    silent: Vec<MemberId>,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(fetcher: &'a Fetcher, piece: &'a Piece, wanted: u8) -> Self {
+        let all = piece.record.k + piece.record.m;
+        let mut holders: Vec<(u8, Arc<Peer>)> = (0..all)
+            .filter_map(|index| Some((index, fetcher.holder(piece, index)?)))
+            .collect();
+        holders.sort_by_key(|(index, peer)| (peer.is_suspect(), *index != wanted));
+        Self {
+            fetcher,
+            piece,
+            wanted,
+            unasked: holders.into(),
+            asked: JoinSet::new(),
+            shards: vec![None; usize::from(all)],
+            have: 0,
+            silent: Vec::new(),
         }
-        let mut shards: Vec<Option<Vec<u8>>> = vec![None; usize::from(record.k + record.m)];
-        let (mut have, mut silent): (usize, Vec<MemberId>) = (0, Vec::new());
-        while let Some(answer) = asked.join_next().await {
-            match answer {
-                Ok((index, _, Ok(bytes))) => {
-                    if let Some(place) = shards.get_mut(usize::from(index)) {
-                        *place = Some(bytes);
-                        have += 1;
+    }
+
+    fn ask_next(&mut self) {
+        let Some((index, peer)) = self.unasked.pop_front() else {
+            return;
+        };
+        let (record, range) = (Arc::clone(&self.piece.record), self.piece.range.clone());
+        self.asked.spawn(async move {
+            let id = peer.id;
+            (index, id, slice(peer, record, index, range).await)
+        });
+    }
+
+    /// Takes an answer in; true if it was the wanted shard's, which then is in its place.
+    fn take(&mut self, index: u8, holder: MemberId, answer: Result<Vec<u8>, String>) -> bool {
+        match answer {
+            Ok(bytes) => {
+                if let Some(place) = self.shards.get_mut(usize::from(index)) {
+                    *place = Some(bytes);
+                    self.have += 1;
+                }
+                index == self.wanted
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, pack = self.piece.record.number, index, "a shard is not to be had");
+                self.silent.push(holder);
+                false
+            }
+        }
+    }
+
+    /// Waits for the holder alone, as long as it usually takes. True if it answered.
+    async fn holder_answers(&mut self) -> bool {
+        let prompt = |(index, peer): &(u8, Arc<Peer>)| {
+            (*index == self.wanted && !peer.is_suspect()).then(|| Arc::clone(peer))
+        };
+        let Some(peer) = self.unasked.front().and_then(prompt) else {
+            return false;
+        };
+        self.ask_next();
+        match timeout(peer.hedge(), self.asked.join_next()).await {
+            Ok(Some(Ok((index, id, answer)))) => self.take(index, id, answer),
+            Ok(_) => false,
+            Err(_) => {
+                peer.suspect();
+                tracing::warn!(member = %peer.name, pack = self.piece.record.number, "a member is slow, asking others");
+                false
+            }
+        }
+    }
+
+    async fn run(mut self) -> Result<Vec<u8>, StoreError> {
+        if self.holder_answers().await {
+            return self.wanted_shard();
+        }
+        self.fetcher.missed.fetch_add(1, Ordering::Relaxed);
+        let need = usize::from(self.piece.record.k);
+        (0..need).for_each(|_| self.ask_next());
+        let mut late = Instant::now() + OTHERS_PATIENCE;
+        while self.have < need {
+            match timeout_at(late, self.asked.join_next()).await {
+                Ok(Some(Ok((index, id, answer)))) => {
+                    let failed = answer.is_err();
+                    if self.take(index, id, answer) {
+                        return self.wanted_shard();
+                    }
+                    if failed {
+                        self.ask_next();
                     }
                 }
-                Ok((_, id, Err(_))) => silent.push(id),
-                Err(_) => {}
-            }
-            if let Some(Some(bytes)) = shards.get_mut(usize::from(wanted)).map(Option::take) {
-                return Ok(bytes);
-            }
-            if have >= usize::from(record.k) {
-                rebuild(record.k, record.m, &mut shards)
-                    .map_err(|cause| StoreError::Refused(cause.to_string()))?;
-                let rebuilt = shards.get_mut(usize::from(wanted)).and_then(Option::take);
-                return rebuilt
-                    .ok_or_else(|| StoreError::Refused("a shard could not be rebuilt".into()));
+                // A task that ended without an answer was cancelled: the runtime is going down.
+                Ok(Some(Err(_))) => {}
+                Ok(None) if self.unasked.is_empty() => return Err(self.missing(need)),
+                Ok(None) => self.ask_next(),
+                Err(_) => {
+                    self.ask_next();
+                    late += OTHERS_PATIENCE;
+                }
             }
         }
-        Err(StoreError::Missing {
-            pack: PackNo(record.number),
-            have,
-            need: usize::from(record.k),
-            missing: self.client.names(silent.into_iter()),
-        })
+        let record = &self.piece.record;
+        rebuild(record.k, record.m, &mut self.shards)
+            .map_err(|cause| StoreError::Refused(cause.to_string()))?;
+        self.wanted_shard()
+    }
+
+    fn wanted_shard(&mut self) -> Result<Vec<u8>, StoreError> {
+        let place = self.shards.get_mut(usize::from(self.wanted));
+        place
+            .and_then(Option::take)
+            .ok_or_else(|| StoreError::Refused("a shard could not be rebuilt".into()))
+    }
+
+    fn missing(&self, need: usize) -> StoreError {
+        StoreError::Missing {
+            pack: PackNo(self.piece.record.number),
+            have: self.have,
+            need,
+            missing: self.fetcher.client.names(self.silent.iter().copied()),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct GroupStore {
     placer: Placer,
     fetcher: Fetcher,
     space: Mutex<Space>,
+    /// The last pack that could not be read, and why, until it can.
+    unread: Mutex<Option<(PackNo, String)>>,
 }
 
 /// A group error as the volume sees it.
@@ -68,6 +70,7 @@ impl GroupStore {
             placer: Placer::start(Arc::clone(&client), owner, volume),
             fetcher: Fetcher::new(Arc::clone(&client), volume),
             space: Mutex::new(Space::default()),
+            unread: Mutex::new(None),
             client,
         });
         store.refresh_space().await?;
@@ -99,6 +102,11 @@ impl GroupStore {
     /// Shards that could not be had from the member that should hold them, since the start.
     pub fn shards_missed(&self) -> u64 {
         self.fetcher.missed()
+    }
+
+    /// Why the last read that failed did, until that pack can be read again.
+    pub fn read_error(&self) -> Option<String> {
+        self.unread.lock().as_ref().map(|(_, cause)| cause.clone())
     }
 
     async fn set_head(&self, head: &GroupHead) -> Result<(), StoreError> {
@@ -159,7 +167,18 @@ impl PackStore for GroupStore {
     }
 
     fn read(&self, pack: PackNo, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.runtime.block_on(self.fetcher.read(pack.0, range))
+        let result = self.runtime.block_on(self.fetcher.read(pack.0, range));
+        let mut unread = self.unread.lock();
+        match &result {
+            Err(cause) => {
+                tracing::error!(%cause, pack = pack.0, "a pack cannot be read");
+                *unread = Some((pack, cause.to_string()));
+            }
+            Ok(_) if unread.as_ref().is_some_and(|(which, _)| *which == pack) => *unread = None,
+            Ok(_) => {}
+        }
+        drop(unread);
+        result
     }
 
     fn head(&self) -> Result<Option<GroupHead>, StoreError> {
