@@ -7,12 +7,18 @@ pub enum CryptoError {
     /// A text that should be 64 hexadecimal digits is not.
     #[error("expected 64 hexadecimal digits")]
     BadHex,
-    /// The bytes are not the encoding of a usable Ed25519 public key.
+    /// The bytes are not the encoding of a usable public key.
     #[error("not a valid public key")]
     BadPublicKey,
     /// The signature does not belong to this key, domain and message.
     #[error("the signature does not verify")]
     BadSignature,
+    /// The reveal is not the one that this key gives for this context and message.
+    #[error("the reveal of the random function does not verify")]
+    BadReveal,
+    /// The proof does not show that this owner holds the secret half of this key.
+    #[error("the proof of possession does not verify")]
+    BadPossession,
     /// The sealed bytes were changed, cut, or sealed under another key or with other associated data.
     #[error("the sealed bytes fail authentication")]
     NotAuthentic,
@@ -49,7 +55,7 @@ pub enum CryptoError {
     /// The key file asks for parameters of Argon2id outside the accepted bounds.
     #[error("the key file asks for unacceptable key derivation parameters")]
     BadKdfParameters,
-    /// The passphrase could not be stretched (its length or the parameters are outside Argon2's own limits).
+    /// No key could be derived: a passphrase or parameters outside Argon2's own limits, or too little material.
     #[error("the key derivation failed")]
     KeyDerivation,
     /// A number of bytes above what this operation accepts.

@@ -1,4 +1,5 @@
-//! Cryptography of barfs: identities, sealing, key derivation, erasure coding, verified slices.
+//! Cryptography of barfs: identities, sealing, key derivation, erasure coding, verified slices, and a
+//! verifiable random function.
 //!
 //! Everything here is a pure function of its arguments. The crate never asks the operating system for
 //! randomness (seeds, salts and nonces are passed in), never reads a clock and never touches a disk or a
@@ -25,6 +26,7 @@ mod phrase;
 mod seal;
 mod slice;
 mod stripe;
+mod vrf;
 
 pub use digest::{Digest, derive, derive_parts, hash, keyed};
 pub use erasure::Codec;
@@ -40,4 +42,8 @@ pub use seal::{
 pub use slice::{Outboard, SLICE_BLOCK, encode_slice, outboard, verify_slice};
 pub use stripe::{
     ShardProof, Stripe, merkle_root, prove, rebuild, shard_len, stripe, verify_shard,
+};
+pub use vrf::{
+    VRF_PUBLIC_BYTES, VRF_REVEAL_BYTES, VrfPossession, VrfPublic, VrfReveal, VrfSecret,
+    verify_reveals,
 };
