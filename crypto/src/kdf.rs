@@ -8,7 +8,19 @@ use core::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{CryptoError, derive, open_random, seal_random};
+use crate::{CryptoError, open_random, seal_random};
+
+/// [`derive()`](crate::derive()) of secret material into a secret: what the hash function held of either is
+/// wiped.
+pub(crate) fn derive_secret(context: &'static str, material: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(material);
+    let mut hash = hasher.finalize();
+    hasher.zeroize();
+    let secret = Zeroizing::new(*hash.as_bytes());
+    hash.zeroize();
+    secret
+}
 
 /// A 32-byte symmetric key.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -20,6 +32,11 @@ impl Key {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
         Self(*bytes)
+    }
+
+    /// The key that derives from secret material in one context: `derive(context, material)`.
+    pub(crate) fn derived(context: &'static str, material: &[u8]) -> Self {
+        Self(*derive_secret(context, material))
     }
 
     /// The secret bytes.
@@ -56,7 +73,7 @@ impl MasterKey {
     /// The key for one use. Keys of different contexts tell nothing about each other or the master key.
     #[must_use]
     pub fn subkey(&self, context: &'static str) -> Key {
-        Key::from_bytes(derive(context, &self.0).0)
+        Key::derived(context, &self.0)
     }
 
     /// Seals this key under another (XChaCha20-Poly1305). `nonce` must be random and fresh, `context` says

@@ -18,9 +18,10 @@
 
 use alloc::vec::Vec;
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use zeroize::Zeroizing;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::kdf::derive_secret;
 use crate::{CryptoError, Key, NONCE_BYTES, TAG_BYTES, derive, open_random, seal_random};
 
 /// The longest secret that a key file holds, in bytes.
@@ -63,7 +64,7 @@ const COST_MAX: Cost = Cost {
 ///
 /// # Errors
 /// [`CryptoError::TooLong`] for a secret above [`KEY_FILE_SECRET_MAX_BYTES`],
-/// [`CryptoError::KeyDerivation`] for a passphrase of 4 GiB or more.
+/// [`CryptoError::KeyDerivation`] for a passphrase of 4 GiB or more, or without the memory to stretch it.
 pub fn seal_key_file(
     passphrase: &[u8],
     salt: [u8; 16],
@@ -108,8 +109,9 @@ fn seal_with_cost(
 ///
 /// # Errors
 /// [`CryptoError::NotAKeyFile`], [`CryptoError::UnsupportedVersion`], [`CryptoError::DamagedKeyFile`] (also
-/// for a file that was cut), [`CryptoError::BadKdfParameters`], [`CryptoError::WrongPassphrase`], in this
-/// order of precedence.
+/// for a file that was cut), [`CryptoError::BadKdfParameters`], [`CryptoError::KeyDerivation`] (without the
+/// memory that the file asks for, at most 512 MiB), [`CryptoError::WrongPassphrase`], in this order of
+/// precedence.
 pub fn open_key_file(passphrase: &[u8], file: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
     let rest = file
         .strip_prefix(MAGIC.as_slice())
@@ -175,12 +177,26 @@ fn read_header(header: &[u8; HEADER_BYTES]) -> Option<(Cost, [u8; 16], [u8; 32])
 fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<([u8; 32], Key), CryptoError> {
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
         .map_err(|_| CryptoError::BadKdfParameters)?;
-    let mut stretched = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase, salt, stretched.as_mut_slice())
+    // The working memory is ours, because the library frees its own as it is: from the last blocks anyone
+    // computes the key.
+    let mut blocks: Vec<Block> = Vec::new();
+    blocks
+        .try_reserve_exact(params.block_count())
         .map_err(|_| CryptoError::KeyDerivation)?;
-    let check = derive(CHECK, stretched.as_slice()).0;
-    Ok((check, Key::from_bytes(derive(LOCK, stretched.as_slice()).0)))
+    blocks.resize(params.block_count(), Block::new());
+    let mut stretched = Zeroizing::new([0; 32]);
+    let result = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(
+            passphrase,
+            salt,
+            stretched.as_mut_slice(),
+            blocks.as_mut_slice(),
+        );
+    // Not the vector, which would be wiped twice, the second time byte by byte.
+    blocks.iter_mut().for_each(Block::zeroize);
+    result.map_err(|_| CryptoError::KeyDerivation)?;
+    let check = *derive_secret(CHECK, stretched.as_slice());
+    Ok((check, Key::derived(LOCK, stretched.as_slice())))
 }
 
 #[cfg(test)]
@@ -210,6 +226,17 @@ mod tests {
         assert_eq!(
             hex::encode(tag),
             "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659"
+        );
+    }
+
+    /// An intact file with a secret above the bound is refused before any work on its contents.
+    #[test]
+    fn a_secret_above_the_bound_is_refused() {
+        let secret = alloc::vec![7; KEY_FILE_SECRET_MAX_BYTES + 1];
+        let file = seal_with_cost(b"p", [1; 16], [2; 24], &secret, COST_MIN).unwrap();
+        assert_eq!(
+            open_key_file(b"p", &file).unwrap_err(),
+            CryptoError::DamagedKeyFile
         );
     }
 

@@ -11,7 +11,8 @@ use core::fmt;
 use bip39::{Error, Language, Mnemonic};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{CryptoError, Key, SigningKey, derive};
+use crate::kdf::derive_secret;
+use crate::{CryptoError, Key, SigningKey};
 
 const PHRASE_WORDS: usize = 24;
 const SIGNING: &str = "barfs 2026 recovery signing key, from the recovery secret";
@@ -88,13 +89,13 @@ impl RecoverySecret {
     /// The key whose public half the group knows; it authorises new devices and new identities.
     #[must_use]
     pub fn signing_key(&self) -> SigningKey {
-        SigningKey::from_seed(derive(SIGNING, &self.0).0)
+        SigningKey::from_seed(*derive_secret(SIGNING, &self.0))
     }
 
     /// The key that wraps the volumes' master keys.
     #[must_use]
     pub fn wrapping_key(&self) -> Key {
-        Key::from_bytes(derive(WRAPPING, &self.0).0)
+        Key::derived(WRAPPING, &self.0)
     }
 }
 

@@ -29,8 +29,8 @@ use blst::BLST_ERROR;
 use blst::min_sig::{AggregatePublicKey, AggregateSignature, PublicKey, SecretKey, Signature};
 use borsh::io::{Error, ErrorKind, Read};
 use borsh::{BorshDeserialize, BorshSerialize};
-use zeroize::Zeroizing;
 
+use crate::kdf::derive_secret;
 use crate::{CryptoError, Digest, derive, derive_parts};
 
 /// Bytes of an encoded [`VrfPublic`].
@@ -63,7 +63,7 @@ impl VrfSecret {
     /// [`CryptoError::KeyDerivation`] if the curve library refuses the material, which it does only when it
     /// is shorter than 32 bytes.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, CryptoError> {
-        let material = Zeroizing::new(blake3::derive_key(KEY, seed));
+        let material = derive_secret(KEY, seed);
         SecretKey::key_gen(material.as_slice(), &[])
             .map(Self)
             .map_err(|_| CryptoError::KeyDerivation)

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use barfs_crypto::{
-    Digest, Key, MasterKey, NodeId, RecoverySecret, Signature, SigningKey, derive_parts,
+    Digest, Key, MasterKey, NodeId, RecoverySecret, Signature, SigningKey, VrfSecret, derive_parts,
     encode_slice, hash, open_key_file, outboard, prove, seal_key_file, seal_message, stripe,
 };
 
@@ -128,5 +128,27 @@ fn outboard_and_slice() {
     assert_eq!(
         hash(&slice).to_hex(),
         "a272ee22b38ca05c1b0e590780611890fd71234b9fa20ea614152f4bf5c2ee4e"
+    );
+}
+
+#[test]
+fn random_function() {
+    let secret = VrfSecret::from_seed(&[1; 32]).unwrap();
+    let reveal = secret.prove("golden", b"message");
+    let value = secret.public().verify("golden", b"message", &reveal);
+    let shown = [
+        hex::encode(borsh::to_vec(&secret.public()).unwrap()),
+        hex::encode(borsh::to_vec(&reveal).unwrap()),
+        value.unwrap().to_hex(),
+        hex::encode(borsh::to_vec(&secret.prove_possession(b"owner")).unwrap()),
+    ];
+    assert_eq!(
+        shown,
+        [
+            "9360e6fd7f18e01ffbe38079a3a646500177cd8fcb3ec71fae1614e265b45baa0f44422d34778fdb6d479707ed2e1ffc16ca2a5351480dd7474bc3e15ba5d59f2a6fc3b60db7439ed9395f491d8e3ea9f811d311f641a019b150636133ce9674",
+            "8cadf4cd2057e62b6db673bb239dd72a0ab785151aa6e6a0b34a8e2dd9c648492ba7167d34ba96347ad56d07864b8559",
+            "9179e95b93b545cd08391bac34dce4698295f448abb909309f6b7be19439f929",
+            "8bcff9c356c95e5ca7975c1bafe7bb6bf4ef4874f3ed494c71264142d3b0715c19ec2503f477f0eebea08eb1ea2f74b8",
+        ]
     );
 }
