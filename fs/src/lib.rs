@@ -16,7 +16,9 @@ mod ops;
 mod options;
 mod pack;
 mod pool;
+mod prune;
 mod recover;
+mod snapshot;
 mod store;
 mod tree;
 mod volume;
@@ -35,6 +37,11 @@ pub use ops::report::{Statfs, XATTR_BTIME, XATTR_DURABILITY};
 pub use ops::xattr::{XATTR_MAX, XattrMode};
 pub use ops::{Attr, FILE_MAX, NAME_MAX};
 pub use options::{Rung, SyncProgress, VolumeOptions, VolumeStatus};
+pub use prune::{PruneOptions, PruneProgress, PruneReport};
+pub use snapshot::diff::Difference;
+pub use snapshot::list::Snapshot;
+pub use snapshot::names::SNAPSHOTS_DIR;
+pub use snapshot::retention::{Retention, Thinning, Verdict};
 pub use store::{
     Batch, GroupHead, HEAD_BYTES_MAX, OverlayRow, OverlayStore, PackInfo, PackNo, PackStore, Space,
     StoreError, VolumeId,

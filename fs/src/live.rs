@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub extents_end: Option<u64>,
     /// Extents read lately.
     pub window: Option<Window>,
+    /// Bytes of extents added and removed that the record does not count yet.
+    pub allocated_delta: i64,
     /// It has no name left and goes when nobody uses it any more.
     pub unlinked: bool,
     /// It went.
@@ -64,6 +66,12 @@ impl State {
             None => size,
             Some(pending) => size.min(pending.max(self.saved_size)),
         }
+    }
+
+    /// Bytes written that have no extent yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let flights: usize = self.flights.iter().map(|flight| flight.range.len()).sum();
+        (self.buffer.bytes() + flights) as u64
     }
 
     pub(crate) fn in_flight(&self, range: &Range<u64>) -> bool {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::snapshot::retention::Thinning;
+
 /// How to open a volume.
 #[derive(Clone)]
 pub struct VolumeOptions {
@@ -21,6 +23,10 @@ pub struct VolumeOptions {
     pub fencing: u32,
     /// Refuse changes.
     pub read_only: bool,
+    /// How committed heads that nobody pinned thin out.
+    pub thinning: Thinning,
+    /// How long after a prune the next one begins by itself; `None` never.
+    pub prune_interval: Option<Duration>,
     /// Makes the kernel write its dirty pages back; called before each freeze, from the committer's thread.
     pub before_commit: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -36,6 +42,8 @@ impl VolumeOptions {
             upload_threads: 4,
             fencing: 0,
             read_only: false,
+            thinning: Thinning::default(),
+            prune_interval: Some(Duration::from_secs(24 * 3600)),
             before_commit: None,
         }
     }
@@ -88,6 +96,8 @@ pub struct VolumeStatus {
     pub packs_written: u64,
     /// Bytes of those packs.
     pub pack_bytes_written: u64,
+    /// When a prune last went through.
+    pub last_prune: Option<SystemTime>,
     /// Whether changes are refused.
     pub read_only: bool,
 }

@@ -248,6 +248,7 @@ pub(crate) fn settle(volume: &Volume) -> Result<()> {
             gid: unsafe { libc::getgid() },
             nlink: 2,
             size: 0,
+            allocated: 0,
             rdev: 0,
             atime: now,
             mtime: now,

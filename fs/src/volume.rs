@@ -10,6 +10,7 @@ use crate::cache::ChunkCache;
 use crate::chunk::Chunker;
 use crate::commit::Committer;
 use crate::error::{Result, VolumeError};
+use crate::format::record::{InodeNo, Stamp};
 use crate::keys::{Nonces, VolumeKeys};
 use crate::live::LiveTable;
 use crate::ops::budget::Budget;
@@ -17,6 +18,10 @@ use crate::options::{VolumeOptions, VolumeStatus};
 use crate::pack::open::OpenPack;
 use crate::pack::{PackFiles, reader::Reader};
 use crate::pool::Pool;
+use crate::prune::Pruner;
+use crate::snapshot::browse::Slots;
+use crate::snapshot::list::ListCache;
+use crate::snapshot::names::{Place, place};
 use crate::store::{OverlayStore, PackNo, PackStore, VolumeId};
 use crate::tree::space::Space;
 
@@ -94,6 +99,9 @@ pub struct Volume {
     pub(crate) fetchers: Pool,
     pub(crate) committer: Committer,
     pub(crate) renames: Mutex<()>,
+    pub(crate) snapshot_list: ListCache,
+    pub(crate) slots: Slots,
+    pub(crate) pruner: Pruner,
     pub(crate) read_only: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) invalidate: Mutex<Option<Invalidate>>,
@@ -164,6 +172,9 @@ impl Volume {
             fetchers,
             committer: Committer::default(),
             renames: Mutex::new(()),
+            snapshot_list: ListCache::default(),
+            slots: Slots::default(),
+            pruner: Pruner::default(),
             closed: AtomicBool::new(false),
             invalidate: Mutex::new(None),
             journal: Arc::default(),
@@ -186,6 +197,12 @@ impl Volume {
         threads.push(
             named("barfs-journal")
                 .spawn(move || keep_journal(&journal.0, &journal.1))
+                .map_err(failed)?,
+        );
+        let pruner = (self.pruner.signal.clone(), Arc::downgrade(self));
+        threads.push(
+            named("barfs-prune")
+                .spawn(move || crate::prune::run(&pruner.0, &pruner.1))
                 .map_err(failed)?,
         );
         threads.push(
@@ -227,6 +244,15 @@ impl Volume {
         self.files.check()
     }
 
+    /// Whether these inodes can be changed: none is in a snapshot.
+    pub(crate) fn check_present(&self, inos: &[InodeNo]) -> Result<()> {
+        self.check_writable()?;
+        match inos.iter().all(|ino| place(*ino) == Place::Live) {
+            true => Ok(()),
+            false => Err(VolumeError::ReadOnly),
+        }
+    }
+
     /// Sealed bytes that are not on the group.
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty_active.load(Ordering::Relaxed) + self.dirty_frozen.load(Ordering::Relaxed)
@@ -243,6 +269,14 @@ impl Volume {
         status.files = self.space.overlay.files.load(Ordering::Relaxed);
         status.chunks_read_from_group = self.reader.fetched.load(Ordering::Relaxed);
         status.cache_files_healed = self.reader.healed.load(Ordering::Relaxed);
+        let pruned = view.base.head.pruned;
+        status.last_prune = (pruned > 0).then(|| {
+            Stamp {
+                seconds: pruned,
+                nanos: 0,
+            }
+            .into()
+        });
         status.read_only = self.read_only.load(Ordering::Relaxed);
         status
     }
@@ -278,14 +312,20 @@ impl Volume {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         }
+        self.pruner.signal.stop();
         self.committer.signal.stop();
         let drained = self.drain_all();
         self.journal.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         let until = std::time::Instant::now() + CLOSE_WAIT;
         for thread in threads {
-            if self.committer.wait_stopped(until) || thread.thread().name() == Some("barfs-journal")
-            {
+            // A prune may be waiting for the group; it sees that it should end and changes nothing any more.
+            let ends = match thread.thread().name() {
+                Some("barfs-journal") => true,
+                Some("barfs-prune") => false,
+                _ => self.committer.wait_stopped(until),
+            };
+            if ends {
                 // A thread that panicked has said so on standard error; the data is flushed below all the same.
                 let _ = thread.join();
             }
@@ -299,6 +339,7 @@ impl Volume {
 impl Drop for Volume {
     fn drop(&mut self) {
         self.journal.stop();
+        self.pruner.signal.stop();
         self.committer.signal.stop();
     }
 }

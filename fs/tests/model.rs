@@ -33,6 +33,8 @@ enum Op {
     Reopen,
     Elsewhere,
     Crash(u16),
+    Pin,
+    Prune,
 }
 
 /// Paths: two directories deep, few names, so that operations meet.
@@ -66,6 +68,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Commit),
         1 => Just(Op::Reopen),
         1 => Just(Op::Elsewhere),
+        1 => Just(Op::Pin),
+        1 => Just(Op::Prune),
         1 => (0u16..=1000).prop_map(Op::Crash),
     ]
 }
@@ -110,6 +114,8 @@ struct World {
     /// The model after each operation since the last sync, and at it.
     history: Vec<Model>,
     applied: usize,
+    /// What was pinned, by its name.
+    pins: BTreeMap<String, Model>,
 }
 
 fn find(volume: &Volume, path: &[String]) -> Option<InodeNo> {
@@ -125,6 +131,10 @@ fn parent(volume: &Volume, path: &[String]) -> Option<InodeNo> {
 }
 
 fn seen(volume: &Volume) -> Vec<(Vec<String>, File, usize)> {
+    seen_below(volume, ROOT)
+}
+
+fn seen_below(volume: &Volume, root: InodeNo) -> Vec<(Vec<String>, File, usize)> {
     let mut all = Vec::new();
     let mut look = |dir: InodeNo, prefix: Vec<String>| {
         for name in names(volume, dir) {
@@ -145,9 +155,10 @@ fn seen(volume: &Volume) -> Vec<(Vec<String>, File, usize)> {
             all.push((path, file, attr.inode.nlink as usize));
         }
     };
-    look(ROOT, vec![]);
+    look(root, vec![]);
     for dir in ["d1", "d2"] {
-        if let Some(ino) = find(volume, &[dir.to_string()]) {
+        if let Ok(dir_attr) = volume.lookup(root, dir.as_bytes()) {
+            let ino = dir_attr.ino;
             look(ino, vec![dir.to_string()]);
         }
     }
@@ -166,7 +177,7 @@ fn pattern(len: u32, fill: u8) -> Vec<u8> {
 impl World {
     fn new() -> Self {
         let rig = Rig::default();
-        let volume = rig.open();
+        let volume = rig.open_with(keep_nothing);
         let model = Model::default();
         Self {
             rig,
@@ -174,6 +185,23 @@ impl World {
             history: vec![model.clone()],
             model,
             applied: 0,
+            pins: BTreeMap::new(),
+        }
+    }
+
+    fn open(&self) -> Arc<Volume> {
+        self.rig.open_with(keep_nothing)
+    }
+
+    /// Every pinned state is as it was.
+    fn check_pins(&self) {
+        for (name, model) in &self.pins {
+            let root = walk(&self.volume, &format!(".snapshots/{name}")).unwrap();
+            assert_eq!(
+                seen_below(&self.volume, root),
+                model.seen(),
+                "snapshot {name}"
+            );
         }
     }
 
@@ -199,7 +227,7 @@ impl World {
             }
             Op::Reopen => {
                 self.volume.close().unwrap();
-                self.volume = self.rig.open();
+                self.volume = self.open();
                 self.settle();
                 self.check();
             }
@@ -207,11 +235,29 @@ impl World {
                 sync_group(&self.volume);
                 self.volume.close().unwrap();
                 self.rig = self.rig.elsewhere();
-                self.volume = self.rig.open();
+                self.volume = self.open();
                 self.settle();
                 self.check();
             }
             Op::Crash(keep) => self.crash(usize::from(*keep)),
+            Op::Pin => {
+                let name = format!("pin{}", self.pins.len());
+                self.volume
+                    .snapshot_create(Some(&name), &mut |_| ())
+                    .unwrap();
+                self.pins.insert(name, self.model.clone());
+                self.settle();
+            }
+            Op::Prune => {
+                let options = PruneOptions {
+                    small_packs: 2,
+                    ..PruneOptions::default()
+                };
+                self.volume.prune(&options, &mut |_| ()).unwrap();
+                self.settle();
+                self.check();
+                self.check_pins();
+            }
             _ => {}
         }
     }
@@ -222,7 +268,7 @@ impl World {
         let between = Rig::default().open();
         vanish(std::mem::replace(&mut self.volume, between));
         self.rig = rig.crash(keep);
-        self.volume = self.rig.open();
+        self.volume = self.open();
         let now = seen(&self.volume);
         let dirs =
             |model: &Model| ["d1", "d2"].map(|name| model.dirs.iter().any(|dir| dir == name));
@@ -455,7 +501,9 @@ proptest! {
             world.apply(op);
         }
         world.check();
+        world.apply(&Op::Prune);
         world.apply(&Op::Elsewhere);
+        world.check_pins();
         prop_assert!(world.applied >= 5, "only {} operations did anything", world.applied);
     }
 }

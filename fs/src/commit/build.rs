@@ -4,30 +4,33 @@
 //! A chunk lives if an extent of the frozen generation names it; others are never uploaded. Memory grows with the
 //! number of chunks and tree nodes of one commit, not with the volume.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::merge::Merged;
+use super::orders::Orders;
 use super::place::{Label, Placer};
+use super::rows::{Blobs, Rows, live_handles, local_blobs};
+use super::sinks::{MapSink, TreeSink};
 use super::upload::Uploads;
 use crate::error::{Result, VolumeError};
-use crate::format::blob::{self, BlobAddr, BlobKind, Sealed};
+use crate::format::blob::{BlobAddr, BlobKind};
+use crate::format::encode;
 use crate::format::head::{self, Head, TreeRoot};
-use crate::format::key::{self, KeyBytes, SPACE_MAP, SPACE_TREE};
-use crate::format::node::Node;
+use crate::format::key::{self, SPACE_TREE};
 use crate::format::pack::{self, PACK_MAX, TableEntry};
 use crate::format::record::{LocalBlob, Stamp};
-use crate::format::{decode, encode};
-use crate::ops::extents;
+use crate::snapshot::list::ListUpdate;
 use crate::store::{GroupHead, PackNo};
 use crate::tree::nodes::{MapView, TreeView};
-use crate::tree::overlay::Changes;
-use crate::tree::update::{Change, NodeSink, apply};
+use crate::tree::overlay::Base;
+use crate::tree::update::apply;
 use crate::volume::Volume;
 
 /// A local pack is taken as it is if this much of it lives, in sixteenths of the largest class.
 const AS_IS_SIXTEENTHS: usize = 13;
-/// Rows of the overlay read at once.
-const PAGE: usize = 512;
+
+type MapChanges = Vec<(u64, Option<BlobAddr>)>;
 
 /// A commit whose packs are all placed.
 pub(crate) struct Built {
@@ -36,153 +39,8 @@ pub(crate) struct Built {
     pub as_is: HashSet<PackNo>,
 }
 
-/// One generation of the overlay, row by row.
-struct Rows<'a> {
-    volume: &'a Volume,
-    generation: u32,
-    range: std::ops::Range<KeyBytes>,
-    page: std::vec::IntoIter<(KeyBytes, Option<Vec<u8>>)>,
-    done: bool,
-}
-
-impl<'a> Rows<'a> {
-    fn new(volume: &'a Volume, generation: u32, space: u8) -> Self {
-        let page = Changes::new().into_iter();
-        Self {
-            volume,
-            generation,
-            range: key::space(space),
-            page,
-            done: false,
-        }
-    }
-
-    fn refill(&mut self) -> Result<()> {
-        let overlay = &self.volume.space.overlay;
-        let page = overlay.stored_page(self.generation, &self.range, PAGE)?;
-        self.done = page.len() < PAGE;
-        if let Some((last, _)) = page.last() {
-            self.range.start.clone_from(last);
-            self.range.start.push(0);
-        }
-        self.page = page.into_iter();
-        Ok(())
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<Change>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.page.next() {
-                return Some(Ok(row));
-            }
-            if self.done {
-                return None;
-            }
-            if let Err(error) = self.refill() {
-                self.done = true;
-                return Some(Err(error));
-            }
-        }
-    }
-}
-
-type Blobs = Vec<(u64, LocalBlob)>;
-
-/// Every blob of a generation, by the local pack that holds it.
-fn local_blobs(volume: &Volume, generation: u32) -> Result<BTreeMap<PackNo, Blobs>> {
-    let mut packs: BTreeMap<PackNo, Blobs> = BTreeMap::new();
-    for row in Rows::new(volume, generation, SPACE_MAP) {
-        let (key, Some(value)) = row? else { continue };
-        let handle = key::last_number(&key).ok_or_else(|| VolumeError::damaged("a location"))?;
-        let blob: LocalBlob = decode("a local location", &value)?;
-        packs
-            .entry(blob.addr.pack)
-            .or_default()
-            .push((handle, blob));
-    }
-    Ok(packs)
-}
-
-/// The local packs of a generation.
-pub(crate) fn packs_of(volume: &Volume, generation: u32) -> Result<Vec<PackNo>> {
-    Ok(local_blobs(volume, generation)?.into_keys().collect())
-}
-
-fn live_handles(volume: &Volume, generation: u32) -> Result<HashSet<u64>> {
-    let mut live = HashSet::new();
-    for row in Rows::new(volume, generation, SPACE_TREE) {
-        let (key, value) = row?;
-        if key::is_extent(&key)
-            && let Some(value) = value
-        {
-            live.insert(extents::parse(&key, &value)?.1.handle);
-        }
-    }
-    Ok(live)
-}
-
-/// Nodes of the new filesystem tree, kept until their packs are planned.
-struct TreeSink<'a> {
-    volume: &'a Volume,
-    stored: HashMap<u64, Sealed>,
-    retired: Vec<u64>,
-    files: i64,
-}
-
-impl NodeSink<u64> for TreeSink<'_> {
-    fn store(&mut self, node: Node<u64>) -> Result<u64> {
-        let handle = self.volume.space.overlay.mint_handle();
-        let plain = node.encode()?;
-        let sealed = blob::seal(
-            &self.volume.keys,
-            self.volume.id,
-            BlobKind::TreeNode,
-            &plain,
-        );
-        self.stored.insert(handle, sealed);
-        Ok(handle)
-    }
-
-    fn retire(&mut self, handle: &u64) {
-        self.retired.push(*handle);
-    }
-
-    fn changed(&mut self, key: &[u8], before: bool, after: bool) {
-        if key::is_inode(key) {
-            self.files += i64::from(after) - i64::from(before);
-        }
-    }
-}
-
-/// Nodes of the new map go straight into packs: they know each other by address.
-struct MapSink<'a, 'b> {
-    volume: &'a Volume,
-    placer: &'b mut Placer<'a>,
-}
-
-impl NodeSink<BlobAddr> for MapSink<'_, '_> {
-    fn store(&mut self, node: Node<BlobAddr>) -> Result<BlobAddr> {
-        let plain = node.encode()?;
-        let sealed = blob::seal(&self.volume.keys, self.volume.id, BlobKind::MapNode, &plain);
-        let label = Label {
-            kind: BlobKind::MapNode,
-            handle: 0,
-            chunk: None,
-        };
-        self.placer
-            .place(&sealed.bytes, &sealed.at(PackNo(0), 0), label)
-    }
-
-    fn retire(&mut self, _: &BlobAddr) {}
-
-    fn changed(&mut self, _: &[u8], _: bool, _: bool) {}
-}
-
 /// Builds the commit of the frozen generation and places its packs.
-pub(crate) fn build(volume: &Volume) -> Result<Built> {
+pub(crate) fn build(volume: &Volume, orders: &Orders) -> Result<Built> {
     let view = volume.space.overlay.view();
     let frozen = view
         .frozen
@@ -219,26 +77,61 @@ pub(crate) fn build(volume: &Volume) -> Result<Built> {
         for (_, blobs) in &moved {
             move_blobs(volume, &mut placer, blobs, &mut map)?;
         }
-        let tree = place_tree(&mut placer, (root, base.head.tree), sink, &mut map)?;
-        let map_root = new_map(volume, &mut placer, base.head.map.as_ref(), map)?;
+        let mut tree = place_tree(&mut placer, (root, base.head.tree), sink, &mut map)?;
+        follow_orders(volume, &base.head, orders, (&mut tree, &mut map))?;
+        let map = new_map(volume, &mut placer, &base.head, map, orders)?;
+        let mut head = next_head(volume, base, orders, files);
+        (head.tree, head.map) = (tree, map);
+        head.snapshots = ListUpdate {
+            base,
+            orders,
+            new: &head,
+        }
+        .place(volume, &mut placer)?;
         placer.close()?;
-        let head = Head {
-            volume: volume.id.0,
-            sequence: base.head.sequence + 1,
-            fencing: volume.options.fencing,
-            tree,
-            map: map_root,
-            snapshots: base.head.snapshots,
-            previous: base.group.as_ref().map(head::digest),
-            counters: volume.space.overlay.counters(),
-            files,
-            seconds: Stamp::now().seconds,
-        };
         Ok(Built {
             head: head::seal(&volume.keys, &volume.nonces, &head)?,
             as_is: kept,
         })
     })
+}
+
+fn next_head(volume: &Volume, base: &Base, orders: &Orders, files: u64) -> Head {
+    Head {
+        volume: volume.id.0,
+        sequence: base.head.sequence + 1,
+        fencing: volume.options.fencing,
+        previous: base.group.as_ref().map(head::digest),
+        counters: volume.space.overlay.counters(),
+        files,
+        seconds: Stamp::now().seconds,
+        // Nothing can be pruned before the first commit.
+        pruned: match (orders.pruned, base.head.pruned) {
+            (Some(now), _) => now,
+            (None, 0) => Stamp::now().seconds,
+            (None, then) => then,
+        },
+        ..Head::default()
+    }
+}
+
+/// Points the map at the copies that a prune made, where the blob has not moved otherwise meanwhile.
+fn follow_orders(
+    volume: &Volume,
+    head: &Head,
+    orders: &Orders,
+    (tree, map): (&mut Option<TreeRoot>, &mut MapChanges),
+) -> Result<()> {
+    for moved in &orders.moves {
+        if volume.space.nodes.map_get(head, moved.handle)? != Some(moved.from) {
+            continue;
+        }
+        map.push((moved.handle, Some(moved.to)));
+        if let Some(root) = tree.as_mut().filter(|root| root.handle == moved.handle) {
+            root.addr = moved.to;
+        }
+    }
+    Ok(())
 }
 
 fn live_bytes(blobs: &Blobs) -> usize {
@@ -279,7 +172,7 @@ fn move_blobs(
     volume: &Volume,
     placer: &mut Placer<'_>,
     blobs: &Blobs,
-    map: &mut Vec<(u64, Option<BlobAddr>)>,
+    map: &mut MapChanges,
 ) -> Result<()> {
     for (handle, blob) in blobs {
         let sealed = volume.files.read(blob.addr.pack, &blob.addr.range()?)?;
@@ -302,7 +195,6 @@ fn new_tree<'a>(
     let mut sink = TreeSink {
         volume,
         stored: HashMap::new(),
-        retired: Vec::new(),
         files: 0,
     };
     let source = TreeView {
@@ -319,7 +211,7 @@ fn place_tree(
     placer: &mut Placer<'_>,
     (root, before): (Option<u64>, Option<TreeRoot>),
     sink: TreeSink<'_>,
-    map: &mut Vec<(u64, Option<BlobAddr>)>,
+    map: &mut MapChanges,
 ) -> Result<Option<TreeRoot>> {
     let mut nodes: Vec<_> = sink.stored.into_iter().collect();
     nodes.sort_unstable_by_key(|(handle, _)| *handle);
@@ -336,7 +228,6 @@ fn place_tree(
         }
         map.push((handle, Some(addr)));
     }
-    map.extend(sink.retired.into_iter().map(|handle| (handle, None)));
     match (root, tree) {
         (Some(_), None) => Err(VolumeError::damaged("the root of the new tree")),
         (_, tree) => Ok(tree),
@@ -346,10 +237,12 @@ fn place_tree(
 fn new_map<'a>(
     volume: &'a Volume,
     placer: &mut Placer<'a>,
-    root: Option<&BlobAddr>,
-    mut map: Vec<(u64, Option<BlobAddr>)>,
+    head: &Head,
+    mut map: MapChanges,
+    orders: &Orders,
 ) -> Result<Option<BlobAddr>> {
     map.sort_unstable_by_key(|(handle, _)| *handle);
+    map.dedup_by_key(|(handle, _)| *handle);
     let changes = map.into_iter().map(|(handle, addr)| {
         let value = addr.map(|addr| encode("a location", &addr)).transpose()?;
         Ok((key::location(handle), value))
@@ -358,5 +251,11 @@ fn new_map<'a>(
         nodes: &volume.space.nodes,
     };
     let mut sink = MapSink { volume, placer };
-    apply(&source, &mut sink, root, changes)
+    let swept = volume.dead_locations(head, orders.sweep.as_ref());
+    apply(
+        &source,
+        &mut sink,
+        head.map.as_ref(),
+        Merged::new(changes, swept),
+    )
 }

@@ -4,10 +4,14 @@
 //! head is the group's, in this run or the next.
 
 mod build;
-mod place;
+mod merge;
+pub(crate) mod orders;
+pub(crate) mod place;
+mod rows;
 mod scrub;
+pub(crate) mod sinks;
 mod sync;
-mod upload;
+pub(crate) mod upload;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -16,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
+use self::orders::Orders;
 use crate::error::{Result, VolumeError};
 use crate::format::head;
 use crate::options::VolumeStatus;
@@ -38,6 +43,10 @@ struct CommitState {
     requested: u64,
     done: u64,
     cancelled: u64,
+    /// What the next commit is asked to do beside.
+    orders: Orders,
+    /// What the commit under way is asked to do: the same at every try.
+    carried: Arc<Orders>,
     /// The committer is between freeze and head.
     uploading: bool,
     waiting: Option<String>,
@@ -169,6 +178,19 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
 }
 
 impl Committer {
+    /// The syncs that a commit begun now will have served, and what it is asked to do. A commit that is taken up again
+    /// holds only what an earlier freeze held, so it serves none.
+    fn begin(&self, resumed: bool) -> (u64, Arc<Orders>) {
+        let mut state = self.state.lock();
+        if resumed {
+            return (0, state.carried.clone());
+        }
+        let mut orders = Orders::clone(&state.carried);
+        orders.merge(std::mem::take(&mut state.orders));
+        state.carried = Arc::new(orders);
+        (state.requested, state.carried.clone())
+    }
+
     fn fail(&self, error: VolumeError) {
         let mut state = self.state.lock();
         state.uploading = false;
@@ -206,15 +228,15 @@ impl Volume {
 
     fn commit_once(self: &Arc<Self>) -> Result<()> {
         let resumed = self.space.overlay.view().frozen.is_some();
-        let requested = self.committer.state.lock().requested;
-        if !resumed && !self.freeze()? {
+        let (requested, orders) = self.committer.begin(resumed);
+        if !resumed && !self.freeze(!orders.is_empty())? {
             return self.finish_requests(requested);
         }
         self.committer.state.lock().uploading = true;
         let (head, as_is) = match self.executed_before()? {
             Some(head) => (head, None),
             None => {
-                let built = build::build(self)?;
+                let built = build::build(self, &orders)?;
                 self.set_head(&built.head)?;
                 (built.head, Some(built.as_is))
             }
@@ -223,12 +245,12 @@ impl Volume {
         {
             let mut state = self.committer.state.lock();
             state.uploading = false;
+            state.carried = Arc::default();
             state.commits += 1;
             state.last_commit = Some(SystemTime::now());
             state.last_error = None;
         }
-        // A commit taken up again holds only what an earlier freeze held.
-        self.finish_requests(if resumed { 0 } else { requested })
+        self.finish_requests(requested)
     }
 
     fn finish_requests(&self, requested: u64) -> Result<()> {
@@ -240,13 +262,13 @@ impl Volume {
         Ok(())
     }
 
-    /// Ends the active generation; `false` if it was empty.
-    fn freeze(&self) -> Result<bool> {
+    /// Ends the active generation; `false` if it was empty, unless `empty_too`.
+    fn freeze(&self, empty_too: bool) -> Result<bool> {
         if let Some(write_back) = &self.options.before_commit {
             write_back();
         }
         self.drain_all()?;
-        if self.space.overlay.active_is_empty()? {
+        if !empty_too && self.space.overlay.active_is_empty()? {
             return Ok(false);
         }
         self.space.overlay.freeze(
@@ -305,7 +327,7 @@ impl Volume {
         let head = head::open(&self.keys, self.id, &group)?;
         let view = self.space.overlay.view();
         let packs = match &view.frozen {
-            Some(frozen) => build::packs_of(self, frozen.0)?,
+            Some(frozen) => rows::packs_of(self, frozen.0)?,
             None => Vec::new(),
         };
         drop(view);

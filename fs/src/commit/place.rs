@@ -9,7 +9,7 @@ use super::upload::Uploads;
 use crate::error::Result;
 use crate::format::blob::{BlobAddr, BlobKind};
 use crate::format::pack::{self, TableEntry, class_for};
-use crate::store::PackNo;
+use crate::store::{PackInfo, PackNo};
 use crate::volume::Volume;
 
 /// What a blob is, for the pack's table.
@@ -33,6 +33,8 @@ pub(crate) struct Placer<'a> {
     uploads: &'a Uploads,
     plan: VecDeque<usize>,
     filling: Option<Filling>,
+    /// Packs that were closed.
+    pub placed: Vec<PackInfo>,
 }
 
 impl<'a> Placer<'a> {
@@ -42,6 +44,7 @@ impl<'a> Placer<'a> {
             uploads,
             plan: VecDeque::new(),
             filling: None,
+            placed: Vec::new(),
         }
     }
 
@@ -100,6 +103,11 @@ impl<'a> Placer<'a> {
             // Only a cache: the group will have it.
             tracing::warn!(%error, "the pack cache could not keep a pack");
         }
+        let len = bytes.len() as u64;
+        self.placed.push(PackInfo {
+            number: filling.number,
+            len,
+        });
         self.uploads.put(filling.number, Arc::new(bytes))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::PROGRESS;
+use super::orders::Orders;
 use crate::error::{Result, VolumeError};
 use crate::options::{Rung, SyncProgress};
 use crate::volume::Volume;
@@ -28,10 +29,20 @@ impl Volume {
         if rung == Rung::Local {
             return Ok(());
         }
+        self.commit_with(Orders::default(), progress)
+    }
+
+    /// Has a commit made of everything done before, that follows `orders`, and waits for it.
+    pub(crate) fn commit_with(
+        &self,
+        orders: Orders,
+        progress: &mut dyn FnMut(SyncProgress),
+    ) -> Result<()> {
         let bytes_total = self.dirty_bytes();
         let committer = &self.committer;
         let (number, before) = {
             let mut state = committer.state.lock();
+            state.orders.merge(orders);
             state.requested += 1;
             state.failed = None;
             (state.requested, state.placed_bytes)
@@ -76,7 +87,7 @@ impl Volume {
         Ok(())
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Relaxed) {
             Err(VolumeError::Closed)
         } else {

@@ -45,6 +45,8 @@ pub(crate) struct Head {
     pub files: u64,
     /// When it was written, seconds since 1970.
     pub seconds: i64,
+    /// When a prune last went through, seconds since 1970; 0 before the first.
+    pub pruned: i64,
 }
 
 fn aad(volume: VolumeId, sequence: u64) -> Vec<u8> {

@@ -9,6 +9,9 @@ pub(crate) const SPACE_TREE: u8 = b'F';
 /// First byte of keys that belong to the location map.
 pub(crate) const SPACE_MAP: u8 = b'L';
 
+/// First byte of keys of the list of snapshots.
+pub(crate) const SPACE_SNAPSHOTS: u8 = b'S';
+
 const TAG_INODE: u8 = 1;
 const TAG_XATTR: u8 = 2;
 const TAG_ENTRY: u8 = 3;
@@ -80,6 +83,14 @@ pub(crate) fn location(handle: u64) -> KeyBytes {
     let mut key = Vec::with_capacity(9);
     key.push(SPACE_MAP);
     key.extend_from_slice(&handle.to_be_bytes());
+    key
+}
+
+/// A snapshot of the list, by the sequence of the head that it was.
+pub(crate) fn snapshot(sequence: u64) -> KeyBytes {
+    let mut key = Vec::with_capacity(9);
+    key.push(SPACE_SNAPSHOTS);
+    key.extend_from_slice(&sequence.to_be_bytes());
     key
 }
 

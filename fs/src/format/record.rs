@@ -108,6 +108,8 @@ pub struct Inode {
     pub nlink: u32,
     /// Bytes of a file or link target; entries of a directory.
     pub size: u64,
+    /// Bytes of a file that are stored, holes left out.
+    pub allocated: u64,
     /// Device number.
     pub rdev: u32,
     /// Last read (kept as set by programs).
@@ -176,6 +178,25 @@ pub(crate) struct LocalBlob {
     pub addr: BlobAddr,
     /// Keyed hash of the plaintext, for the pack table.
     pub chunk: barfs_crypto::Digest,
+}
+
+/// One kept head, as the list of snapshots has it under its sequence.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct SnapshotRecord {
+    /// Its name under `.snapshots`.
+    pub name: String,
+    /// When it was committed, seconds since 1970.
+    pub seconds: i64,
+    /// When the next head replaced it: until then it was the present.
+    pub until: i64,
+    /// Asked for by name: it stays until it is forgotten by name.
+    pub pinned: bool,
+    /// Handle of the root of its tree, `None` for an empty volume.
+    pub tree: Option<u64>,
+    /// Inodes in it.
+    pub files: u64,
+    /// The writer lease under which it was written.
+    pub fencing: u32,
 }
 
 #[cfg(test)]

@@ -68,16 +68,25 @@ impl Adapter {
     }
 }
 
+/// Snapshots come and go without the kernel's doing; what is in one stays.
+fn ttl(ino: InodeNo) -> Duration {
+    if crate::snapshot::names::is_passing(ino) {
+        Duration::from_secs(1)
+    } else {
+        TTL
+    }
+}
+
 fn reply_entry(reply: ReplyEntry, result: Result<Attr>) {
     match result {
-        Ok(attr) => reply.entry(&TTL, &convert::attr(&attr), GENERATION),
+        Ok(attr) => reply.entry(&ttl(attr.ino), &convert::attr(&attr), GENERATION),
         Err(error) => reply.error(convert::errno(&error)),
     }
 }
 
 fn reply_attr(reply: ReplyAttr, result: Result<Attr>) {
     match result {
-        Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+        Ok(attr) => reply.attr(&ttl(attr.ino), &convert::attr(&attr)),
         Err(error) => reply.error(convert::errno(&error)),
     }
 }
@@ -146,7 +155,9 @@ impl Filesystem for Adapter {
             .volume
             .lookup(convert::ino(parent), name.as_bytes())
         {
-            Err(crate::VolumeError::NotFound) => {
+            Err(crate::VolumeError::NotFound)
+                if self.shared.volume.is_present(convert::ino(parent)) =>
+            {
                 reply.entry(&TTL, &convert::absent(), GENERATION);
             }
             result => reply_entry(reply, result),
@@ -464,7 +475,14 @@ impl Filesystem for Adapter {
             };
             let (number, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
             let attr = convert::attr(&attr);
-            let full = reply.add(number, entry.cookie, name, &TTL, &attr, GENERATION);
+            let full = reply.add(
+                number,
+                entry.cookie,
+                name,
+                &ttl(entry.ino),
+                &attr,
+                GENERATION,
+            );
             if full && !dots {
                 volume.forget(entry.ino, 1);
             }

@@ -78,7 +78,10 @@ pub(super) fn attr(attr: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(attr.ino.0),
         size,
-        blocks: size.div_ceil(512),
+        blocks: match inode.kind {
+            Kind::File => inode.allocated.div_ceil(512),
+            _ => size.div_ceil(512),
+        },
         atime: inode.atime.into(),
         mtime: inode.mtime.into(),
         ctime: inode.ctime.into(),

@@ -20,6 +20,16 @@ pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
 
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
     let volume = &shared.volume;
+    if !volume.is_present(ino) {
+        let waiting = shared.clone();
+        shared
+            .waiters
+            .run(move || match waiting.volume.read(ino, offset, len) {
+                Ok(data) => reply.data(data.as_slice()),
+                Err(error) => reply.error(errno(&error)),
+            });
+        return;
+    }
     let live = volume.live.get(ino.0);
     let plan = match volume.plan_read(&live, offset, len) {
         Ok(plan) => plan,

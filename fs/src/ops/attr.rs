@@ -33,7 +33,7 @@ impl Volume {
     /// # Errors
     /// `NotFound`, `ReadOnly`, `TooLarge`, `IsDirectory` for the size of a directory.
     pub fn setattr(&self, ino: InodeNo, set: SetAttr) -> Result<Attr, VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[ino])?;
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
         if let Some(size) = set.size {
@@ -58,8 +58,11 @@ impl Volume {
         inode.mtime = set.mtime.unwrap_or(inode.mtime);
         inode.ctime = set.ctime.unwrap_or_else(Stamp::now);
         let mut changes = Changes::new();
-        self.save(ino.0, &mut state, inode.clone(), &mut changes)?;
+        self.save(ino.0, &mut state, inode, &mut changes)?;
         self.apply(changes);
-        Ok(Attr { ino, inode })
+        Ok(Attr {
+            ino,
+            inode: self.look(ino.0, &state)?,
+        })
     }
 }

@@ -11,11 +11,17 @@ pub(crate) const RUN_BYTES: usize = 8 << 20;
 #[derive(Default)]
 pub(crate) struct Buffer {
     runs: BTreeMap<u64, Vec<u8>>,
+    bytes: usize,
 }
 
 impl Buffer {
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// Bytes in all runs.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The lowest offset buffered.
@@ -67,6 +73,7 @@ impl Buffer {
             data = rest;
             self.join(next);
         }
+        self.bytes += added;
         added
     }
 
@@ -97,7 +104,9 @@ impl Buffer {
             .iter()
             .find(|(_, run)| any || run.len() >= RUN_BYTES)?
             .0;
-        self.runs.remove_entry(&start)
+        let taken = self.runs.remove_entry(&start)?;
+        self.bytes -= taken.1.len();
+        Some(taken)
     }
 
     /// Puts back the tail of a run that was taken; nothing may have been written there meanwhile.
@@ -105,6 +114,7 @@ impl Buffer {
         if !tail.is_empty() {
             let mut run = Vec::with_capacity(run_capacity(RUN_BYTES));
             run.extend_from_slice(tail);
+            self.bytes += tail.len();
             self.runs.insert(start, run);
         }
     }
@@ -137,6 +147,7 @@ impl Buffer {
                 self.runs.insert(start, run);
             }
         }
+        self.bytes -= removed;
         removed
     }
 
@@ -216,6 +227,7 @@ mod tests {
                         model[usize::from(at)..][..data.len()].copy_from_slice(&data);
                         let now = model.iter().filter(|byte| **byte != 0).count();
                         prop_assert_eq!(added, now - held);
+                        prop_assert_eq!(buffer.bytes(), now);
                     }
                     Op::Remove(at, len) => {
                         let range = usize::from(at)..usize::from(at) + usize::from(len);

@@ -3,6 +3,7 @@
 use super::{FILE_MAX, Volume};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Extent, InodeNo, Stamp};
+use crate::snapshot::names::{Place, place};
 use crate::tree::overlay::Changes;
 
 impl Volume {
@@ -17,7 +18,10 @@ impl Volume {
         (to, to_offset): (InodeNo, u64),
         len: u64,
     ) -> Result<u64, VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[to])?;
+        if place(from) != Place::Live {
+            return Err(VolumeError::Unsupported("sharing chunks with a snapshot"));
+        }
         if from == to && from_offset.abs_diff(to_offset) < len {
             return Err(VolumeError::Invalid("the ranges overlap"));
         }

@@ -4,6 +4,7 @@ use super::{Attr, Volume};
 use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::{Bucket, InodeNo, Kind, ROOT, SLOT_BITS, cookie};
+use crate::snapshot::names::{Place, place};
 
 /// One name of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +40,11 @@ impl Volume {
         if inode.kind != Kind::Directory {
             return Err(VolumeError::NotDirectory);
         }
-        let parent = if ino == ROOT {
-            ROOT
-        } else {
-            InodeNo(inode.parent)
+        let present = place(ino) == Place::Live;
+        let parent = match ino {
+            ROOT => ROOT,
+            _ if present => InodeNo(inode.parent),
+            _ => self.past_parent(ino, &inode),
         };
         let dots = [
             (COOKIE_DOT, &b"."[..], ino),
@@ -58,6 +60,9 @@ impl Volume {
             if after < cookie && !take(entry) {
                 return Ok(());
             }
+        }
+        if !present {
+            return self.past_entries(ino, after, take);
         }
         for pair in self
             .space
@@ -89,11 +94,14 @@ impl Volume {
     /// # Errors
     /// `NotFound`.
     pub fn getattr(&self, ino: InodeNo) -> Result<Attr, VolumeError> {
+        if place(ino) != Place::Live {
+            return self.past_getattr(ino);
+        }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
         Ok(Attr {
             ino,
-            inode: self.load(ino.0, &state)?,
+            inode: self.look(ino.0, &state)?,
         })
     }
 

@@ -91,6 +91,8 @@ impl Volume {
             if end <= range.start {
                 continue;
             }
+            let cut = end.min(range.end) - offset.max(range.start);
+            state.allocated_delta -= i64::try_from(cut).unwrap_or(0);
             if offset < range.start {
                 let head = Extent {
                     len: short(range.start - offset)?,
@@ -125,6 +127,7 @@ impl Volume {
         changes: &mut Changes,
     ) -> Result<()> {
         state.window = None;
+        state.allocated_delta += i64::from(extent.len);
         if let Some(end) = &mut state.extents_end {
             *end = (*end).max(offset + u64::from(extent.len));
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Attr, Volume};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Kind};
+use crate::snapshot::names::{Place, place};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,8 +25,11 @@ impl Volume {
     /// `NotFound`, and for writing `ReadOnly` and `NoSpace`.
     pub fn open_inode(&self, ino: InodeNo, how: OpenHow) -> Result<Attr, VolumeError> {
         if how.write || how.truncate {
-            self.check_writable()?;
+            self.check_present(&[ino])?;
             self.check_backlog(self.options.cache_bytes / 16)?;
+        }
+        if place(ino) != Place::Live {
+            return self.past_getattr(ino);
         }
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
@@ -51,6 +55,9 @@ impl Volume {
     /// # Errors
     /// What sealing the last bytes met; the handle is closed all the same.
     pub fn release(&self, ino: InodeNo, wrote: bool) -> Result<(), VolumeError> {
+        if place(ino) != Place::Live {
+            return Ok(());
+        }
         let live = self.live.get(ino.0);
         let drained = if wrote && !live.state.lock().unlinked {
             self.drain_live(&live)

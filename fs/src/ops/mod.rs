@@ -41,7 +41,7 @@ pub struct Attr {
     pub inode: Inode,
 }
 
-fn check_name(name: &[u8]) -> Result<()> {
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
     match name {
         b"" | b"." | b".." => Err(VolumeError::Invalid("the name")),
         name if name.contains(&b'/') || name.contains(&0) => Err(VolumeError::Invalid("the name")),
@@ -66,6 +66,13 @@ impl Volume {
         crate::format::decode("an inode", &record)
     }
 
+    /// The inode as programs see it: what waits for sealing takes room too.
+    pub(crate) fn look(&self, ino: u64, state: &State) -> Result<Inode> {
+        let mut inode = self.load(ino, state)?;
+        inode.allocated = inode.allocated.saturating_add(state.waiting_bytes());
+        Ok(inode)
+    }
+
     /// Adds the inode's new record to `changes`; the caller holds its lock.
     pub(crate) fn save(
         &self,
@@ -75,6 +82,8 @@ impl Volume {
         changes: &mut Changes,
     ) -> Result<()> {
         let mut record = inode;
+        let delta = std::mem::take(&mut state.allocated_delta);
+        record.allocated = record.allocated.saturating_add_signed(delta);
         if state.dirty.is_some() {
             state.dirty = Some(record.clone());
             record.size = state.safe_size(record.size);

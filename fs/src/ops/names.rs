@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use super::{Attr, Volume, check_name};
 use crate::error::{Result, VolumeError};
 use crate::format::key::{self, KeyBytes};
-use crate::format::record::{Bucket, Entry, Inode, InodeNo, Kind, Stamp, directory_hash};
+use crate::format::record::{Bucket, Entry, Inode, InodeNo, Kind, ROOT, Stamp, directory_hash};
 use crate::format::{decode, encode};
 use crate::live::{LockedSet, State};
+use crate::snapshot::names::{LIST, Place, SNAPSHOTS_DIR, place};
 use crate::tree::overlay::Changes;
 
 /// What a new inode is to be.
@@ -104,6 +105,12 @@ impl Volume {
         if name.len() > super::NAME_MAX {
             return Err(VolumeError::NameTooLong);
         }
+        if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
+            return self.past_getattr(LIST);
+        }
+        if place(parent) != Place::Live {
+            return self.past_lookup(parent, name);
+        }
         let slot = self.slot(parent.0, name)?;
         match slot.entry() {
             Some(entry) => self.refer(InodeNo(entry.ino)),
@@ -123,9 +130,12 @@ impl Volume {
     /// # Errors
     /// `NotFound`.
     pub fn refer(&self, ino: InodeNo) -> Result<Attr, VolumeError> {
+        if place(ino) != Place::Live {
+            return self.past_getattr(ino);
+        }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
-        let inode = self.load(ino.0, &state)?;
+        let inode = self.look(ino.0, &state)?;
         live.lookups.fetch_add(1, Ordering::AcqRel);
         Ok(Attr { ino, inode })
     }
@@ -140,8 +150,11 @@ impl Volume {
         name: &[u8],
         create: Create,
     ) -> Result<Attr, VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[parent])?;
         check_name(name)?;
+        if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
+            return Err(VolumeError::Exists);
+        }
         self.check_backlog(self.options.cache_bytes / 16)?;
         let mut locked = self.live.lock(&[parent.0]);
         let directory = locked.of(parent.0)?;
@@ -177,8 +190,11 @@ impl Volume {
     /// # Errors
     /// `Exists`, `NotFound`, `Permission` for directories, `TooManyLinks`.
     pub fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attr, VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[ino, parent])?;
         check_name(name)?;
+        if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
+            return Err(VolumeError::Exists);
+        }
         let mut locked = self.live.lock(&[parent.0, ino.0]);
         let mut slot = self.slot(parent.0, name)?;
         if slot.at.is_some() {
@@ -244,8 +260,11 @@ impl Volume {
     }
 
     fn remove(&self, parent: InodeNo, name: &[u8], directory: bool) -> Result<()> {
-        self.check_writable()?;
+        self.check_present(&[parent])?;
         check_name(name)?;
+        if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
+            return Err(VolumeError::ReadOnly);
+        }
         let (mut locked, mut slot, child) = self.lock_entry(parent.0, name)?;
         let mut holder = self.directory(parent.0, &locked.of(parent.0)?.state)?;
         let inode = self.load(child, &locked.of(child)?.state)?;
@@ -309,6 +328,7 @@ fn new_inode(create: Create, holder: &Inode, parent: InodeNo) -> Inode {
         gid: if handed_down { holder.gid } else { create.gid },
         nlink: if directory { 2 } else { 1 },
         size: create.target.len() as u64,
+        allocated: 0,
         rdev: create.rdev,
         atime: now,
         mtime: now,

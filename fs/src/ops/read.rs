@@ -9,6 +9,7 @@ use super::{FILE_MAX, Volume};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Extent, InodeNo, Kind};
 use crate::live::LiveRef;
+use crate::snapshot::names::{Place, place};
 
 /// Readahead reaches this far beyond a sequential reader, in bytes.
 const AHEAD_BYTES: u64 = 12 << 20;
@@ -47,10 +48,18 @@ impl Volume {
     /// # Errors
     /// `NotFound`, `IsDirectory`, and failures to get the bytes: never wrong bytes.
     pub fn read(&self, ino: InodeNo, offset: u64, len: u32) -> Result<ReadData, VolumeError> {
+        if place(ino) != Place::Live {
+            return self.past_read(ino, offset, len).map(ReadData::Owned);
+        }
         let live = self.live.get(ino.0);
         let plan = self.plan_read(&live, offset, len)?;
         self.read_ahead(&live, &plan)?;
         self.complete_read(&plan)
+    }
+
+    /// Whether an inode is in the present, not in a snapshot.
+    pub(crate) fn is_present(&self, ino: InodeNo) -> bool {
+        place(ino) == Place::Live
     }
 
     /// Finds what a read needs. Never waits for the group beyond tree nodes.

@@ -7,6 +7,7 @@ use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::InodeNo;
 use crate::live::Locked;
+use crate::snapshot::names::{Place, place};
 use crate::tree::overlay::Changes;
 
 /// Extents deleted in one batch.
@@ -15,6 +16,9 @@ const PAGE: usize = 4096;
 impl Volume {
     /// Gives back `count` references to an inode.
     pub fn forget(&self, ino: InodeNo, count: u64) {
+        if place(ino) != Place::Live {
+            return;
+        }
         let live = self.live.get(ino.0);
         let before = live
             .lookups

@@ -5,6 +5,7 @@ use super::{Volume, check_name};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, ROOT, Stamp};
 use crate::live::LockedSet;
+use crate::snapshot::names::SNAPSHOTS_DIR;
 use crate::tree::overlay::Changes;
 
 /// How a rename treats a name that exists.
@@ -47,9 +48,13 @@ impl Volume {
         to: NameAt<'_>,
         mode: RenameMode,
     ) -> Result<(), VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[from.parent, to.parent])?;
         check_name(from.name)?;
         check_name(to.name)?;
+        let list = |at: NameAt<'_>| (at.parent, at.name) == (ROOT, SNAPSHOTS_DIR);
+        if list(from) || list(to) {
+            return Err(VolumeError::ReadOnly);
+        }
         let _one_at_a_time = self.renames.lock();
         if let Some(entry) = self.slot(from.parent.0, from.name)?.entry() {
             self.drain(InodeNo(entry.ino))?;

@@ -5,6 +5,7 @@ use super::xattr::XattrMode;
 use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::InodeNo;
+use crate::snapshot::names::{Place, place};
 
 /// Attribute that tells how safe a file is.
 pub const XATTR_DURABILITY: &[u8] = b"user.barfs.durability";
@@ -45,6 +46,9 @@ impl Volume {
     /// # Errors
     /// `NotFound`.
     pub fn durability(&self, ino: InodeNo) -> Result<&'static str, VolumeError> {
+        if place(ino) != Place::Live {
+            return Ok("group");
+        }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
         self.load(ino.0, &state)?;

@@ -38,7 +38,7 @@ impl Volume {
         data: &[u8],
         drop_setid: bool,
     ) -> Result<(), VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[ino])?;
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| *end <= FILE_MAX);
@@ -221,7 +221,7 @@ impl Volume {
         punch: bool,
         keep_size: bool,
     ) -> Result<(), VolumeError> {
-        self.check_writable()?;
+        self.check_present(&[ino])?;
         if range.end > FILE_MAX {
             return Err(VolumeError::TooLarge);
         }

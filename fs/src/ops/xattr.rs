@@ -5,6 +5,7 @@ use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::{Inode, InodeNo, Stamp, Xattr};
 use crate::format::{decode, encode};
+use crate::snapshot::names::{Place, place};
 use crate::tree::overlay::Changes;
 
 /// The longest value, in bytes.
@@ -36,6 +37,13 @@ impl Volume {
     /// # Errors
     /// `NoAttribute`, `NotFound`.
     pub fn getxattr(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
+        if place(ino) != Place::Live {
+            let all = self.past_xattrs(ino)?;
+            let found = all.into_iter().find(|xattr| xattr.name == name);
+            return found
+                .map(|xattr| xattr.value)
+                .ok_or(VolumeError::NoAttribute);
+        }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
         if self.load(ino.0, &state)?.xattrs == 0 {
@@ -53,6 +61,10 @@ impl Volume {
     /// # Errors
     /// `NotFound`.
     pub fn listxattr(&self, ino: InodeNo) -> Result<Vec<Vec<u8>>, VolumeError> {
+        if place(ino) != Place::Live {
+            let all = self.past_xattrs(ino)?;
+            return Ok(all.into_iter().map(|xattr| xattr.name).collect());
+        }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
         if self.load(ino.0, &state)?.xattrs == 0 {
@@ -123,7 +135,7 @@ impl Volume {
         name: &[u8],
         change: impl FnOnce(&mut Inode, &mut Vec<Xattr>) -> Result<()>,
     ) -> Result<()> {
-        self.check_writable()?;
+        self.check_present(&[ino])?;
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
         let mut inode = self.load(ino.0, &state)?;

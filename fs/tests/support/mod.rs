@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,12 +32,21 @@ pub struct FakeGroup {
     pub puts: AtomicU64,
     pub reads: AtomicU64,
     pub heads: AtomicU64,
+    pub released: AtomicU64,
+    /// After this many calls more the group is unreachable; negative: never.
+    pub calls_left: AtomicI64,
+    pub bounded: AtomicBool,
 }
 
 impl FakeGroup {
     fn reach(&self) -> Result<(), StoreError> {
         if self.unreachable.load(Ordering::SeqCst) {
             return Err(StoreError::Unreachable("told to be".into()));
+        }
+        if self.bounded.load(Ordering::SeqCst)
+            && self.calls_left.fetch_sub(1, Ordering::SeqCst) <= 0
+        {
+            return Err(StoreError::Refused("told to, from this call on".into()));
         }
         Ok(())
     }
@@ -121,7 +130,8 @@ impl PackStore for FakeGroup {
         self.reach()?;
         let mut all = self.packs.lock().unwrap();
         packs.iter().for_each(|pack| {
-            all.remove(pack);
+            assert!(all.remove(pack).is_some(), "{pack:?} was given up twice");
+            self.released.fetch_add(1, Ordering::Relaxed);
         });
         Ok(())
     }
@@ -312,6 +322,7 @@ pub fn quiet_options(dir: &Path) -> VolumeOptions {
     options.commit_interval = Duration::from_secs(3600);
     options.commit_dirty_bytes = 1 << 40;
     options.fencing = 3;
+    options.prune_interval = None;
     options
 }
 
@@ -339,8 +350,22 @@ impl Rig {
     }
 
     pub fn try_open(&self, seed: u8) -> Result<Arc<Volume>, VolumeError> {
+        self.open_as(seed, |_| ())
+    }
+
+    /// Opens with options that `change` made other.
+    pub fn open_with(&self, change: impl FnOnce(&mut VolumeOptions)) -> Arc<Volume> {
+        self.open_as(1, change).unwrap()
+    }
+
+    pub fn open_as(
+        &self,
+        seed: u8,
+        change: impl FnOnce(&mut VolumeOptions),
+    ) -> Result<Arc<Volume>, VolumeError> {
         *self.overlay.watched.lock().unwrap() = Some(self.cache().join("packs"));
-        let options = quiet_options(&self.cache());
+        let mut options = quiet_options(&self.cache());
+        change(&mut options);
         Volume::open(
             ID,
             keys(seed),
@@ -434,6 +459,42 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     }
     out.truncate(len);
     out
+}
+
+/// Follows names from the root.
+pub fn walk(volume: &Volume, path: &str) -> Result<InodeNo, VolumeError> {
+    let mut at = ROOT;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        at = volume.lookup(at, name.as_bytes())?.ino;
+    }
+    Ok(at)
+}
+
+pub fn write_file(volume: &Volume, parent: InodeNo, name: &str, data: &[u8]) -> InodeNo {
+    let ino = match volume.lookup(parent, name.as_bytes()) {
+        Ok(attr) => attr.ino,
+        Err(_) => file(volume, parent, name),
+    };
+    let set = SetAttr {
+        size: Some(0),
+        ..SetAttr::default()
+    };
+    volume.setattr(ino, set).unwrap();
+    for (at, part) in data.chunks(1 << 20).enumerate() {
+        volume.write(ino, (at << 20) as u64, part, false).unwrap();
+    }
+    volume.drain(ino).unwrap();
+    ino
+}
+
+/// No head stays but the newest and those that were pinned.
+pub fn keep_nothing(options: &mut VolumeOptions) {
+    let none = Duration::ZERO;
+    options.thinning = Thinning {
+        all: none,
+        hourly: none,
+        daily: none,
+    };
 }
 
 pub fn sync_group(volume: &Volume) {

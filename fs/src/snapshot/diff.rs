@@ -1,0 +1,126 @@
+//! What differs between two snapshots, directory by directory, without reading any file.
+
+use std::collections::BTreeMap;
+
+use super::browse::Browse;
+use super::list::Snapshot;
+use crate::error::{Result, VolumeError};
+use crate::format::record::{Inode, Kind, ROOT};
+use crate::volume::Volume;
+
+/// How a path differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Only the second snapshot has it.
+    Added,
+    /// Only the first has it.
+    Removed,
+    /// The content differs.
+    Content,
+    /// Only owner, mode, times, links or attributes differ.
+    Metadata,
+    /// It is another kind of thing.
+    Kind,
+}
+
+type Names = BTreeMap<Vec<u8>, u64>;
+
+struct Walk<'a> {
+    from: Browse<'a>,
+    to: Browse<'a>,
+    visit: &'a mut dyn FnMut(&[u8], Difference) -> bool,
+    stopped: bool,
+}
+
+fn names(browse: &Browse<'_>, ino: Option<u64>) -> Result<Names> {
+    let mut names = Names::new();
+    if let Some(ino) = ino {
+        browse.entries(ino, 0, &mut |entry| {
+            names.insert(entry.name, entry.ino.0);
+            true
+        })?;
+    }
+    Ok(names)
+}
+
+/// Whether the contents may differ: a change of content is a change of these.
+fn same_content(a: &Inode, b: &Inode) -> bool {
+    (a.size, a.mtime, a.rdev, &a.target) == (b.size, b.mtime, b.rdev, &b.target)
+}
+
+impl Walk<'_> {
+    fn tell(&mut self, path: &[u8], difference: Difference) {
+        if !self.stopped {
+            self.stopped = !(self.visit)(path, difference);
+        }
+    }
+
+    fn directory(&mut self, path: &[u8], (from, to): (Option<u64>, Option<u64>)) -> Result<()> {
+        let (old, mut new) = (names(&self.from, from)?, names(&self.to, to)?);
+        for (name, before) in old {
+            let after = new.remove(&name);
+            self.entry(&[path, &name].concat(), (Some(before), after))?;
+        }
+        for (name, after) in new {
+            self.entry(&[path, &name].concat(), (None, Some(after)))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &[u8], (before, after): (Option<u64>, Option<u64>)) -> Result<()> {
+        if self.stopped {
+            return Ok(());
+        }
+        let old = before.map(|ino| self.from.inode(ino)).transpose()?;
+        let new = after.map(|ino| self.to.inode(ino)).transpose()?;
+        let is_directory =
+            |inode: &Option<Inode>| inode.as_ref().is_some_and(|i| i.kind == Kind::Directory);
+        let difference = match (&old, &new) {
+            (None, _) => Some(Difference::Added),
+            (_, None) => Some(Difference::Removed),
+            (Some(old), Some(new)) if old.kind != new.kind => Some(Difference::Kind),
+            (Some(old), Some(new)) if before == after && old == new => None,
+            (Some(old), Some(_)) if old.kind == Kind::Directory => {
+                let same = |inode: &Inode| (inode.mode, inode.uid, inode.gid, inode.xattrs);
+                let differs = new.as_ref().is_some_and(|new| same(old) != same(new));
+                differs.then_some(Difference::Metadata)
+            }
+            (Some(old), Some(new)) if before == after && same_content(old, new) => {
+                Some(Difference::Metadata)
+            }
+            _ => Some(Difference::Content),
+        };
+        if let Some(difference) = difference {
+            self.tell(path, difference);
+        }
+        let from = before.filter(|_| is_directory(&old));
+        let to = after.filter(|_| is_directory(&new));
+        if from.is_some() || to.is_some() {
+            self.directory(&[path, b"/"].concat(), (from, to))?;
+        }
+        Ok(())
+    }
+}
+
+impl Volume {
+    /// Tells every path that differs between two snapshots, relative to the root, until `visit` answers `false`.
+    ///
+    /// # Errors
+    /// When a directory cannot be had from the group, or a snapshot is forgotten meanwhile.
+    pub fn snapshot_diff(
+        &self,
+        from: &Snapshot,
+        to: &Snapshot,
+        visit: &mut dyn FnMut(&[u8], Difference) -> bool,
+    ) -> Result<(), VolumeError> {
+        let root = |snapshot: &Snapshot| snapshot.tree.map(|_| ROOT.0);
+        let roots = (root(from), root(to));
+        let mut walk = Walk {
+            from: Browse::new(self, from)?,
+            to: Browse::new(self, to)?,
+            visit,
+            stopped: false,
+        };
+        walk.directory(b"", roots)
+    }
+}

@@ -1,0 +1,249 @@
+//! Pruning: what nothing refers to any more frees its room, and nothing else is ever lost.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use barfs_fs::*;
+use support::*;
+
+fn used(rig: &Rig) -> u64 {
+    rig.group.space().used
+}
+
+fn prune(volume: &Volume) -> PruneReport {
+    volume.prune(&PruneOptions::default(), &mut |_| ()).unwrap()
+}
+
+#[test]
+fn removing_files_frees_the_quota_in_the_end() {
+    let rig = Rig::default();
+    let volume = rig.open_with(keep_nothing);
+    for n in 0..3 {
+        write_file(&volume, ROOT, &format!("f{n}"), &noise(20 << 20, n));
+    }
+    sync_group(&volume);
+    assert!(used(&rig) > 60 << 20);
+    for n in 0..2 {
+        volume.unlink(ROOT, format!("f{n}").as_bytes()).unwrap();
+    }
+    volume.forget_all().unwrap();
+    sync_group(&volume);
+    let before = used(&rig);
+    let told = volume
+        .prune(
+            &PruneOptions {
+                dry_run: true,
+                ..PruneOptions::default()
+            },
+            &mut |_| (),
+        )
+        .unwrap();
+    assert_eq!(
+        (used(&rig), rig.group.released.load(Ordering::Relaxed)),
+        (before, 0)
+    );
+    assert!(told.bytes_released >= 16 << 20, "{told:?}");
+    let report = prune(&volume);
+    assert!(
+        used(&rig) <= 34 << 20,
+        "{} bytes left, {report:?}",
+        used(&rig)
+    );
+    assert_eq!(report.bytes_left, used(&rig));
+    assert!(
+        report.packs_released >= 2 && report.bytes_rewritten > 0,
+        "{report:?}"
+    );
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open();
+    assert!(read_all(&volume, walk(&volume, "f2").unwrap()) == noise(20 << 20, 2));
+    assert!(volume.status().last_prune.is_some());
+}
+
+#[test]
+fn what_a_snapshot_holds_survives_and_goes_with_it() {
+    let rig = Rig::default();
+    let volume = rig.open_with(keep_nothing);
+    let old = noise(17 << 20, 1);
+    write_file(&volume, ROOT, "f", &old);
+    volume.snapshot_create(Some("old"), &mut |_| ()).unwrap();
+    write_file(&volume, ROOT, "f", b"short");
+    sync_group(&volume);
+    prune(&volume);
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open_with(keep_nothing);
+    let kept = walk(&volume, ".snapshots/old/f").unwrap();
+    assert!(read_all(&volume, kept) == old);
+    assert!(used(&rig) > 17 << 20);
+    let sequence = volume.snapshot("old").unwrap().sequence;
+    volume.snapshot_forget(&[sequence]).unwrap();
+    prune(&volume);
+    assert!(used(&rig) < 1 << 20, "{}", used(&rig));
+    assert!(
+        volume.read(kept, 0, 1).is_err(),
+        "a forgotten snapshot is gone"
+    );
+    assert_eq!(read_all(&volume, walk(&volume, "f").unwrap()), b"short");
+}
+
+#[test]
+fn many_small_commits_leave_few_packs() {
+    let rig = Rig::default();
+    let volume = rig.open_with(keep_nothing);
+    for n in 0..60u64 {
+        write_file(&volume, ROOT, &format!("f{n}"), &noise(9000, n));
+        sync_group(&volume);
+    }
+    let before = rig.group.packs.lock().unwrap().len();
+    assert!(before >= 60);
+    let report = prune(&volume);
+    let after = rig.group.packs.lock().unwrap().len();
+    assert!(after <= 8, "{after} packs left, {report:?}");
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open();
+    for n in 0..60u64 {
+        assert!(read_all(&volume, walk(&volume, &format!("f{n}")).unwrap()) == noise(9000, n));
+    }
+}
+
+/// A volume in which a prune finds dead packs, mostly dead packs, small packs and a snapshot.
+fn furnish(volume: &Volume) {
+    for n in 0..20u64 {
+        write_file(volume, ROOT, &format!("f{n}"), &noise(1 << 20, n));
+    }
+    sync_group(volume);
+    volume.snapshot_create(Some("kept"), &mut |_| ()).unwrap();
+    for n in 20..24u64 {
+        write_file(volume, ROOT, &format!("f{n}"), &noise(40_000, n));
+        sync_group(volume);
+    }
+    for n in 4..18u64 {
+        write_file(volume, ROOT, &format!("f{n}"), b"");
+    }
+    write_file(volume, ROOT, "last", &noise(700_000, 99));
+    sync_group(volume);
+    let kept = volume.snapshot("kept").unwrap().sequence;
+    volume.snapshot_forget(&[kept]).unwrap();
+    volume.snapshot_create(Some("late"), &mut |_| ()).unwrap();
+}
+
+fn verify(volume: &Volume) {
+    for prefix in ["", ".snapshots/late/"] {
+        for n in (0..4).chain(18..20) {
+            let ino = walk(volume, &format!("{prefix}f{n}")).unwrap();
+            assert!(read_all(volume, ino) == noise(1 << 20, n), "f{n}");
+        }
+        for n in 20..24 {
+            let ino = walk(volume, &format!("{prefix}f{n}")).unwrap();
+            assert!(read_all(volume, ino) == noise(40_000, n), "f{n}");
+        }
+        let last = walk(volume, &format!("{prefix}last")).unwrap();
+        assert!(read_all(volume, last) == noise(700_000, 99));
+    }
+}
+
+#[test]
+fn a_prune_may_be_interrupted_at_every_call_and_loses_nothing() {
+    let options = PruneOptions {
+        small_packs: 2,
+        ..PruneOptions::default()
+    };
+    let mut interruptions = 0;
+    for calls in 0.. {
+        let rig = Rig::default();
+        let volume = rig.open_with(keep_nothing);
+        furnish(&volume);
+        volume.drop_caches().unwrap();
+        rig.group.calls_left.store(calls, Ordering::SeqCst);
+        rig.group.bounded.store(true, Ordering::SeqCst);
+        let pruned = volume.prune(&options, &mut |_| ());
+        rig.group.bounded.store(false, Ordering::SeqCst);
+        verify(&volume);
+        volume.close().unwrap();
+        drop(volume);
+        let volume = rig.elsewhere().open_with(|options| {
+            keep_nothing(options);
+            options.fencing = 4;
+        });
+        verify(&volume);
+        volume.prune(&options, &mut |_| ()).unwrap();
+        verify(&volume);
+        assert!(
+            used(&rig) < 22 << 20,
+            "after {calls} calls {} bytes are left",
+            used(&rig)
+        );
+        volume.close().unwrap();
+        match pruned {
+            Ok(report) => {
+                assert!(
+                    report.packs_rewritten > 3 && report.packs_released > 3,
+                    "{report:?}"
+                );
+                break;
+            }
+            Err(_) => interruptions += 1,
+        }
+    }
+    assert!(interruptions > 10, "only {interruptions} interruptions");
+}
+
+#[test]
+fn writers_and_commits_go_on_during_a_prune() {
+    let rig = Rig::default();
+    let volume = rig.open_with(keep_nothing);
+    furnish(&volume);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = {
+        let (volume, stop) = (volume.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut written = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                let name = format!("w{}", written % 7);
+                write_file(&volume, ROOT, &name, &noise(300_000, written));
+                if written % 3 == 0 {
+                    sync_group_now(&volume);
+                }
+                written += 1;
+            }
+            written
+        })
+    };
+    let mut reports = Vec::new();
+    for _ in 0..4 {
+        reports.push(
+            volume
+                .prune(
+                    &PruneOptions {
+                        small_packs: 1,
+                        ..PruneOptions::default()
+                    },
+                    &mut |_| (),
+                )
+                .unwrap(),
+        );
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = writer.join().unwrap();
+    assert!(written > 7, "{written} files");
+    sync_group(&volume);
+    verify(&volume);
+    let check = |volume: &Volume| {
+        for n in written.saturating_sub(7)..written {
+            let ino = walk(volume, &format!("w{}", n % 7)).unwrap();
+            assert!(read_all(volume, ino) == noise(300_000, n));
+        }
+    };
+    check(&volume);
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open();
+    verify(&volume);
+    check(&volume);
+}
+
+fn sync_group_now(volume: &Volume) {
+    volume.sync(Rung::Group, &mut |_| ()).unwrap();
+}
