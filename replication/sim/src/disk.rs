@@ -1,13 +1,15 @@
 //! The disk of one member: a log of records, each batch durable some time after it was written.
 //!
 //! Fault model. A batch becomes durable only when its sync ends, which takes a drawn time and waits for the batches
-//! before it. A crash loses every batch whose sync has not ended, except for a drawn number of the oldest ones, which
-//! had reached the platter all the same. A batch survives whole or not at all, and never without the ones before
-//! it: that is what a write-ahead log gives.
+//! before it. A crash loses every batch whose sync has not ended, except for the oldest ones as far as they had reached
+//! the platter all the same: a drawn number of them, or, where the disk tears, those that a log with checksums still
+//! yields when sectors were lost and torn ([`crate::platter`]). So a batch survives whole or not at all, and never
+//! without the ones before it: that is what a write-ahead log gives.
 //! Never: what was reported durable is not lost and does not change. (A disk that forgets it is a mutant.)
 
+use crate::platter;
 use crate::rng::Rng;
-use barfs_replication::{BlockRef, MemberId, Record, VerifiedBlock};
+use barfs_replication::{BlockRef, MemberId, Record, Snapshot, VerifiedBlock};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a disk may do in a run; times in micros, probabilities per mille.
@@ -23,6 +25,8 @@ pub struct DiskFaults {
     pub stall_micros: u64,
     /// Whether a crash may leave some batches durable whose sync had not been reported.
     pub survivors: bool,
+    /// Whether a crash loses and tears single sectors of what was not synced.
+    pub tears: bool,
     /// Mutant: synced records forgotten at a crash, newest first.
     pub forget_synced: usize,
 }
@@ -38,6 +42,8 @@ pub struct DiskCounts {
     pub lost_batches: u64,
     /// Batches that survived a crash though their sync was never reported.
     pub survived_batches: u64,
+    /// Sectors lost or torn in crashes.
+    pub sectors_hurt: u64,
     /// Syncs that stalled.
     pub stalls: u64,
 }
@@ -51,6 +57,7 @@ pub struct Disk {
     rng: Rng,
     faults: DiskFaults,
     durable: BTreeMap<Key, VerifiedBlock>,
+    snapshot: Option<Snapshot>,
     arrival: Vec<Key>,
     unsynced: VecDeque<(u64, Vec<Record>)>,
     busy_until: u64,
@@ -70,6 +77,7 @@ impl Disk {
             rng,
             faults,
             durable: BTreeMap::new(),
+            snapshot: None,
             arrival: Vec::new(),
             unsynced: VecDeque::new(),
             busy_until: 0,
@@ -109,7 +117,12 @@ impl Disk {
 
     /// Power is lost at virtual time `at`.
     pub fn crash(&mut self, at: u64) {
-        let survivors = if self.faults.survivors {
+        let survivors = if self.faults.tears {
+            let unsynced = self.unsynced.iter().map(|(_, records)| records.as_slice());
+            let remains = platter::cut(unsynced, &mut self.rng);
+            self.counts.sectors_hurt += remains.sectors_lost + remains.sectors_torn;
+            remains.whole as u64
+        } else if self.faults.survivors {
             self.rng.below(self.unsynced.len() as u64 + 1)
         } else {
             0
@@ -132,12 +145,35 @@ impl Disk {
 
     fn keep(&mut self, records: Vec<Record>) {
         for record in records {
-            let Record::Block(block) = record;
+            let block = match record {
+                Record::Block(block) => block,
+                Record::Snapshot(snapshot) => {
+                    self.snapshot = Some(snapshot);
+                    continue;
+                }
+            };
             let key = key_of(&block);
             if self.durable.insert(key, block).is_none() {
                 self.arrival.push(key);
             }
         }
+    }
+
+    /// The newest durable snapshot.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Forgets the blocks of rounds below this one.
+    pub fn prune(&mut self, below_round: u64) {
+        self.durable = self.durable.split_off(&(below_round, MemberId(0), [0; 32]));
+        self.arrival.retain(|key| key.0 >= below_round);
+    }
+
+    /// Everything durable, as a replica wants it back.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let snapshot = self.snapshot.iter().cloned().map(Record::Snapshot);
+        snapshot.chain(self.blocks().cloned().map(Record::Block))
     }
 
     /// Every durable block, by ascending (round, author, digest).

@@ -80,6 +80,7 @@ fn params(plan: &Plan) -> Params {
     Params {
         leaders_per_round: plan.genesis.leaders_per_round,
         gc_depth: plan.genesis.gc_depth,
+        checkpoint_rounds: plan.genesis.gc_depth,
         idle_interval_ms: plan.genesis.idle_interval_ms,
         max_step_ms: plan.genesis.max_step_ms(),
         release_grace_ms: plan.genesis.release_grace_ms,

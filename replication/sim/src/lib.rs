@@ -4,11 +4,12 @@
 //! members that lie. A run is a function of its seed: the same seed gives the same run on every machine, bit for bit.
 //!
 //! Owns: virtual time, the fakes and their fault models, the actors, the workload, the properties. Never: a real clock,
-//! a thread, a socket or a file (the command line around it measures and prints).
+//! a socket or a file (the command line around it measures and prints), nor a thread inside a run.
 //!
 //! Invariant: a property that cannot fail is no property; `tests/mutants.rs` breaks each one on purpose.
 
 pub mod actors;
+pub mod adversary;
 pub mod clock;
 pub mod disk;
 mod faults;
@@ -17,9 +18,11 @@ pub mod network;
 pub mod observation;
 pub mod oracle;
 pub mod plan;
+mod platter;
 pub mod properties;
 pub mod report;
 pub mod rng;
+pub mod sweep;
 pub mod trace;
 mod verifier;
 pub mod workload;

@@ -2,15 +2,20 @@
 //!
 //! Owns the only real clock (runs per second). Never decides what is right.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use barfs_sim::sweep::{Continue, Summary, run_all};
 use barfs_sim::{Mutant, Plan, Scenario, run};
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Runs whole groups in virtual time and checks what must always hold. One seed is one run, bit for bit.
+/// Runs whole groups in virtual time and checks what must always hold.
+///
+/// Real replicas with real signatures, on a network, disks and clocks that fail, next to members that lie. One seed is
+/// one run, bit for bit, on every machine. The exit code is 0 if every run held every property, and 1 if one did
+/// not; the command that repeats it is then printed last.
 #[derive(Parser)]
-#[command(name = "barfs-sim", version)]
+#[command(name = "barfs-sim", version, after_help = EXAMPLES)]
 struct Arguments {
     /// Seed of the first run; further runs take the seeds after it.
     #[arg(long, default_value_t = 1)]
@@ -18,19 +23,25 @@ struct Arguments {
     /// How many runs.
     #[arg(long, default_value_t = 1)]
     runs: u64,
-    /// The family of runs; `list` prints them.
+    /// The family of runs: a name, `all` for each in turn, or `list` to print the names.
     #[arg(long, default_value = "swarm")]
     scenario: String,
     /// Members; drawn from the seed if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: Option<u16>,
-    /// A deliberate defect; `list` prints them.
+    /// A deliberate defect that the properties should find: a name, or `list`.
     #[arg(long)]
     mutant: Option<String>,
-    /// One JSON object per run.
+    /// Runs side by side; as many as there are cores if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// One JSON object per run instead of one line of text.
     #[arg(long)]
     json: bool,
-    /// Print every event of the run to standard error.
+    /// Print the summary and what broke, not every run.
+    #[arg(long)]
+    quiet: bool,
+    /// Print every event of the run to standard error; one run at a time.
     #[arg(long)]
     trace: bool,
     /// Go on after a violation.
@@ -38,61 +49,90 @@ struct Arguments {
     keep_going: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  barfs-sim --seed 1 --runs 100                    a hundred mixed runs
+  barfs-sim --scenario all --runs 50 --quiet       fifty of each family
+  barfs-sim --seed 48 --scenario swarm --nodes 10  one run again, as a failure report prints it
+  barfs-sim --scenario crashes --nodes 4 --mutant send-first   see a defect being found";
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if arguments.scenario == "list" || arguments.mutant.as_deref() == Some("list") {
-        let scenarios: Vec<_> = Scenario::ALL
-            .iter()
-            .map(|scenario| scenario.name())
-            .collect();
-        let mutants: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
-        println!(
-            "scenarios: {}\nmutants: {}",
-            scenarios.join(" "),
-            mutants.join(" ")
-        );
+        list();
         return Ok(ExitCode::SUCCESS);
     }
-    let scenario = Scenario::named(&arguments.scenario).with_context(|| {
-        format!(
-            "no scenario is called {}; try --scenario list",
-            arguments.scenario
-        )
-    })?;
-    let mutant = match &arguments.mutant {
-        None => None,
-        Some(name) => Some(
-            Mutant::named(name)
-                .with_context(|| format!("no mutant is called {name}; try --mutant list"))?,
-        ),
-    };
-    let started = Instant::now();
-    let (mut done, mut broken) = (0u64, 0u64);
-    for seed in (0..arguments.runs).map(|offset| arguments.seed.wrapping_add(offset)) {
-        let mut plan = Plan::draw(seed, scenario, arguments.nodes);
-        if let Some(mutant) = mutant {
-            plan = plan.with_mutant(mutant);
-        }
-        let report = run(&plan, arguments.trace)?;
-        done += 1;
-        if arguments.json {
-            println!("{}", report.json())
-        } else {
-            println!("{report}")
-        }
-        broken += u64::from(report.violation.is_some());
-        if broken > 0 && !arguments.keep_going {
-            break;
-        }
+    let plans = plans(&arguments)?;
+    if arguments.trace && plans.len() == 1 {
+        let reports = plans.iter().map(|plan| run(plan, true));
+        let reports = reports.collect::<anyhow::Result<Vec<_>>>()?;
+        reports.iter().for_each(|report| println!("{report}"));
+        let broken = reports.iter().any(|report| report.violation.is_some());
+        return Ok(ExitCode::from(u8::from(broken)));
     }
+    if arguments.trace {
+        bail!("--trace prints one run; give one seed and one scenario");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let jobs = arguments.jobs.unwrap_or(cores);
+    let mut summary = Summary::default();
+    let started = Instant::now();
+    run_all(&plans, jobs, |report| {
+        summary.add(report);
+        let broken = report.violation.is_some();
+        if arguments.json {
+            println!("{}", report.json());
+        } else if broken || !arguments.quiet {
+            println!("{report}");
+        }
+        match broken && !arguments.keep_going {
+            true => Continue::No,
+            false => Continue::Yes,
+        }
+    })?;
     let seconds = started.elapsed().as_secs_f64();
     eprintln!(
-        "{done} runs in {seconds:.1} s ({:.2} runs/s), {broken} with a violation",
-        done as f64 / seconds
+        "{:.2} runs/s on {jobs} threads",
+        summary.runs as f64 / seconds
     );
-    Ok(if broken > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    eprint!("{summary}");
+    Ok(ExitCode::from(u8::from(!summary.broken.is_empty())))
+}
+
+fn list() {
+    let scenarios = Scenario::ALL.iter().map(|scenario| scenario.name());
+    let mutants = Mutant::ALL.iter().map(|mutant| mutant.name());
+    println!("scenarios: {}", scenarios.collect::<Vec<_>>().join(" "));
+    println!("mutants: {}", mutants.collect::<Vec<_>>().join(" "));
+}
+
+fn plans(arguments: &Arguments) -> anyhow::Result<Vec<Plan>> {
+    let scenarios = match arguments.scenario.as_str() {
+        "all" => Scenario::ALL.to_vec(),
+        name => {
+            let scenario = Scenario::named(name);
+            vec![scenario.with_context(|| {
+                format!("no scenario is called {name}; --scenario list prints them")
+            })?]
+        }
+    };
+    let mutant =
+        match &arguments.mutant {
+            None => None,
+            Some(name) => Some(Mutant::named(name).with_context(|| {
+                format!("no mutant is called {name}; --mutant list prints them")
+            })?),
+        };
+    let mut plans = Vec::new();
+    for scenario in scenarios {
+        for offset in 0..arguments.runs {
+            let seed = arguments.seed.wrapping_add(offset);
+            let plan = Plan::draw(seed, scenario, arguments.nodes);
+            plans.push(match mutant {
+                Some(mutant) => plan.with_mutant(mutant),
+                None => plan,
+            });
+        }
+    }
+    Ok(plans)
 }

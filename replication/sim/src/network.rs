@@ -3,10 +3,12 @@
 //! Fault model. A message may be lost, delayed by up to many seconds, overtaken by later ones, and delivered twice.
 //! Members may be cut off from each other in both directions or in one. A cut or a lost message is silent: nobody is
 //! told, except that after a cut heals both ends see a new connection. A message in flight across a new cut is lost.
+//! An opponent that reads the traffic may hold up or lose what it aims at (its own model is in [`crate::adversary`]).
 //! Never: it alters no message and invents none, and it never lies about who sent one, because the real transport
 //! authenticates both ends. (What an opponent may send is the business of `actors::byzantine`; bytes that change on
 //! the way are the business of a mutant.)
 
+use crate::adversary::Fate;
 use crate::rng::{Rng, SECOND};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +55,10 @@ pub struct NetworkCounts {
     pub delayed: u64,
     /// Scheduled to arrive before an older message of the same link.
     pub overtook: u64,
+    /// Held up by an opponent that aims.
+    pub held_up: u64,
+    /// Lost to such an opponent.
+    pub starved: u64,
 }
 
 /// One arrival that the world has to schedule.
@@ -109,8 +115,14 @@ impl Network {
         }
     }
 
-    /// Takes one message and returns its arrivals: none, one or two.
-    pub fn send(&mut self, at: u64, from: u16, to: u16, bytes: &Arc<[u8]>) -> Vec<Delivery> {
+    /// Takes one message and returns its arrivals: none, one or two. `fate` is the will of an opponent that aims.
+    pub fn send(
+        &mut self,
+        at: u64,
+        (from, to): (u16, u16),
+        bytes: &Arc<[u8]>,
+        fate: Fate,
+    ) -> Vec<Delivery> {
         let Some(link) = self.links.get_mut(&(from, to)) else {
             return Vec::new();
         };
@@ -120,6 +132,17 @@ impl Network {
             self.counts.cut += 1;
             return Vec::new();
         }
+        let held_up = match fate {
+            Fate::Pass => 0,
+            Fate::Lose => {
+                self.counts.starved += 1;
+                return Vec::new();
+            }
+            Fate::Hold(micros) => {
+                self.counts.held_up += 1;
+                micros
+            }
+        };
         if !self.healed && self.rng.per_mille(self.faults.loss_per_mille) {
             self.counts.lost += 1;
             return Vec::new();
@@ -137,7 +160,9 @@ impl Network {
                 arrival = link.last_arrival;
             }
         }
+        // What an opponent holds up is overtaken: it does not hold up the rest.
         link.last_arrival = link.last_arrival.max(arrival);
+        arrival += held_up;
         let first = Delivery {
             at: arrival,
             connection: link.connection,
@@ -225,7 +250,7 @@ mod tests {
         let mut network = Network::new(2, faults(), Rng::new(1));
         let bytes: Arc<[u8]> = Arc::from(&b"x"[..]);
         for at in 0..2_000 {
-            network.send(at * 100, 0, 1, &bytes);
+            network.send(at * 100, (0, 1), &bytes, Fate::Pass);
         }
         let counts = network.counts();
         assert!(
@@ -237,7 +262,7 @@ mod tests {
         network.heal();
         let mut last = 0;
         for at in 2_000..3_000 {
-            let arrivals = network.send(at * 100, 0, 1, &bytes);
+            let arrivals = network.send(at * 100, (0, 1), &bytes, Fate::Pass);
             assert_eq!(arrivals.len(), 1);
             assert!(arrivals[0].at >= last);
             last = arrivals[0].at;
@@ -256,17 +281,17 @@ mod tests {
             Rng::new(1),
         );
         let bytes: Arc<[u8]> = Arc::from(&b"x"[..]);
-        let before = network.send(0, 0, 1, &bytes);
+        let before = network.send(0, (0, 1), &bytes, Fate::Pass);
         assert_eq!(network.cut(|from, to| from == 0 || to == 0), 4);
         assert!(!network.arrives(0, 1, before[0].connection));
-        assert!(network.send(1, 1, 0, &bytes).is_empty());
-        assert!(!network.send(1, 1, 2, &bytes).is_empty());
+        assert!(network.send(1, (1, 0), &bytes, Fate::Pass).is_empty());
+        assert!(!network.send(1, (1, 2), &bytes, Fate::Pass).is_empty());
         assert_eq!(network.mend(), vec![(0, 1), (0, 2), (1, 0), (2, 0)]);
         assert!(
             !network.arrives(0, 1, before[0].connection),
             "the old connection stays dead"
         );
-        let after = network.send(2, 0, 1, &bytes);
+        let after = network.send(2, (0, 1), &bytes, Fate::Pass);
         assert!(network.arrives(0, 1, after[0].connection));
         assert_eq!(network.cut(|from, _| from == 2), 2);
     }

@@ -61,6 +61,8 @@ pub enum Observation {
         /// Commands it had executed.
         index: u64,
     },
+    /// The storm ends now; nothing has been mended yet.
+    StormOver,
     /// A correct member starts for the first time.
     Started {
         /// Who.

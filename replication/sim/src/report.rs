@@ -25,6 +25,8 @@ pub struct Counts {
     pub commits: u64,
     /// Equivocations reported, summed over members.
     pub equivocations: u64,
+    /// Slots with twins of which one was executed.
+    pub contested: u64,
     /// Messages that reached a running program.
     pub delivered: u64,
     /// Messages that met a cut or a member that was down.
@@ -74,6 +76,46 @@ impl Counts {
         }
     }
 
+    /// What was done, by name.
+    pub fn work(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("commands applied", self.applied),
+            ("commands refused", self.refused),
+            ("leaders committed", self.commits),
+            ("messages delivered", self.delivered),
+            ("records written", self.disk.records),
+            ("equivocations proven", self.equivocations),
+            ("contested slots executed once", self.contested),
+        ]
+        .into_iter()
+    }
+
+    /// What was broken, by name.
+    pub fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let (network, disk) = (&self.network, &self.disk);
+        [
+            ("crashes", self.crashes),
+            ("power cuts", self.power_cuts),
+            ("members gone", self.gone),
+            ("partitions", self.partitions),
+            ("clock jumps", self.clock_jumps),
+            ("deviations of liars", self.deviations),
+            ("bytes rejected", self.rejected),
+            ("messages lost", network.lost),
+            ("messages cut off", network.cut),
+            ("messages doubled", network.duplicated),
+            ("messages late", network.delayed),
+            ("messages that overtook", network.overtook),
+            ("messages held up by aim", network.held_up),
+            ("messages starved by aim", network.starved),
+            ("batches lost in crashes", disk.lost_batches),
+            ("batches that survived unreported", disk.survived_batches),
+            ("sectors lost or torn", disk.sectors_hurt),
+            ("syncs that stalled", disk.stalls),
+        ]
+        .into_iter()
+    }
+
     /// The latency, in micros, that `per_mille` of the commands did not exceed; 0 if there were none. Once the run is over.
     pub fn latency(&self, per_mille: usize) -> u64 {
         let last = self.latencies.len().saturating_sub(1);
@@ -87,6 +129,7 @@ impl Counts {
         self.disk.records += other.records;
         self.disk.lost_batches += other.lost_batches;
         self.disk.survived_batches += other.survived_batches;
+        self.disk.sectors_hurt += other.sectors_hurt;
         self.disk.stalls += other.stalls;
     }
 }

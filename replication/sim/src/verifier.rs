@@ -21,6 +21,8 @@ type Verdict = Result<VerifiedBlock, String>;
 pub(crate) struct Verifier {
     group: Arc<Group>,
     verdicts: BTreeMap<Digest, Verdict>,
+    /// The bytes judged last: one block goes out to every member in turn.
+    last: Option<(BlockBytes, Verdict)>,
 }
 
 impl Verifier {
@@ -28,11 +30,23 @@ impl Verifier {
         Verifier {
             group,
             verdicts: BTreeMap::new(),
+            last: None,
         }
     }
 
     /// The verdict, and whether these bytes were seen for the first time.
     fn judge(&mut self, bytes: &BlockBytes) -> (Verdict, bool) {
+        if let Some((last, verdict)) = &self.last
+            && Arc::ptr_eq(last, bytes)
+        {
+            return (verdict.clone(), false);
+        }
+        let (verdict, new) = self.look_up(bytes);
+        self.last = Some((Arc::clone(bytes), verdict.clone()));
+        (verdict, new)
+    }
+
+    fn look_up(&mut self, bytes: &BlockBytes) -> (Verdict, bool) {
         let digest = hash(bytes);
         if let Some(verdict) = self.verdicts.get(&digest) {
             return (verdict.clone(), false);
@@ -41,6 +55,12 @@ impl Verifier {
             .map_err(|error| error.to_string());
         self.verdicts.insert(digest, verdict.clone());
         (verdict, true)
+    }
+
+    /// The valid blocks in a message.
+    pub(crate) fn blocks(&mut self, message: &Message) -> Vec<VerifiedBlock> {
+        let verdicts = blocks_in(message).iter().map(|bytes| self.judge(bytes).0);
+        verdicts.filter_map(Result::ok).collect()
     }
 
     /// Looks at what leaves a member: every signed block that is new, and whether its own blocks are durable.
@@ -103,6 +123,7 @@ impl Verifier {
             Message::Block(_) | Message::Blocks(_) => Some(Input::Blocks { from, blocks }),
             Message::Want { refs } => Some(Input::Want { from, refs }),
             Message::WantFrom { round } => Some(Input::WantFrom { from, round }),
+            Message::Control(control) => Some(Input::Control { from, control }),
         };
         (input, rejected)
     }
@@ -113,6 +134,6 @@ pub(crate) fn blocks_in(message: &Message) -> &[BlockBytes] {
     match message {
         Message::Block(bytes) => std::slice::from_ref(bytes),
         Message::Blocks(blocks) => blocks,
-        Message::Want { .. } | Message::WantFrom { .. } => &[],
+        Message::Want { .. } | Message::WantFrom { .. } | Message::Control(_) => &[],
     }
 }

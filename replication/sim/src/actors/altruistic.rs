@@ -8,7 +8,7 @@ use super::{Effect, Machine};
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use barfs_replication::{
-    BLOCKS_MAX, Input, MemberId, Message, Output, Record, Replica, Serve, VerifiedBlock,
+    BLOCKS_MAX, Input, MemberId, Message, Output, Record, Replica, Serve, Snapshot, VerifiedBlock,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,10 +17,15 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Room that is kept in an answer for the blocks of one more round.
 const ANSWER_ROUND_MAX: usize = 256;
 
+/// Little enough that every run of some length prunes.
+const LOG_BYTES: u64 = 64 * 1024;
+
 /// One life of a member's process.
 pub struct Driver {
     replica: Replica,
     waiting: BTreeMap<u64, Vec<Output>>,
+    /// Batches that hold a snapshot, and its round.
+    snapshots: BTreeMap<u64, u64>,
     stood_at: u64,
     mutant: Option<Mutant>,
     peers: Vec<MemberId>,
@@ -34,22 +39,29 @@ impl Driver {
         let now = machine.clock.now(at);
         let key = group.member_key(machine.id)?.clone();
         let mut records = Vec::new();
+        if let Some(snapshot) = machine.disk.snapshot() {
+            let parts: Vec<Vec<u8>> = snapshot.parts().collect();
+            let loaded = Snapshot::load(&genesis, parts.into_iter())?;
+            records.push(Record::Snapshot(loaded));
+        }
         for block in machine.disk.blocks() {
             records.push(Record::Block(VerifiedBlock::from_own_log(
                 &genesis,
                 block.bytes().clone(),
             )?));
         }
-        let replica = if records.is_empty() {
+        let mut replica = if records.is_empty() {
             Replica::new(genesis.clone(), machine.id, key, now)
         } else {
             Replica::restore(genesis.clone(), machine.id, key, records.into_iter(), now)
         };
+        replica.keep_log_bytes(LOG_BYTES);
         let peers = genesis.ids().filter(|id| *id != machine.id).collect();
         Ok(Driver {
             stood_at: replica.ledger().index(),
             replica,
             waiting: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             mutant,
             peers,
         })
@@ -73,6 +85,10 @@ impl Driver {
         let mut effects = Vec::new();
         if let Some(then) = self.waiting.remove(&batch) {
             self.carry_out(machine, at, then, &mut effects);
+        }
+        if let Some(round) = self.snapshots.remove(&batch) {
+            let input = Input::SnapshotPersisted { round };
+            self.feed(machine, at, input, &mut effects);
         }
         effects
     }
@@ -127,6 +143,14 @@ impl Driver {
                         effects.push(Effect::Send { to, message });
                     }
                 }
+                Output::PersistSnapshot { snapshot } => {
+                    let round = snapshot.checkpoint().round();
+                    let records = vec![Record::Snapshot(snapshot)];
+                    let (batch, ends) = machine.disk.write(at, records);
+                    effects.push(Effect::SyncEnds { batch, at: ends });
+                    self.snapshots.insert(batch, round);
+                }
+                Output::Prune { below_round } => machine.disk.prune(below_round),
                 Output::Executed {
                     index,
                     ticket,

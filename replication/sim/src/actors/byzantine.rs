@@ -96,7 +96,7 @@ impl Bent {
     fn start(machine: &Machine, at: u64, strategy: Strategy, mut rng: Rng) -> anyhow::Result<Bent> {
         let genesis = machine.group.genesis();
         let key = machine.group.member_key(machine.id)?.clone();
-        let records = machine.disk.blocks().cloned().map(Record::Block);
+        let records = machine.disk.records();
         let replica = Replica::restore(
             genesis.clone(),
             machine.id,
@@ -183,7 +183,13 @@ impl Bent {
                         effects.push(Effect::Send { to, message });
                     }
                 }
-                Output::Executed { .. } | Output::Event(_) => {}
+                Output::PersistSnapshot { snapshot } => {
+                    let round = snapshot.checkpoint().round();
+                    let input = Input::SnapshotPersisted { round };
+                    queue.extend(self.replica.handle(machine.clock.now(at), input));
+                }
+                // A liar keeps what it has.
+                Output::Prune { .. } | Output::Executed { .. } | Output::Event(_) => {}
             }
         }
     }

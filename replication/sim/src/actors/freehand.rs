@@ -13,7 +13,8 @@ use crate::plan::{Plan, Strategy};
 use crate::rng::Rng;
 use barfs_crypto::Digest;
 use barfs_replication::{
-    Block, BlockCommand, BlockRef, Command, Executed, Input, MemberId, Message, VerifiedBlock,
+    Block, BlockCommand, BlockRef, Command, Executed, Input, Issuer, MemberId, Message,
+    SignedCommand, VerifiedBlock,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub struct Freehand {
     seen: BTreeMap<u64, BTreeMap<(MemberId, Digest), VerifiedBlock>>,
     tips: [Option<BlockRef>; 2],
     number: u64,
+    /// Number of the mark in the newest block: every version of every block carries one of its own.
+    mark: u64,
     deviations: u64,
 }
 
@@ -70,6 +73,7 @@ impl Freehand {
             seen: BTreeMap::new(),
             tips: [None, None],
             number: 0,
+            mark: 0,
             deviations: 0,
         })
     }
@@ -282,6 +286,7 @@ impl Freehand {
                 command,
             });
         }
+        commands.extend(self.mark(machine));
         let executed = Executed {
             index: self.rng.below(1_000),
             tag: Digest(self.rng.bytes()),
@@ -299,5 +304,18 @@ impl Freehand {
         };
         let key = machine.group.member_key(machine.id).ok()?;
         VerifiedBlock::sign(&genesis, key, block).ok()
+    }
+
+    /// A numbered command that no other block carries: whoever executes it has executed this very block.
+    fn mark(&mut self, machine: &Machine) -> Option<BlockCommand> {
+        self.mark += 1;
+        let bytes = b"mark".to_vec();
+        Some(BlockCommand::Signed(SignedCommand::sign(
+            machine.group.id(),
+            machine.group.recovery_key(machine.id).ok()?,
+            Issuer::Recovery(machine.id),
+            self.mark,
+            Command::Note { bytes },
+        )))
     }
 }

@@ -4,11 +4,15 @@
 //! always hurt in every way never reaches the states that one fault alone leads to. A scenario narrows the draw.
 //! Never draws during the run.
 
-use super::{ClockFaults, CrashFaults, GenesisDraw, Plan, Scenario, Strategy};
+use super::{ClockFaults, CrashFaults, GenesisDraw, Load, Plan, Scenario, Strategy};
+use crate::adversary::{Aim, Targeted};
 use crate::disk::DiskFaults;
 use crate::network::NetworkFaults;
 use crate::rng::{MILLI, Rng, SECOND};
-use barfs_replication::Thresholds;
+use barfs_replication::{NOTE_BYTES_MAX, Thresholds};
+
+/// Virtual time, in micros, in which a member that comes back must catch up with a busy group.
+pub const CATCH_UP_MAX: u64 = 4 * SECOND;
 
 /// Which classes of faults are on.
 #[derive(Clone, Copy, Default)]
@@ -62,6 +66,8 @@ impl Switches {
             Scenario::Absence => {
                 (on.network, on.disk, on.liars) = (tossed.network, tossed.disk, tossed.liars);
             }
+            Scenario::Leaders => (on.liars, on.gone) = (tossed.liars, tossed.gone),
+            Scenario::Load => (on.network, on.disk) = (tossed.network, tossed.disk),
             Scenario::Small => {
                 (on.network, on.crashes) = (tossed.network, tossed.crashes);
                 (on.clocks, on.disk) = (tossed.clocks, tossed.disk);
@@ -83,7 +89,10 @@ impl Plan {
         };
         let nodes = nodes.unwrap_or(drawn as u16);
         let switches = Switches::draw(scenario, &mut rng.fork("switches"));
-        let storm_micros = rng.between(6, 16) * SECOND;
+        let storm_micros = match scenario {
+            Scenario::Load => rng.between(8, 16) * SECOND,
+            _ => rng.between(6, 16) * SECOND,
+        };
         let genesis = draw_genesis(&switches, &mut rng.fork("genesis"));
         let mut roles = rng.fork("roles");
         let (liars, gone) = draw_roles(nodes, &switches, storm_micros, &mut roles);
@@ -93,7 +102,7 @@ impl Plan {
             let who = roles.below(u64::from(nodes)) as u16;
             crash.away = Some((who, roles.below(SECOND), storm_micros - SECOND));
         }
-        Plan {
+        let mut plan = Plan {
             seed,
             scenario,
             nodes,
@@ -106,7 +115,29 @@ impl Plan {
             crash,
             clock: draw_clock(&switches, &mut rng.fork("clock")),
             client_every: rng.between(60, 400) * MILLI,
+            load: Load::default(),
+            targeted: None,
             mutant: None,
+        };
+        plan.narrow(&mut roles);
+        plan
+    }
+
+    /// What only one scenario has.
+    fn narrow(&mut self, rng: &mut Rng) {
+        match self.scenario {
+            Scenario::Leaders => self.targeted = Some(draw_targeted(&self.genesis, rng)),
+            Scenario::Load => {
+                let who = rng.below(u64::from(self.nodes)) as u16;
+                let back = self.storm_micros - CATCH_UP_MAX;
+                self.crash.away = Some((who, rng.below(SECOND), back));
+                self.client_every = rng.between(20, 60) * MILLI;
+                self.load = Load {
+                    notes: rng.between(40, 200) as usize,
+                    bytes: rng.between(50, NOTE_BYTES_MAX as u64) as usize,
+                };
+            }
+            _ => {}
         }
     }
 }
@@ -196,6 +227,7 @@ fn draw_disk(switches: &Switches, rng: &mut Rng) -> DiskFaults {
         stall_per_mille: if switches.disk { rng.below(30) } else { 0 },
         stall_micros: rng.between(50, 2_000) * MILLI,
         survivors: switches.disk && rng.per_mille(500),
+        tears: switches.disk && rng.per_mille(500),
         forget_synced: 0,
     }
 }
@@ -207,6 +239,27 @@ fn draw_crashes(switches: &Switches, rng: &mut Rng) -> CrashFaults {
         all_per_mille: if rng.per_mille(500) { 200 } else { 0 },
         gone: Vec::new(),
         away: None,
+    }
+}
+
+fn draw_targeted(genesis: &GenesisDraw, rng: &mut Rng) -> Targeted {
+    let aim = if rng.per_mille(500) {
+        Aim::Leaders
+    } else {
+        Aim::Votes
+    };
+    // From a little longer than members wait to many times that, always or now and then.
+    let patience = u64::from(genesis.min_timeout_ms) * MILLI;
+    let hold_min = patience + rng.below(patience);
+    Targeted {
+        aim,
+        hold_min,
+        hold_max: hold_min + rng.below(SECOND),
+        lose_per_mille: if rng.per_mille(300) {
+            rng.between(300, 1_000)
+        } else {
+            0
+        },
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod draw;
 
+pub use draw::CATCH_UP_MAX;
+
+use crate::adversary::Targeted;
 use crate::disk::DiskFaults;
 use crate::network::NetworkFaults;
 use crate::rng::{MILLI, SECOND};
@@ -33,13 +36,17 @@ pub enum Scenario {
     Clocks,
     /// One member is away for most of the run and must catch up.
     Absence,
+    /// An opponent in the network holds up or loses exactly the leaders' blocks, or exactly the votes.
+    Leaders,
+    /// A member comes back to a group under full load, and the load goes on: it must catch up all the same.
+    Load,
     /// Groups of one to three members, which tolerate nothing but must work.
     Small,
 }
 
 impl Scenario {
     /// Every scenario, in a fixed order.
-    pub const ALL: [Scenario; 9] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
@@ -48,6 +55,8 @@ impl Scenario {
         Scenario::Liars,
         Scenario::Clocks,
         Scenario::Absence,
+        Scenario::Leaders,
+        Scenario::Load,
         Scenario::Small,
     ];
 
@@ -62,6 +71,8 @@ impl Scenario {
             Scenario::Liars => "liars",
             Scenario::Clocks => "clocks",
             Scenario::Absence => "absence",
+            Scenario::Leaders => "leaders",
+            Scenario::Load => "load",
             Scenario::Small => "small",
         }
     }
@@ -185,6 +196,15 @@ pub struct CrashFaults {
     pub away: Option<(u16, u64, u64)>,
 }
 
+/// Notes that a client keeps on their way at all times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many; 0 for none.
+    pub notes: usize,
+    /// Bytes of each.
+    pub bytes: usize,
+}
+
 /// How wall clocks err; milliseconds.
 #[derive(Clone, Debug, Default)]
 pub struct ClockFaults {
@@ -243,6 +263,8 @@ pub struct Plan {
     pub liars: Vec<(u16, Strategy)>,
     /// The network.
     pub network: NetworkFaults,
+    /// The opponent in the network, if there is one.
+    pub targeted: Option<Targeted>,
     /// The disks.
     pub disk: DiskFaults,
     /// Crashes.
@@ -251,6 +273,8 @@ pub struct Plan {
     pub clock: ClockFaults,
     /// Mean time between steps of one member's client, in micros.
     pub client_every: u64,
+    /// How much each client hands in beside what it does otherwise.
+    pub load: Load,
     /// The deliberate defect, if any.
     pub mutant: Option<Mutant>,
 }
@@ -263,7 +287,7 @@ impl Plan {
             Mutant::SendFirst | Mutant::SendFirstUnwatched => {
                 // Long syncs and frequent crashes, so that a block is out before its record is down.
                 (self.disk.sync_min, self.disk.sync_max) = (20 * MILLI, 120 * MILLI);
-                self.disk.survivors = false;
+                (self.disk.survivors, self.disk.tears) = (false, false);
                 self.crash.every = Some(SECOND);
                 self.crash.down_max = SECOND;
             }

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod blame;
+mod catch_up;
 mod commits;
 mod convergence;
 mod durability;
@@ -13,6 +14,7 @@ mod memory;
 mod order;
 mod quotas;
 mod recovery;
+mod slots;
 mod time;
 mod work;
 
@@ -61,6 +63,10 @@ pub trait Property {
     fn name(&self) -> &'static str;
     /// Looks at one fact; an error is a violation, said in one sentence.
     fn observe(&mut self, observation: &Observation) -> Result<(), String>;
+    /// Slots with twins of which one was seen to be executed; 0 for properties that do not look.
+    fn contested(&self) -> u64 {
+        0
+    }
     /// Looks at the end of the run.
     fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String>;
 }
@@ -71,8 +77,10 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Property>> {
         Box::new(agreement::Agreement::default()),
         Box::new(commits::Commits::default()),
         Box::new(order::Order::default()),
+        Box::new(slots::OnePerSlot::default()),
         Box::new(recovery::Recovery::new(plan)),
         Box::new(blame::NoFalseBlame::new(plan)),
+        Box::new(catch_up::CatchUp::new(plan)),
         Box::new(time::Time::new(plan)),
         Box::new(durability::Durability),
         Box::new(quotas::Quotas),

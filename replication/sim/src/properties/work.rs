@@ -60,6 +60,11 @@ impl Property for WorkDone {
                 (plan.network.loss_per_mille > 20 && plan.nodes > 1).into(),
             ),
             (
+                "messages held up or starved by an opponent that aims",
+                counts.network.held_up + counts.network.starved,
+                plan.targeted.as_ref().map_or(0, |_| correct),
+            ),
+            (
                 "messages doubled",
                 counts.network.duplicated,
                 (plan.network.duplicate_per_mille > 20 && plan.nodes > 1).into(),

@@ -3,6 +3,7 @@
 use super::Views;
 use crate::group::Group;
 use crate::oracle::{Ended, Submission};
+use crate::plan::{Load, Plan};
 use crate::rng::{Rng, SECOND};
 use barfs_crypto::SigningKey;
 use barfs_replication::{BlockCommand, Command, Issuer, MemberId, SignedCommand, VolumeId};
@@ -37,18 +38,19 @@ pub(super) struct Client {
     open: BTreeMap<(Issuer, u64), Open>,
     pub(super) packs: u64,
     pub(super) homes: u64,
+    load: Load,
     probed: bool,
 }
 
 impl Client {
-    pub(super) fn new(member: MemberId, stays: bool, group: Arc<Group>, mut rng: Rng) -> Self {
+    pub(super) fn new(member: MemberId, plan: &Plan, group: Arc<Group>, mut rng: Rng) -> Self {
         let devices = (0..rng.between(1, 3))
             .map(|_| SigningKey::from_seed(rng.bytes()))
             .collect();
         let volume = VolumeId(rng.bytes());
         Client {
             member,
-            stays,
+            stays: plan.stays(member.0),
             group,
             rng,
             devices,
@@ -57,6 +59,7 @@ impl Client {
             open: BTreeMap::new(),
             packs: 0,
             homes: 0,
+            load: plan.load,
             probed: false,
         }
     }
@@ -102,7 +105,10 @@ impl Client {
             }
             return submissions;
         }
-        if self.open.len() >= OPEN_MAX {
+        if home_is_up {
+            submissions.extend(self.fill_up(at, tickets));
+        }
+        if self.open.len() >= OPEN_MAX + self.load.notes {
             return submissions;
         }
         // A client reads at home if it can, else wherever somebody is up: that view may be old.
@@ -116,6 +122,16 @@ impl Client {
             submissions.extend(self.act(at, view.ledger(), views, home_is_up, tickets));
         }
         submissions
+    }
+
+    /// Keeps as many notes on their way as the plan wants.
+    fn fill_up(&mut self, at: u64, tickets: &mut u64) -> Vec<Submission> {
+        let lacking = self.load.notes.saturating_sub(self.open.len());
+        let notes = (0..lacking).filter_map(|_| {
+            let bytes = vec![self.rng.below(256) as u8; self.load.bytes];
+            self.hand_in_own(at, Command::Note { bytes }, tickets)
+        });
+        notes.collect()
     }
 
     /// Hands in again what has lost its carrier or waited for long.

@@ -26,6 +26,7 @@ pub struct Workload {
     clients: BTreeMap<MemberId, Client>,
     tickets: u64,
     idle: bool,
+    loaded: bool,
 }
 
 /// What a client may look at: the replicas of correct members that are up, by member.
@@ -36,12 +37,7 @@ impl Workload {
     pub fn new(plan: &Plan, group: Arc<Group>, mut rng: Rng) -> Self {
         let mut clients = BTreeMap::new();
         for id in (0..plan.nodes).filter(|id| plan.is_correct(*id)) {
-            let client = Client::new(
-                MemberId(id),
-                plan.stays(id),
-                Arc::clone(&group),
-                rng.fork("client"),
-            );
+            let client = Client::new(MemberId(id), plan, Arc::clone(&group), rng.fork("client"));
             clients.insert(MemberId(id), client);
         }
         Workload {
@@ -49,6 +45,7 @@ impl Workload {
             clients,
             tickets: 0,
             idle: plan.mutant == Some(Mutant::NoWork),
+            loaded: plan.load.notes > 0,
         }
     }
 
@@ -73,7 +70,7 @@ impl Workload {
     /// The pause before a client's next step, in micros.
     pub fn pause(&mut self, mean: u64, calm: bool) -> u64 {
         // Now and then a pause long enough for the group to fall idle.
-        if !calm && self.rng.per_mille(10) {
+        if !calm && !self.loaded && self.rng.per_mille(10) {
             self.rng.around(mean.saturating_mul(20))
         } else {
             self.rng.around(mean)

@@ -2,6 +2,7 @@
 
 use super::{Happening, LOOK_EVERY, Member, World, altruistic_replica};
 use crate::actors::Actor;
+use crate::observation::Observation;
 use crate::properties::{Ending, Violation};
 use crate::report::Report;
 use crate::rng::SECOND;
@@ -10,6 +11,7 @@ use barfs_replication::MemberId;
 impl World {
     pub(super) fn calm(&mut self) -> anyhow::Result<()> {
         self.note("calm", [0; 3]);
+        self.observe(&Observation::StormOver);
         self.calm_since = Some(self.at);
         self.network.heal();
         self.mend();
@@ -77,16 +79,18 @@ impl World {
     }
 
     pub(super) fn finish(&mut self) {
-        if self.violation.is_some() {
-            return;
-        }
         self.counts.latencies.sort_unstable();
         self.counts.network = self.network.counts();
+        let contested = self.properties.iter().map(|property| property.contested());
+        self.counts.contested = contested.sum();
         for member in &self.members {
             self.counts.add_disk(member.machine.disk.counts());
             if let Some(Actor::Byzantine(liar)) = &member.actor {
                 self.counts.deviations += liar.deviations();
             }
+        }
+        if self.violation.is_some() {
+            return;
         }
         let mut replicas = Vec::new();
         for member in &self.members {

@@ -11,6 +11,7 @@ mod lives;
 mod traffic;
 
 use crate::actors::{Actor, Machine};
+use crate::adversary::Adversary;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::faults::{Fault, Injector};
@@ -82,6 +83,7 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     pub(crate) oracle: Oracle,
     pub(crate) calm_since: Option<u64>,
+    adversary: Option<Adversary>,
     queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
     scheduled: u64,
     trace: Trace,
@@ -155,6 +157,10 @@ impl World {
             counts: Counts::default(),
             oracle: Oracle::default(),
             calm_since: None,
+            adversary: plan
+                .targeted
+                .clone()
+                .map(|targeted| Adversary::new(targeted, rng.fork("adversary"), group.genesis())),
             queue: BinaryHeap::new(),
             scheduled: 0,
             trace: Trace::new(echo),

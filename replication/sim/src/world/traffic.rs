@@ -4,6 +4,7 @@
 
 use super::{Happening, World, altruistic_replica};
 use crate::actors::Effect;
+use crate::adversary::Fate;
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use crate::properties::Violation;
@@ -46,7 +47,13 @@ impl World {
             bytes = self.injector.forge(&bytes);
         }
         self.note("send", [from.into(), to.into(), bytes.len() as u64]);
-        for delivery in self.network.send(self.at, from, to, &bytes) {
+        let fate = match &mut self.adversary {
+            Some(adversary) if self.calm_since.is_none() => {
+                adversary.fate(MemberId(to), &self.verifier.blocks(message))
+            }
+            _ => Fate::Pass,
+        };
+        for delivery in self.network.send(self.at, (from, to), &bytes, fate) {
             let (connection, bytes) = (delivery.connection, delivery.bytes);
             self.schedule(
                 delivery.at,
