@@ -1,0 +1,7 @@
+#![no_main]
+
+use barfs_crypto_fuzz::sealed;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    sealed::sealed(bytes);
+});

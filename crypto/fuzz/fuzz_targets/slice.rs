@@ -1,0 +1,7 @@
+#![no_main]
+
+use barfs_crypto_fuzz::shards;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    shards::slice(bytes);
+});
