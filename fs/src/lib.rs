@@ -6,6 +6,7 @@
 mod cache;
 mod chunk;
 mod commit;
+mod dedup;
 mod errno;
 mod error;
 mod format;
@@ -23,6 +24,7 @@ mod store;
 mod tree;
 mod volume;
 
+pub use dedup::IndexReport;
 pub use errno::errno;
 pub use error::VolumeError;
 pub use format::record::{Inode, InodeNo, Kind, ROOT, Stamp};

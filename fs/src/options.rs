@@ -23,6 +23,8 @@ pub struct VolumeOptions {
     pub fencing: u32,
     /// Refuse changes.
     pub read_only: bool,
+    /// On a machine that has nothing of the volume yet, learn in the background which chunks the group has.
+    pub rebuild_index: bool,
     /// How committed heads that nobody pinned thin out.
     pub thinning: Thinning,
     /// How long after a prune the next one begins by itself; `None` never.
@@ -42,6 +44,7 @@ impl VolumeOptions {
             upload_threads: 4,
             fencing: 0,
             read_only: false,
+            rebuild_index: true,
             thinning: Thinning::default(),
             prune_interval: Some(Duration::from_secs(24 * 3600)),
             before_commit: None,
@@ -96,6 +99,8 @@ pub struct VolumeStatus {
     pub packs_written: u64,
     /// Bytes of those packs.
     pub pack_bytes_written: u64,
+    /// Bytes written to this mount that the volume had already.
+    pub deduplicated_bytes: u64,
     /// When a prune last went through.
     pub last_prune: Option<SystemTime>,
     /// Whether changes are refused.

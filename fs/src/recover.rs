@@ -53,6 +53,7 @@ pub(crate) fn recover(
         }
         Err(error) => return Err(error.into()),
     };
+    let first_time = meta.is_none() && matches!(&group, Some(Some(_)));
     let meta = match (meta, group) {
         (Some(meta), Some(group)) => reconcile(&keys, id, &*overlay, meta, group)?,
         (Some(meta), None) => meta,
@@ -99,6 +100,7 @@ pub(crate) fn recover(
         reader,
         space,
         dirty,
+        first_time,
     })
 }
 

@@ -9,11 +9,13 @@ use parking_lot::{Condvar, Mutex};
 use crate::cache::ChunkCache;
 use crate::chunk::Chunker;
 use crate::commit::Committer;
+use crate::dedup::Dedup;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Stamp};
 use crate::keys::{Nonces, VolumeKeys};
 use crate::live::LiveTable;
 use crate::ops::budget::Budget;
+use crate::ops::gather::Ragged;
 use crate::options::{VolumeOptions, VolumeStatus};
 use crate::pack::open::OpenPack;
 use crate::pack::{PackFiles, reader::Reader};
@@ -102,6 +104,8 @@ pub struct Volume {
     pub(crate) snapshot_list: ListCache,
     pub(crate) slots: Slots,
     pub(crate) pruner: Pruner,
+    pub(crate) dedup: Dedup,
+    pub(crate) ragged: Ragged,
     pub(crate) read_only: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) invalidate: Mutex<Option<Invalidate>>,
@@ -125,6 +129,8 @@ pub(crate) struct Parts {
     pub reader: Arc<Reader>,
     pub space: Space,
     pub dirty: (u64, u64),
+    /// There was a head, and nothing of it on this machine.
+    pub first_time: bool,
 }
 
 impl Volume {
@@ -143,9 +149,13 @@ impl Volume {
         options: VolumeOptions,
     ) -> Result<Arc<Self>, VolumeError> {
         let parts = crate::recover::recover(id, keys, store, overlay, options)?;
+        let index = parts.first_time && parts.options.rebuild_index && !parts.options.read_only;
         let volume = Self::assemble(parts)?;
         crate::recover::settle(&volume)?;
         volume.start()?;
+        if index {
+            volume.learn_chunks()?;
+        }
         Ok(volume)
     }
 
@@ -175,6 +185,8 @@ impl Volume {
             snapshot_list: ListCache::default(),
             slots: Slots::default(),
             pruner: Pruner::default(),
+            dedup: Dedup::new(),
+            ragged: Ragged::default(),
             closed: AtomicBool::new(false),
             invalidate: Mutex::new(None),
             journal: Arc::default(),
@@ -211,6 +223,24 @@ impl Volume {
                 .map_err(failed)?,
         );
         Ok(())
+    }
+
+    /// Fills the deduplication index in the background.
+    fn learn_chunks(&self) -> Result<()> {
+        let weak = self.weak.clone();
+        let learn = move || {
+            if let Some(volume) = weak.upgrade()
+                && let Err(error) = volume.rebuild_index(&mut |_| ())
+            {
+                tracing::warn!(%error, "known content may be stored a second time");
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name("barfs-index".into())
+            .spawn(learn);
+        spawned
+            .map(drop)
+            .map_err(|error| VolumeError::io("starting a thread", &error))
     }
 
     /// Names the volume.
@@ -265,6 +295,7 @@ impl Volume {
         status.head_sequence = view.base.head.sequence;
         status.dirty_bytes = self.dirty_bytes();
         status.staged_bytes = self.budget.used();
+        status.deduplicated_bytes = self.dedup.saved_bytes();
         status.cache_bytes = self.files.cached_bytes();
         status.files = self.space.overlay.files.load(Ordering::Relaxed);
         status.chunks_read_from_group = self.reader.fetched.load(Ordering::Relaxed);

@@ -204,7 +204,7 @@ fn writers_and_commits_go_on_during_a_prune() {
             while !stop.load(Ordering::Relaxed) {
                 let name = format!("w{}", written % 7);
                 write_file(&volume, ROOT, &name, &noise(300_000, written));
-                if written % 3 == 0 {
+                if written.is_multiple_of(3) {
                     sync_group_now(&volume);
                 }
                 written += 1;
@@ -246,4 +246,23 @@ fn writers_and_commits_go_on_during_a_prune() {
 
 fn sync_group_now(volume: &Volume) {
     volume.sync(Rung::Group, &mut |_| ()).unwrap();
+}
+
+/// The root of the tree is both the first location of the map and the one that the head names by its place.
+#[test]
+fn a_volume_of_one_node_survives_being_copied() {
+    let rig = Rig::default();
+    let volume = rig.open_with(keep_nothing);
+    let options = PruneOptions {
+        small_packs: 0,
+        ..PruneOptions::default()
+    };
+    for n in 0..4 {
+        file(&volume, ROOT, &format!("n{n}"));
+        sync_group(&volume);
+        let report = volume.prune(&options, &mut |_| ()).unwrap();
+        assert!(report.packs_rewritten > 0, "{report:?}");
+        volume.drop_caches().unwrap();
+        assert_eq!(names(&volume, ROOT).len(), n + 1);
+    }
 }

@@ -268,6 +268,7 @@ impl Volume {
             write_back();
         }
         self.drain_all()?;
+        self.gather_ragged();
         if !empty_too && self.space.overlay.active_is_empty()? {
             return Ok(false);
         }

@@ -107,6 +107,38 @@ pub(crate) fn finish(
     Ok(blobs)
 }
 
+/// Where the sealed table of a pack begins, told by its last bytes.
+pub(crate) fn table_offset(
+    keys: &VolumeKeys,
+    volume: VolumeId,
+    pack: PackNo,
+    tail: &[u8],
+) -> Result<u32> {
+    let damaged = || VolumeError::damaged(format!("the table of pack {:#x}", pack.0));
+    let at = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(damaged)?;
+    let footer = tail.get(at..).ok_or_else(damaged)?;
+    let offset =
+        open_random(&keys.table, &aad(volume, pack, PART_FOOTER), footer).map_err(|_| damaged())?;
+    Ok(u32::from_le_bytes(
+        offset.try_into().map_err(|_| damaged())?,
+    ))
+}
+
+/// Reads a table out of the bytes from its offset to the end of the pack.
+pub(crate) fn sealed_table(
+    keys: &VolumeKeys,
+    volume: VolumeId,
+    pack: PackNo,
+    bytes: &[u8],
+) -> Result<Vec<TableEntry>> {
+    let damaged = || VolumeError::damaged(format!("the table of pack {:#x}", pack.0));
+    let end = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(damaged)?;
+    let sealed = bytes.get(..end).ok_or_else(damaged)?;
+    let plain =
+        open_random(&keys.table, &aad(volume, pack, PART_TABLE), sealed).map_err(|_| damaged())?;
+    Vec::<TableEntry>::deserialize(&mut plain.as_slice()).map_err(|_| damaged())
+}
+
 /// Reads the table of a whole pack.
 pub(crate) fn table(
     keys: &VolumeKeys,
@@ -115,15 +147,13 @@ pub(crate) fn table(
     bytes: &[u8],
 ) -> Result<Vec<TableEntry>> {
     let damaged = || VolumeError::damaged(format!("the table of pack {:#x}", pack.0));
-    let at = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(damaged)?;
-    let (rest, footer) = bytes.split_at_checked(at).ok_or_else(damaged)?;
-    let offset =
-        open_random(&keys.table, &aad(volume, pack, PART_FOOTER), footer).map_err(|_| damaged())?;
-    let offset = u32::from_le_bytes(offset.try_into().map_err(|_| damaged())?);
-    let sealed = rest.get(offset as usize..).ok_or_else(damaged)?;
-    let plain =
-        open_random(&keys.table, &aad(volume, pack, PART_TABLE), sealed).map_err(|_| damaged())?;
-    Vec::<TableEntry>::deserialize(&mut plain.as_slice()).map_err(|_| damaged())
+    let offset = table_offset(keys, volume, pack, bytes)?;
+    sealed_table(
+        keys,
+        volume,
+        pack,
+        bytes.get(offset as usize..).ok_or_else(damaged)?,
+    )
 }
 
 /// Splits `total` bytes of blobs over pack classes so that little is lost to padding: the payload that each pack

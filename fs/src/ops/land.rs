@@ -5,7 +5,10 @@
 
 use std::sync::atomic::Ordering;
 
+use barfs_crypto::Digest;
+
 use super::Volume;
+use crate::dedup::DEDUP_MIN;
 use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobKind};
 use crate::format::key;
@@ -27,6 +30,10 @@ impl Volume {
         let Some((data, range)) = taken else { return };
         let plain = data.get(range).unwrap_or_default();
         let chunk = self.keys.chunk_id(plain);
+        if plain.len() >= DEDUP_MIN && self.land_shared(live, number, (chunk, plain.len())) {
+            live.landed.notify_all();
+            return;
+        }
         let sealed = blob::seal(&self.keys, self.id, BlobKind::Chunk, plain);
         let gate = self.space.overlay.gate.read();
         let appended = self.open_pack.append(&sealed, || self.mint_pack());
@@ -35,7 +42,14 @@ impl Volume {
         let landed = appended.and_then(|addr| {
             self.dirty_active
                 .fetch_add(u64::from(addr.len), Ordering::Relaxed);
-            self.install(live.ino, &mut state, number, LocalBlob { addr, chunk })
+            let handle = self.space.overlay.mint_handle();
+            let location = crate::format::encode("a local location", &LocalBlob { addr, chunk })?;
+            let location = (key::location(handle), Some(location));
+            self.install(live.ino, &mut state, number, handle, vec![location])?;
+            if addr.raw_len as usize >= DEDUP_MIN {
+                self.dedup.remember(chunk, handle);
+            }
+            Ok(())
         });
         if let Err(error) = landed {
             self.crash_landing(live, &mut state, number, error);
@@ -48,7 +62,35 @@ impl Volume {
         }
     }
 
-    fn install(&self, ino: u64, state: &mut State, number: u64, blob: LocalBlob) -> Result<()> {
+    /// Makes a flight part of the file by naming a chunk that the volume has; `false` if it has none, or that cannot be
+    /// told now.
+    fn land_shared(&self, live: &LiveRef, number: u64, (chunk, len): (Digest, usize)) -> bool {
+        let Ok(Some(handle)) = self.known_chunk(&chunk) else {
+            return false;
+        };
+        let _gate = self.space.overlay.gate.read();
+        if !matches!(self.is_shareable(handle, len), Ok(true)) {
+            return false;
+        }
+        let mut state = live.state.lock();
+        match self.install(live.ino, &mut state, number, handle, Changes::new()) {
+            Ok(()) => {
+                self.dedup.count_saved(len as u64);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Turns a flight into an extent; `changes` make the handle known, if it is new.
+    fn install(
+        &self,
+        ino: u64,
+        state: &mut State,
+        number: u64,
+        handle: u64,
+        mut changes: Changes,
+    ) -> Result<()> {
         let Some(at) = state
             .flights
             .iter()
@@ -64,17 +106,18 @@ impl Volume {
             self.end_flight(state, at);
             return Ok(());
         }
-        let mut changes = Changes::new();
-        let handle = self.space.overlay.mint_handle();
+        let len = u32::try_from(len).map_err(|_| VolumeError::damaged("a chunk"))?;
         let extent = Extent {
-            len: blob.addr.raw_len,
+            len,
             handle,
             start: 0,
         };
-        self.carve(ino, state, &(offset..offset + len as u64), &mut changes)?;
+        let end = offset + u64::from(len);
+        if offset > 0 || state.dirty.as_ref().is_some_and(|inode| inode.size > end) {
+            self.ragged.note(ino, len);
+        }
+        self.carve(ino, state, &(offset..end), &mut changes)?;
         self.put_extent(ino, state, (offset, extent), &mut changes)?;
-        let location = crate::format::encode("a local location", &blob)?;
-        changes.push((key::location(handle), Some(location)));
         self.end_flight(state, at);
         if let Some(inode) = state.dirty.clone() {
             self.save(ino, state, inode, &mut changes)?;

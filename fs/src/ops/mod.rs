@@ -10,6 +10,7 @@ pub(crate) mod buffer;
 pub(crate) mod copy;
 pub(crate) mod dir;
 pub(crate) mod extents;
+pub(crate) mod gather;
 pub(crate) mod handle;
 pub(crate) mod land;
 pub(crate) mod names;

@@ -165,6 +165,8 @@ impl Volume {
     ) -> Result<PruneReport, VolumeError> {
         self.check_writable()?;
         let _one = self.pruner.one_at_a_time.lock();
+        // Nothing that only old heads hold may come back to life while it is judged.
+        let sharing = self.suspend_sharing();
         // Packs made from now on are not judged.
         let floor = self.space.overlay.counters().pack;
         if !options.dry_run {
@@ -194,6 +196,8 @@ impl Volume {
                 ..Orders::default()
             },
         )?;
+        // What was found dead is in no map any more: nobody can share it.
+        drop(sharing);
         self.release_unused(floor, &mut report, progress)?;
         self.rewrite(options, floor, &mut report, progress)?;
         self.release_unused(floor, &mut report, progress)?;

@@ -76,7 +76,13 @@ impl Volume {
         report.packs_rewritten += batch.len() as u64;
         let packs: HashSet<PackNo> = batch.iter().map(|pack| pack.number).collect();
         let (touches, rewrite_list) = self.touches(&base.head, &packs)?;
-        moves.extend(touches);
+        // A location that moves has its node written anew anyhow.
+        let moving: HashSet<u64> = moves.iter().map(|moved| moved.handle).collect();
+        moves.extend(
+            touches
+                .into_iter()
+                .filter(|touch| !moving.contains(&touch.handle)),
+        );
         self.prune_commit(
             base,
             Orders {

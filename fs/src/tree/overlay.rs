@@ -57,16 +57,18 @@ pub(crate) struct View {
 
 /// See the module.
 pub(crate) struct Overlay {
-    store: Arc<dyn OverlayStore>,
-    keys: VolumeKeys,
-    nonces: Arc<Nonces>,
-    volume: VolumeId,
+    pub(super) store: Arc<dyn OverlayStore>,
+    pub(super) keys: VolumeKeys,
+    pub(super) nonces: Arc<Nonces>,
+    pub(super) volume: VolumeId,
     view: RwLock<Arc<View>>,
     /// Held for reading from the append of bytes to a pack until the changes that name them are applied, so that
     /// both fall on the same side of a freeze. Taken before any lock of an inode.
     pub gate: RwLock<()>,
     /// Serialises flushes; holds the heads that the commit under way tried to set.
     flush: Mutex<Vec<GroupHead>>,
+    /// The window of the deduplication index that was newest when old ones were last deleted.
+    pub(super) trimmed: AtomicU64,
     graveyard: Mutex<Vec<(u32, Weak<Generation>)>>,
     ino: AtomicU64,
     handle: AtomicU64,
@@ -109,6 +111,7 @@ impl Overlay {
             view: RwLock::new(Arc::new(view)),
             gate: RwLock::new(()),
             flush: Mutex::new(meta.intents),
+            trimmed: AtomicU64::new(0),
             graveyard: Mutex::new(Vec::new()),
             ino: AtomicU64::new(meta.counters.ino),
             handle: AtomicU64::new(meta.counters.handle),
@@ -222,6 +225,7 @@ impl Overlay {
             let physical = local::physical(table.generation, key);
             let sealed = local::seal(&self.keys, &self.nonces, self.volume, &physical, value)?;
             batch.put(physical, sealed);
+            self.index_location(&mut batch, key, value.as_deref())?;
         }
         self.put_meta(&mut batch, &view, intents)?;
         self.store.write(batch)?;
@@ -302,6 +306,7 @@ impl Overlay {
             });
         }
         self.write_meta(&intents)?;
+        self.trim_index()?;
         self.bury()
     }
 

@@ -35,6 +35,36 @@ impl Space {
         }
     }
 
+    /// The value of a key in the generation that takes changes, `None` if that does not set it.
+    pub(crate) fn in_active(&self, view: &View, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(value) = view.active.rows.read().get(key) {
+            return Ok(value.clone());
+        }
+        let flushing = view
+            .flushing
+            .as_ref()
+            .filter(|table| table.generation == view.active.generation);
+        if let Some(value) = flushing.and_then(|table| table.rows.read().get(key).cloned()) {
+            return Ok(value);
+        }
+        Ok(self.overlay.stored(view.active.generation, key)?.flatten())
+    }
+
+    /// Whether the frozen generation sets a key.
+    pub(crate) fn in_frozen(&self, view: &View, key: &[u8]) -> Result<bool> {
+        let Some(frozen) = &view.frozen else {
+            return Ok(false);
+        };
+        let flushing = view
+            .flushing
+            .as_ref()
+            .filter(|table| table.generation == frozen.0);
+        if flushing.is_some_and(|table| table.rows.read().contains_key(key)) {
+            return Ok(true);
+        }
+        Ok(self.overlay.stored(frozen.0, key)?.is_some())
+    }
+
     fn overlaid(&self, view: &View, key: &[u8]) -> Result<Option<Option<Vec<u8>>>> {
         if let Some(value) = view.active.rows.read().get(key) {
             return Ok(Some(value.clone()));

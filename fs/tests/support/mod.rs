@@ -323,6 +323,7 @@ pub fn quiet_options(dir: &Path) -> VolumeOptions {
     options.commit_dirty_bytes = 1 << 40;
     options.fencing = 3;
     options.prune_interval = None;
+    options.rebuild_index = false;
     options
 }
 
