@@ -15,6 +15,7 @@ pub fn errno(error: &VolumeError) -> i32 {
         VolumeError::Permission => libc::EPERM,
         VolumeError::ReadOnly => libc::EROFS,
         VolumeError::NoSpace(_) => libc::ENOSPC,
+        VolumeError::BeyondEnd => libc::ENXIO,
         VolumeError::Invalid(_) => libc::EINVAL,
         VolumeError::Unsupported(_) => libc::EOPNOTSUPP,
         VolumeError::TooLarge => libc::EFBIG,

@@ -34,6 +34,9 @@ pub enum VolumeError {
     /// The local cache is full of data that is not on the group yet.
     #[error("no space: {0}")]
     NoSpace(String),
+    /// There is nothing from that offset on.
+    #[error("no data from that offset on")]
+    BeyondEnd,
     /// An argument makes no sense.
     #[error("invalid argument: {0}")]
     Invalid(&'static str),

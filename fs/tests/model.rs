@@ -293,6 +293,7 @@ impl World {
                     uid: 0,
                     gid: 0,
                     rdev: 0,
+                    umask: 0,
                     target: vec![],
                 };
                 let made = self.volume.create(ROOT, name.as_bytes(), create);
@@ -340,6 +341,7 @@ impl World {
             uid: 0,
             gid: 0,
             rdev: 0,
+            umask: 0,
             target: vec![],
         };
         let made = self

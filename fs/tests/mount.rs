@@ -2,84 +2,19 @@
 //! tests fail: a mount that cannot be tried is not tested.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/mount.rs"]
+mod rig;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
-use barfs_fs::fuse::{MountOptions, Mounted, mount};
+use barfs_fs::fuse::{MountOptions, mount};
 use barfs_fs::*;
+use rig::{Mount, shell};
 use support::*;
-
-struct Mount {
-    rig: Rig,
-    volume: Arc<Volume>,
-    mounted: Option<Mounted>,
-}
-
-impl Mount {
-    fn new() -> Self {
-        Self::over(Rig::default())
-    }
-
-    fn over(rig: Rig) -> Self {
-        let at = rig.dir.path().join("mnt");
-        fs::create_dir_all(&at).unwrap();
-        fs::set_permissions(rig.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let volume = rig.open();
-        let options = MountOptions {
-            allow_other: true,
-            ..MountOptions::default()
-        };
-        let mounted = mount(volume.clone(), &at, options).unwrap();
-        Self {
-            rig,
-            volume,
-            mounted: Some(mounted),
-        }
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.rig.dir.path().join("mnt").join(name)
-    }
-
-    /// Unmounts, commits, and mounts what another machine sees.
-    fn elsewhere(mut self) -> Self {
-        self.mounted.take().unwrap().unmount().unwrap();
-        sync_group(&self.volume);
-        self.volume.close().unwrap();
-        Self::over(self.rig.elsewhere())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if let Some(mounted) = self.mounted.take() {
-            mounted.unmount().unwrap();
-            self.volume.close().unwrap();
-        }
-    }
-}
-
-fn shell(at: &Path, script: &str) -> String {
-    let out = Command::new("sh")
-        .arg("-euc")
-        .arg(script)
-        .current_dir(at)
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{script}: {}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8(out.stdout).unwrap()
-}
 
 #[test]
 fn files_links_modes_and_times_come_back_on_another_machine() {

@@ -135,6 +135,7 @@ fn a_snapshot_cannot_be_changed() {
         uid: 0,
         gid: 0,
         rdev: 0,
+        umask: 0,
         target: vec![],
     };
     assert!(matches!(

@@ -143,6 +143,7 @@ fn nothing_on_this_machine_or_the_group_shows_a_name_or_content() {
         uid: 0,
         gid: 0,
         rdev: 0,
+        umask: 0,
         target: b"where-it-leads-to".to_vec(),
     };
     volume.create(ROOT, b"a-link-name", create).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Every decoder is total: hostile bytes give an error, never a panic.
 
+pub(crate) mod acl;
 pub(crate) mod blob;
 pub(crate) mod head;
 pub(crate) mod key;

@@ -5,19 +5,24 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::answer::{
+    self, GENERATION, HANDLE_WRITES, TTL, handle, open_how, reply_attr, reply_entry, reply_xattr,
+    writes,
+};
 use super::data::{Renaming, answer};
 use super::{Shared, convert, data};
 use crate::error::Result;
 use crate::format::record::{InodeNo, Kind};
+use crate::ops::acl::is_acl;
 use crate::ops::attr::SetAttr;
 use crate::ops::handle::OpenHow;
 use crate::ops::names::Create;
@@ -25,16 +30,9 @@ use crate::ops::rename::RenameMode;
 use crate::ops::xattr::XattrMode;
 use crate::ops::{Attr, NAME_MAX};
 
-/// Nothing changes without the kernel's doing, unless it is told.
-const TTL: Duration = Duration::from_secs(24 * 3600);
-const GENERATION: Generation = Generation(0);
 /// The largest write, and with it the largest read, in bytes.
 const REQUEST_BYTES: u32 = 1 << 20;
 const BLOCK_BYTES: u32 = 4096;
-
-/// A handle says only whether it may write.
-const HANDLE_READS: FileHandle = FileHandle(0);
-const HANDLE_WRITES: FileHandle = FileHandle(1);
 
 pub(super) struct Adapter {
     shared: Arc<Shared>,
@@ -49,18 +47,16 @@ impl Adapter {
         &self,
         req: &Request,
         (parent, name): (INodeNo, &OsStr),
-        (kind, mode): (Kind, u32),
-        (rdev, target): (u32, Vec<u8>),
+        making: Making,
     ) -> Result<Attr> {
-        let (uid, gid) = (req.uid(), req.gid());
-        let mode = convert::permissions(mode);
         let create = Create {
-            kind,
-            mode,
-            uid,
-            gid,
-            rdev,
-            target,
+            kind: making.kind,
+            mode: convert::permissions(making.mode),
+            umask: convert::permissions(making.umask),
+            uid: req.uid(),
+            gid: req.gid(),
+            rdev: making.rdev,
+            target: making.target,
         };
         self.shared
             .volume
@@ -68,56 +64,24 @@ impl Adapter {
     }
 }
 
-/// Snapshots come and go without the kernel's doing; what is in one stays.
-fn ttl(ino: InodeNo) -> Duration {
-    if crate::snapshot::names::is_passing(ino) {
-        Duration::from_secs(1)
-    } else {
-        TTL
-    }
+/// What the kernel asks to be made.
+struct Making {
+    kind: Kind,
+    mode: u32,
+    umask: u32,
+    rdev: u32,
+    target: Vec<u8>,
 }
 
-fn reply_entry(reply: ReplyEntry, result: Result<Attr>) {
-    match result {
-        Ok(attr) => reply.entry(&ttl(attr.ino), &convert::attr(&attr), GENERATION),
-        Err(error) => reply.error(convert::errno(&error)),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, result: Result<Attr>) {
-    match result {
-        Ok(attr) => reply.attr(&ttl(attr.ino), &convert::attr(&attr)),
-        Err(error) => reply.error(convert::errno(&error)),
-    }
-}
-
-fn reply_xattr(reply: ReplyXattr, room: u32, result: Result<Vec<u8>>) {
-    match result {
-        Ok(value) if room == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(convert::errno(&error)),
-    }
-}
-
-fn writes(flags: OpenFlags) -> bool {
-    flags.acc_mode() != OpenAccMode::O_RDONLY
-}
-
-fn open_how(req: &Request, flags: OpenFlags) -> OpenHow {
-    let truncate = flags.0 & libc::O_TRUNC != 0;
-    OpenHow {
-        write: writes(flags),
-        truncate,
-        drop_setid: req.uid() != 0,
-    }
-}
-
-fn handle(flags: OpenFlags) -> FileHandle {
-    if writes(flags) {
-        HANDLE_WRITES
-    } else {
-        HANDLE_READS
+impl Making {
+    fn new(kind: Kind, mode: u32, umask: u32) -> Self {
+        Self {
+            kind,
+            mode,
+            umask,
+            rdev: 0,
+            target: Vec::new(),
+        }
     }
 }
 
@@ -131,6 +95,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
         ];
         let read_only = self.shared.volume.options.read_only;
@@ -216,17 +182,18 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let Some(kind) = convert::kind(mode) else {
             return reply.error(Errno::EINVAL);
         };
-        reply_entry(
-            reply,
-            self.make(req, (parent, name), (kind, mode), (rdev, Vec::new())),
-        );
+        let making = Making {
+            rdev,
+            ..Making::new(kind, mode, umask)
+        };
+        reply_entry(reply, self.make(req, (parent, name), making));
     }
 
     fn mkdir(
@@ -235,11 +202,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let kind = (Kind::Directory, mode);
-        reply_entry(reply, self.make(req, (parent, name), kind, (0, Vec::new())));
+        let making = Making::new(Kind::Directory, mode, umask);
+        reply_entry(reply, self.make(req, (parent, name), making));
     }
 
     fn symlink(
@@ -251,10 +218,11 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes().to_vec();
-        reply_entry(
-            reply,
-            self.make(req, (parent, name), (Kind::Symlink, 0o777), (0, target)),
-        );
+        let making = Making {
+            target,
+            ..Making::new(Kind::Symlink, 0o777, 0)
+        };
+        reply_entry(reply, self.make(req, (parent, name), making));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -327,12 +295,12 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let flags = OpenFlags(flags);
-        let made = self.make(req, (parent, name), (Kind::File, mode), (0, Vec::new()));
+        let made = self.make(req, (parent, name), Making::new(Kind::File, mode, umask));
         let how = OpenHow {
             write: writes(flags),
             ..OpenHow::default()
@@ -427,24 +395,9 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let result = self
-            .shared
-            .volume
-            .read_dir(convert::ino(ino), offset, &mut |entry| {
-                let kind = convert::file_type(entry.kind);
-                !reply.add(
-                    INodeNo(entry.ino.0),
-                    entry.cookie,
-                    kind,
-                    OsStr::from_bytes(&entry.name),
-                )
-            });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(convert::errno(&error)),
-        }
+        answer::list(&self.shared.volume, convert::ino(ino), offset, reply);
     }
 
     fn readdirplus(
@@ -453,45 +406,9 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let volume = &self.shared.volume;
-        let mut failed = None;
-        let result = volume.read_dir(convert::ino(ino), offset, &mut |entry| {
-            let dots = matches!(entry.name.as_slice(), b"." | b"..");
-            let found = if dots {
-                volume.getattr(entry.ino)
-            } else {
-                volume.refer(entry.ino)
-            };
-            let attr = match found {
-                Ok(attr) => attr,
-                // Removed since its directory was read.
-                Err(crate::VolumeError::NotFound) => return true,
-                Err(error) => {
-                    failed = Some(error);
-                    return false;
-                }
-            };
-            let (number, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
-            let attr = convert::attr(&attr);
-            let full = reply.add(
-                number,
-                entry.cookie,
-                name,
-                &ttl(entry.ino),
-                &attr,
-                GENERATION,
-            );
-            if full && !dots {
-                volume.forget(entry.ino, 1);
-            }
-            !full
-        });
-        match result.and(failed.map_or(Ok(()), Err)) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(convert::errno(&error)),
-        }
+        answer::list_plus(&self.shared.volume, convert::ino(ino), offset, reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -516,7 +433,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -529,12 +446,14 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => XattrMode::Replace,
             _ => XattrMode::Set,
         };
-        answer(
-            reply,
-            self.shared
-                .volume
-                .set_named(convert::ino(ino), name.as_bytes(), value, mode),
-        );
+        let (volume, ino, name) = (&self.shared.volume, convert::ino(ino), name.as_bytes());
+        let set = if is_acl(name) {
+            let outside = convert::is_outside_group(req, volume.getattr(ino));
+            volume.set_acl(ino, name, value, outside)
+        } else {
+            volume.set_named(ino, name, value, mode)
+        };
+        answer(reply, set);
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -614,5 +533,20 @@ impl Filesystem for Adapter {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(convert::errno(&error)),
         }
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let (Ok(offset), Some(what)) = (u64::try_from(offset), convert::seek(whence)) else {
+            return reply.error(Errno::EINVAL);
+        };
+        data::seek(&self.shared, (convert::ino(ino), offset, what), reply);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::SystemTime;
 
-use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{Errno, FileAttr, FileType, INodeNo, Request, TimeOrNow};
 
 use crate::error::VolumeError;
 use crate::format::record::{InodeNo, Kind, Stamp};
 use crate::ops::Attr;
+use crate::ops::seek::Seek;
 
 pub(super) fn ino(number: INodeNo) -> InodeNo {
     InodeNo(number.0)
@@ -41,6 +42,33 @@ pub(super) fn kind(mode: u32) -> Option<Kind> {
         libc::S_IFBLK => Some(Kind::Block),
         _ => None,
     }
+}
+
+/// What lseek(2) looks for.
+pub(super) fn seek(whence: i32) -> Option<Seek> {
+    match whence {
+        libc::SEEK_DATA => Some(Seek::Data),
+        libc::SEEK_HOLE => Some(Seek::Hole),
+        _ => None,
+    }
+}
+
+/// Whether a caller without root's rights is in none of the groups that own an inode: he may not leave it
+/// set-group-id. What cannot be told counts as outside.
+pub(super) fn is_outside_group(req: &Request, attr: Result<Attr, VolumeError>) -> bool {
+    let Ok(attr) = attr else { return true };
+    let gid = attr.inode.gid;
+    if req.uid() == 0 || req.gid() == gid {
+        return false;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", req.pid())).unwrap_or_default();
+    let groups = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Groups:"))
+        .unwrap_or_default();
+    !groups
+        .split_whitespace()
+        .any(|group| group.parse() == Ok(gid))
 }
 
 /// Permission bits of a mode.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use fuser::{Errno, ReplyData, ReplyEmpty};
+use fuser::{Errno, ReplyData, ReplyEmpty, ReplyLseek};
 
 use super::convert::errno;
 use super::{Shared, invalidate};
 use crate::format::record::InodeNo;
 use crate::ops::rename::{NameAt, RenameMode};
+use crate::ops::seek::Seek;
 
 /// Answers with the result of an operation that gives nothing.
 pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
@@ -51,6 +52,26 @@ pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, re
     }
 }
 
+/// Says where data or a hole begins. The kernel does not write back before it asks, so a file that is open for writing
+/// has its pages written back first: else what it holds in memory would look like a hole.
+pub(super) fn seek(
+    shared: &Arc<Shared>,
+    (ino, offset, what): (InodeNo, u64, Seek),
+    reply: ReplyLseek,
+) {
+    let waiting = shared.clone();
+    shared.waiters.run(move || {
+        if waiting.volume.has_writers(ino) {
+            invalidate(&waiting, ino.0);
+        }
+        match waiting.volume.seek(ino, offset, what).map(i64::try_from) {
+            Ok(Ok(found)) => reply.offset(found),
+            Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+            Err(error) => reply.error(errno(&error)),
+        }
+    });
+}
+
 pub(super) fn fsync(shared: &Arc<Shared>, ino: InodeNo, reply: ReplyEmpty) {
     let waiting = shared.clone();
     shared
@@ -87,12 +108,10 @@ pub(super) fn rename(shared: &Arc<Shared>, renaming: Renaming, reply: ReplyEmpty
         Ok(slot) => slot.entry().map(|entry| InodeNo(entry.ino)),
         Err(error) => return reply.error(errno(error)),
     };
-    let Some(source) = source else {
-        return reply.error(Errno::ENOENT);
-    };
-    if !shared.volume.has_writers(source) {
+    // What is not there, or in a snapshot, the volume refuses.
+    let Some(source) = source.filter(|source| shared.volume.has_writers(*source)) else {
         return answer(reply, renaming.run(shared));
-    }
+    };
     let waiting = shared.clone();
     shared.waiters.run(move || {
         invalidate(&waiting, source.0);

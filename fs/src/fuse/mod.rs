@@ -1,6 +1,7 @@
 //! Mounting a volume: the only user of `fuser`. Decides nothing that a program could see but what the kernel caches.
 
 mod adapter;
+mod answer;
 mod convert;
 mod data;
 

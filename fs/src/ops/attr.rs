@@ -58,6 +58,9 @@ impl Volume {
         inode.mtime = set.mtime.unwrap_or(inode.mtime);
         inode.ctime = set.ctime.unwrap_or_else(Stamp::now);
         let mut changes = Changes::new();
+        if set.mode.is_some() {
+            self.chmod_acl(ino.0, &inode, &mut changes)?;
+        }
         self.save(ino.0, &mut state, inode, &mut changes)?;
         self.apply(changes);
         Ok(Attr {

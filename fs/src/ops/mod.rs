@@ -4,6 +4,7 @@
 //! Locks: an operation on names locks the inodes it changes, in the order of their numbers. Waiting (for sealers,
 //! for memory) happens without them or through the inode's condition.
 
+pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod budget;
 pub(crate) mod buffer;
@@ -18,6 +19,7 @@ pub(crate) mod read;
 pub(crate) mod reap;
 pub(crate) mod rename;
 pub(crate) mod report;
+pub(crate) mod seek;
 pub(crate) mod write;
 pub(crate) mod xattr;
 

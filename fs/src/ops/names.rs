@@ -16,8 +16,10 @@ use crate::tree::overlay::Changes;
 pub struct Create {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, the umask already taken off.
+    /// Permission bits.
     pub mode: u16,
+    /// Bits to take off, unless the directory hands down an access control list.
+    pub umask: u16,
     /// Owner.
     pub uid: u32,
     /// Group, unless the directory hands down its own.
@@ -164,7 +166,13 @@ impl Volume {
             return Err(VolumeError::Exists);
         }
         let ino = self.space.overlay.mint_ino();
-        let inode = new_inode(create, &holder, parent);
+        let inherited = self.inherit(
+            (parent.0, &holder),
+            (create.kind, create.mode, create.umask),
+        )?;
+        let mut inode = new_inode(create, &holder, parent);
+        inode.mode = inode.mode & !0o777 | inherited.mode & 0o777;
+        inode.xattrs = inherited.xattrs.len() as u32;
         slot.set(name, ino, inode.kind)?;
         holder.size += 1;
         holder.nlink += u32::from(inode.kind == Kind::Directory);
@@ -173,6 +181,7 @@ impl Volume {
         let mut changes = Changes::with_capacity(3);
         slot.store(&mut changes)?;
         changes.push((key::inode(ino), Some(encode("an inode", &inode)?)));
+        self.put_inherited(ino, inherited.xattrs, &mut changes)?;
         self.save(parent.0, &mut directory.state, holder, &mut changes)?;
         let live = self.live.get(ino);
         live.lookups.fetch_add(1, Ordering::AcqRel);

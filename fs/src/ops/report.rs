@@ -1,6 +1,7 @@
 //! What a volume tells programs about itself: room, and the attributes that no one stored.
 
 use super::Volume;
+use super::acl::is_acl;
 use super::xattr::XattrMode;
 use crate::error::{Result, VolumeError};
 use crate::format::key;
@@ -85,6 +86,9 @@ impl Volume {
         mode: XattrMode,
     ) -> Result<(), VolumeError> {
         check_own(name)?;
+        if is_acl(name) {
+            return self.set_acl(ino, name, value, false);
+        }
         self.setxattr(ino, name, value, mode)
     }
 
@@ -107,11 +111,11 @@ fn check_own(name: &[u8]) -> Result<()> {
 
 fn check_space(name: &[u8]) -> Result<()> {
     let kept: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
-    if kept.iter().any(|space| name.starts_with(space)) {
+    if is_acl(name) || kept.iter().any(|space| name.starts_with(space)) {
         Ok(())
     } else {
         Err(VolumeError::Unsupported(
-            "attributes outside user, trusted and security",
+            "attributes outside user, trusted, security and access control lists",
         ))
     }
 }

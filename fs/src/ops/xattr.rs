@@ -23,7 +23,7 @@ pub enum XattrMode {
 }
 
 impl Volume {
-    fn xattr_bucket(&self, ino: u64, name: &[u8]) -> Result<(Vec<u8>, Vec<Xattr>)> {
+    pub(crate) fn xattr_bucket(&self, ino: u64, name: &[u8]) -> Result<(Vec<u8>, Vec<Xattr>)> {
         let key = key::xattr(ino, self.keys.name_hash(ino, name));
         let bucket = match self.space.get(&key)? {
             Some(value) => decode("an attribute", &value)?,

@@ -353,6 +353,21 @@ impl Volume {
         odd
     }
 
+    /// Extents of a file of a snapshot, as offset and length, until told to stop.
+    pub(crate) fn past_extents(
+        &self,
+        ino: InodeNo,
+        range: std::ops::Range<u64>,
+        take: &mut dyn FnMut(u64, u32) -> bool,
+    ) -> Result<()> {
+        match self.browse(ino)? {
+            None => Ok(()),
+            Some((browse, ino)) => browse.extents(ino, range, &mut |offset, extent| {
+                Ok(take(offset, extent.len))
+            }),
+        }
+    }
+
     /// The directory above a directory of a snapshot.
     pub(crate) fn past_parent(&self, ino: InodeNo, inode: &Inode) -> InodeNo {
         match place(ino) {

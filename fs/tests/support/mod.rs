@@ -420,6 +420,7 @@ pub fn make(volume: &Volume, parent: InodeNo, name: &str, kind: Kind) -> InodeNo
         uid: 1,
         gid: 2,
         rdev: 0,
+        umask: 0,
         target: Vec::new(),
     };
     volume.create(parent, name.as_bytes(), create).unwrap().ino
