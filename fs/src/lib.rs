@@ -36,6 +36,7 @@ pub use ops::names::Create;
 pub use ops::read::ReadData;
 pub use ops::rename::{NameAt, RenameMode};
 pub use ops::report::{Statfs, XATTR_BTIME, XATTR_DURABILITY};
+pub use ops::rung::Safety;
 pub use ops::seek::Seek;
 pub use ops::xattr::{XATTR_MAX, XattrMode};
 pub use ops::{Attr, FILE_MAX, NAME_MAX};

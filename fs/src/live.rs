@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub window: Option<Window>,
     /// Bytes of extents added and removed that the record does not count yet.
     pub allocated_delta: i64,
+    /// When everything that had been written was last made local by an fsync.
+    pub synced: Option<std::time::SystemTime>,
     /// It has no name left and goes when nobody uses it any more.
     pub unlinked: bool,
     /// It went.

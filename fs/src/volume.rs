@@ -16,6 +16,7 @@ use crate::keys::{Nonces, VolumeKeys};
 use crate::live::LiveTable;
 use crate::ops::budget::Budget;
 use crate::ops::gather::Ragged;
+use crate::ops::rung::Moments;
 use crate::options::{VolumeOptions, VolumeStatus};
 use crate::pack::open::OpenPack;
 use crate::pack::{PackFiles, reader::Reader};
@@ -106,6 +107,7 @@ pub struct Volume {
     pub(crate) pruner: Pruner,
     pub(crate) dedup: Dedup,
     pub(crate) ragged: Ragged,
+    pub(crate) moments: Moments,
     pub(crate) read_only: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) invalidate: Mutex<Option<Invalidate>>,
@@ -187,6 +189,7 @@ impl Volume {
             pruner: Pruner::default(),
             dedup: Dedup::new(),
             ragged: Ragged::default(),
+            moments: Moments::default(),
             closed: AtomicBool::new(false),
             invalidate: Mutex::new(None),
             journal: Arc::default(),

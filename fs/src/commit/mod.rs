@@ -264,6 +264,7 @@ impl Volume {
 
     /// Ends the active generation; `false` if it was empty, unless `empty_too`.
     fn freeze(&self, empty_too: bool) -> Result<bool> {
+        let now = SystemTime::now();
         if let Some(write_back) = &self.options.before_commit {
             write_back();
         }
@@ -281,6 +282,7 @@ impl Volume {
                 Ok(())
             },
         )?;
+        self.moments.froze(now);
         Ok(true)
     }
 
@@ -337,6 +339,7 @@ impl Volume {
             head,
         })?;
         self.dirty_frozen.store(0, Ordering::Relaxed);
+        self.moments.committed();
         for pack in packs {
             // The new head names either the pack itself or copies of what lived in it. A copy left in the cache
             // for want of knowing is never read and goes in its turn.

@@ -1,11 +1,13 @@
 //! Waiting for a rung of durability, with progress.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::PROGRESS;
 use super::orders::Orders;
 use crate::error::{Result, VolumeError};
 use crate::options::{Rung, SyncProgress};
+use crate::store::StoreError;
 use crate::volume::Volume;
 
 impl Volume {
@@ -38,6 +40,17 @@ impl Volume {
         orders: Orders,
         progress: &mut dyn FnMut(SyncProgress),
     ) -> Result<()> {
+        self.commit_until(orders, None, progress)
+    }
+
+    /// The same, until a moment has come: then the reason why it takes so long is the error. The commit goes on.
+    pub(crate) fn commit_until(
+        &self,
+        orders: Orders,
+        deadline: Option<Instant>,
+        progress: &mut dyn FnMut(SyncProgress),
+    ) -> Result<()> {
+        self.check_open()?;
         let bytes_total = self.dirty_bytes();
         let committer = &self.committer;
         let (number, before) = {
@@ -62,6 +75,13 @@ impl Volume {
                     return Err(VolumeError::Cancelled {
                         bytes: self.dirty_bytes(),
                     });
+                }
+                if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                    let reason = state
+                        .waiting
+                        .clone()
+                        .unwrap_or_else(|| "it takes too long".into());
+                    return Err(StoreError::Unreachable(reason).into());
                 }
                 if let Some(error) = state.failed.take() {
                     state.cancelled = state.cancelled.max(number);

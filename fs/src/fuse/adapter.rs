@@ -272,10 +272,8 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let parent = convert::ino(newparent);
-        let volume = &self.shared.volume;
-        let linked = volume.link(convert::ino(ino), parent, newname.as_bytes());
-        reply_entry(reply, linked);
+        let to = (convert::ino(newparent), newname.as_bytes().to_vec());
+        data::link(&self.shared, convert::ino(ino), to, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

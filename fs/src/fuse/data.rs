@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use fuser::{Errno, ReplyData, ReplyEmpty, ReplyLseek};
+use fuser::{Errno, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek};
 
+use super::answer::reply_entry;
 use super::convert::errno;
 use super::{Shared, invalidate};
 use crate::format::record::InodeNo;
 use crate::ops::rename::{NameAt, RenameMode};
 use crate::ops::seek::Seek;
+use crate::options::Rung;
 
 /// Answers with the result of an operation that gives nothing.
 pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
@@ -74,9 +76,31 @@ pub(super) fn seek(
 
 pub(super) fn fsync(shared: &Arc<Shared>, ino: InodeNo, reply: ReplyEmpty) {
     let waiting = shared.clone();
-    shared
-        .waiters
-        .run(move || answer(reply, waiting.volume.fsync(ino)));
+    match shared.fsync {
+        Rung::Local => shared
+            .waiters
+            .run(move || answer(reply, waiting.volume.fsync(ino))),
+        Rung::Group => shared
+            .committers
+            .run(move || answer(reply, waiting.volume.fsync_group(ino, waiting.fsync_limit))),
+    }
+}
+
+/// Gives an inode another name; written back first, as before a rename.
+pub(super) fn link(
+    shared: &Arc<Shared>,
+    ino: InodeNo,
+    (parent, name): (InodeNo, Vec<u8>),
+    reply: ReplyEntry,
+) {
+    if !shared.volume.has_writers(ino) {
+        return reply_entry(reply, shared.volume.link(ino, parent, &name));
+    }
+    let waiting = shared.clone();
+    shared.waiters.run(move || {
+        invalidate(&waiting, ino.0);
+        reply_entry(reply, waiting.volume.link(ino, parent, &name));
+    });
 }
 
 /// The two names of a rename, owned.

@@ -10,11 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL, SessionUnmounter};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Result, VolumeError};
+use crate::options::Rung;
 use crate::pool::Pool;
 use crate::volume::Volume;
 
@@ -32,6 +34,10 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Shown as the source in the list of mounts.
     pub fsname: String,
+    /// The rung that fsync(2) waits for. For the group it fails with `EIO` after `fsync_limit`.
+    pub fsync: Rung,
+    /// How long fsync(2) waits for the group.
+    pub fsync_limit: Duration,
     /// Threads that take requests, at least 2.
     pub threads: usize,
 }
@@ -42,6 +48,8 @@ impl Default for MountOptions {
             read_only: false,
             allow_other: false,
             fsname: "barfs".into(),
+            fsync: Rung::Local,
+            fsync_limit: Duration::from_secs(60),
             threads: 4,
         }
     }
@@ -53,6 +61,10 @@ struct Shared {
     notifier: OnceLock<Notifier>,
     /// Runs what may wait for the group or the disk, so that the session's threads never do.
     waiters: Pool,
+    /// Runs what waits for a commit, so that nothing else waits behind it.
+    committers: Pool,
+    fsync: Rung,
+    fsync_limit: Duration,
 }
 
 #[derive(Default)]
@@ -84,6 +96,9 @@ pub fn mount(
         volume: volume.clone(),
         notifier: OnceLock::new(),
         waiters,
+        committers: Pool::new("barfs-fsync", WAITERS)?,
+        fsync: options.fsync,
+        fsync_limit: options.fsync_limit,
     });
     let adapter = adapter::Adapter::new(shared.clone());
     let failed = |error| VolumeError::io(format!("mounting on {}", at.display()), &error);

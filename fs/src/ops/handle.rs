@@ -1,6 +1,7 @@
 //! Opening, closing and syncing files.
 
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use super::{Attr, Volume};
 use crate::error::{Result, VolumeError};
@@ -26,7 +27,7 @@ impl Volume {
     pub fn open_inode(&self, ino: InodeNo, how: OpenHow) -> Result<Attr, VolumeError> {
         if how.write || how.truncate {
             self.check_present(&[ino])?;
-            self.check_backlog(self.options.cache_bytes / 16)?;
+            self.check_reserve()?;
         }
         if place(ino) != Place::Live {
             return self.past_getattr(ino);
@@ -84,7 +85,12 @@ impl Volume {
         if self.read_only.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let now = SystemTime::now();
         self.drain(ino)?;
-        self.flush()
+        self.flush()?;
+        if place(ino) == Place::Live {
+            self.live.get(ino.0).state.lock().synced = Some(now);
+        }
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod read;
 pub(crate) mod reap;
 pub(crate) mod rename;
 pub(crate) mod report;
+pub(crate) mod rung;
 pub(crate) mod seek;
 pub(crate) mod write;
 pub(crate) mod xattr;

@@ -157,7 +157,7 @@ impl Volume {
         if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
             return Err(VolumeError::Exists);
         }
-        self.check_backlog(self.options.cache_bytes / 16)?;
+        self.check_reserve()?;
         let mut locked = self.live.lock(&[parent.0]);
         let directory = locked.of(parent.0)?;
         let mut holder = self.directory(parent.0, &directory.state)?;
@@ -204,6 +204,8 @@ impl Volume {
         if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
             return Err(VolumeError::Exists);
         }
+        // No crash shows the new name over missing data.
+        self.drain(ino)?;
         let mut locked = self.live.lock(&[parent.0, ino.0]);
         let mut slot = self.slot(parent.0, name)?;
         if slot.at.is_some() {

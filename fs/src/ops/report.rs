@@ -4,9 +4,7 @@ use super::Volume;
 use super::acl::is_acl;
 use super::xattr::XattrMode;
 use crate::error::{Result, VolumeError};
-use crate::format::key;
 use crate::format::record::InodeNo;
-use crate::snapshot::names::{Place, place};
 
 /// Attribute that tells how safe a file is.
 pub const XATTR_DURABILITY: &[u8] = b"user.barfs.durability";
@@ -47,16 +45,7 @@ impl Volume {
     /// # Errors
     /// `NotFound`.
     pub fn durability(&self, ino: InodeNo) -> Result<&'static str, VolumeError> {
-        if place(ino) != Place::Live {
-            return Ok("group");
-        }
-        let live = self.live.get(ino.0);
-        let state = live.state.lock();
-        self.load(ino.0, &state)?;
-        if state.dirty.is_some() || state.first_pending().is_some() {
-            return Ok("staged");
-        }
-        self.space.overlay.rung_of(&key::all_of(ino.0))
+        self.safety(ino).map(|safety| safety.rung)
     }
 
     /// An attribute by its full name, the volume's own included.
@@ -65,7 +54,9 @@ impl Volume {
     /// As [`Volume::getxattr`]; `Unsupported` for name spaces that are not kept.
     pub fn get_named(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>, VolumeError> {
         match name {
-            XATTR_DURABILITY => self.durability(ino).map(|rung| rung.as_bytes().to_vec()),
+            XATTR_DURABILITY => self
+                .safety(ino)
+                .map(|safety| safety.to_string().into_bytes()),
             XATTR_BTIME => {
                 let born = self.getattr(ino)?.inode.btime;
                 Ok(format!("{}.{:09}", born.seconds, born.nanos).into_bytes())

@@ -126,6 +126,12 @@ impl Volume {
         ))
     }
 
+    /// Refuses new work when what is left of the cache bound may be needed for pages that the kernel has accepted
+    /// already: it lets a FUSE filesystem have about a hundredth of what may be dirty, and what opens next adds to it.
+    pub(crate) fn check_reserve(&self) -> Result<()> {
+        self.check_backlog(self.options.cache_bytes / 16)
+    }
+
     /// Refuses what would not fit beside the data that waits for the group.
     pub(crate) fn check_backlog(&self, bytes: u64) -> Result<()> {
         for _ in 0..WAITS_MAX {
@@ -225,7 +231,9 @@ impl Volume {
         if range.end > FILE_MAX {
             return Err(VolumeError::TooLarge);
         }
-        self.check_backlog(0)?;
+        if !punch {
+            self.check_reserve()?;
+        }
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
         self.wait_flights(&live, &mut state, &(0..u64::MAX));

@@ -68,6 +68,19 @@ pub(crate) fn time_name(seconds: i64) -> String {
     )
 }
 
+/// A moment as people and programs read it, in UTC.
+pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
+    let seconds = crate::format::record::Stamp::from(time).seconds;
+    let mut text = time_name(seconds);
+    // The names of snapshots have no colons, which remote copying tools take for a host.
+    for at in [13, 16] {
+        if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+            text.replace_range(at..=at, ":");
+        }
+    }
+    text
+}
+
 /// A name not among `taken`: the wanted one, or one made different by the sequence.
 pub(crate) fn free_name<'a>(
     wanted: &str,
@@ -109,6 +122,8 @@ mod tests {
     fn names_are_times_and_differ() {
         assert_eq!(time_name(0), "1970-01-01T00-00-00Z");
         assert_eq!(time_name(1_700_000_000), "2023-11-14T22-13-20Z");
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        assert_eq!(rfc3339(then), "2023-11-14T22:13:20Z");
         assert_eq!(free_name("a", 5, ["b"].into_iter()), "a");
         assert_eq!(free_name("a", 5, ["b", "a"].into_iter()), "a-5");
         assert_eq!(

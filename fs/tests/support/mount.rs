@@ -24,13 +24,17 @@ impl Mount {
     }
 
     pub fn over(rig: Rig) -> Self {
+        let volume = rig.open();
+        Self::of(rig, volume, MountOptions::default())
+    }
+
+    pub fn of(rig: Rig, volume: Arc<Volume>, options: MountOptions) -> Self {
         let at = rig.dir.path().join("mnt");
         fs::create_dir_all(&at).unwrap();
         fs::set_permissions(rig.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let volume = rig.open();
         let options = MountOptions {
             allow_other: true,
-            ..MountOptions::default()
+            ..options
         };
         let mounted = mount(volume.clone(), &at, options).unwrap();
         Self {
