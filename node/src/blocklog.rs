@@ -61,7 +61,9 @@ impl BlockLog {
     pub fn append(&self, records: &[Record]) -> Result<(), LogError> {
         let mut batch = WriteBatch::default();
         for record in records {
-            let Record::Block(block) = record;
+            let Record::Block(block) = record else {
+                continue;
+            };
             batch.put(key(&block.reference()), &block.bytes()[..]);
         }
         Ok(self.db.write_opt(batch, &self.durable)?)

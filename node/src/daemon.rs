@@ -307,7 +307,17 @@ async fn housekeeping(
                     "a block with this node's signature that it does not know: is a copy of it running?"
                 );
             }
-            Event::Ledger(_) | Event::Committed { .. } | Event::Executed { .. } => {}
+            Event::Diverged { round } => {
+                tracing::error!(
+                    round,
+                    "a quorum certified another state than this node has computed: it takes theirs"
+                );
+            }
+            Event::Ledger(_)
+            | Event::Committed { .. }
+            | Event::Executed { .. }
+            | Event::Certified { .. }
+            | Event::StateReplaced { .. } => {}
         }
     }
 }

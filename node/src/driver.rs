@@ -288,6 +288,8 @@ impl<O: Outbox> Driver<O> {
                 self.signed_executed((issuer, number), (index, outcome));
             }
             Output::Event(event) => self.outbox.event(event),
+            // The log is kept whole: nothing is pruned while no snapshot is reported durable.
+            Output::PersistSnapshot { .. } | Output::Prune { .. } => {}
         }
         Ok(())
     }
@@ -333,11 +335,11 @@ fn answer(reply: oneshot::Sender<Executed>, executed: Executed) {
     drop(reply.send(executed));
 }
 
-/// Whether this member refused by itself, so that nothing was ordered.
+/// Whether this member answers by itself: nothing was ordered, or it was while this member was away.
 fn not_ordered(outcome: &LedgerOutcome) -> bool {
     matches!(
         outcome,
-        LedgerOutcome::Refused(Refusal::Busy | Refusal::TooLarge)
+        LedgerOutcome::Refused(Refusal::Busy | Refusal::TooLarge | Refusal::Unseen)
     )
 }
 

@@ -233,6 +233,7 @@ impl Service {
                 Message::Blocks(blocks) => self.verified(from, blocks),
                 Message::Want { refs } => Input::Want { from, refs },
                 Message::WantFrom { round } => Input::WantFrom { from, round },
+                Message::Control(control) => Input::Control { from, control },
             };
             if self.driver.input(input).is_err() {
                 return Ok(());

@@ -81,7 +81,11 @@ impl Group {
                     self.latencies.push(self.begun.elapsed() - sent);
                 }
                 Output::Serve { .. } => unreachable!("nobody is behind"),
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Prune { .. } => {}
+                Output::PersistSnapshot { snapshot } => {
+                    let round = snapshot.checkpoint().round();
+                    self.input(member, Input::SnapshotPersisted { round });
+                }
             }
         }
     }
@@ -104,6 +108,7 @@ impl Group {
             },
             Message::Want { refs } => Input::Want { from, refs },
             Message::WantFrom { round } => Input::WantFrom { from, round },
+            Message::Control(control) => Input::Control { from, control },
         };
         self.verifying += begun.elapsed();
         self.input(to, input);

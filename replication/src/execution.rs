@@ -8,10 +8,12 @@ use alloc::vec::Vec;
 
 use barfs_crypto::{Digest, derive_parts};
 
+use crate::checkpoint::snapshot::Snapshot;
 use crate::consensus::block::{BlockRef, Executed, VerifiedBlock};
-use crate::consensus::dag::Delivered;
+use crate::consensus::delivery::Delivered;
 use crate::ledger::command::BlockCommand;
 use crate::ledger::outcome::Outcome;
+use crate::ledger::seal::Frozen;
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::output::Event;
@@ -64,6 +66,23 @@ impl Execution {
         }
     }
 
+    /// Goes on from a snapshot.
+    pub(crate) fn resume(genesis: &Arc<Genesis>, me: MemberId, snapshot: &Snapshot) -> Self {
+        let frozen = snapshot.frozen().clone();
+        Self {
+            ledger: Ledger::thawed(Arc::clone(genesis), frozen),
+            marks: snapshot.graph().marks.iter().copied().collect(),
+            ..Self::new(genesis, me)
+        }
+    }
+
+    /// The state as it is, with its digest, and the roots that tags may speak of.
+    pub(crate) fn freeze(&mut self) -> (Frozen, Digest, Vec<(u64, Digest)>) {
+        let (frozen, digest) = self.ledger.freeze();
+        let marks = self.marks.iter().map(|(index, root)| (*index, *root));
+        (frozen, digest, marks.collect())
+    }
+
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -95,6 +114,7 @@ impl Execution {
         done.events.extend(events);
         let commands = self.ledger.index() - before;
         if commands > 0 {
+            self.ledger.seal();
             self.mark();
         }
         done.events.push(Event::Committed {

@@ -3,15 +3,12 @@
 use alloc::vec::Vec;
 
 use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::control::Control;
 use crate::ledger::command::BlockCommand;
 use crate::membership::MemberId;
 
 /// What happened.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an input is moved once, into the replica; a box would cost more than the room"
-)]
 pub enum Input {
     /// Blocks came from a member, pushed or asked for, verified by the driver.
     Blocks {
@@ -45,6 +42,18 @@ pub enum Input {
     Persisted {
         /// From the `Confirm`.
         token: u64,
+    },
+    /// Anything else that a member sent, just as it came; the replica checks what it has to believe.
+    Control {
+        /// Who sent it.
+        from: MemberId,
+        /// What.
+        control: Control,
+    },
+    /// The snapshot of `Output::PersistSnapshot` with this round is durable.
+    SnapshotPersisted {
+        /// The round of its checkpoint.
+        round: u64,
     },
     /// A connection to a member is up (again).
     PeerConnected {

@@ -22,8 +22,11 @@
 
 extern crate alloc;
 
+mod checkpoint;
 mod consensus;
+mod control;
 mod execution;
+mod incarnation;
 mod input;
 mod ledger;
 mod membership;
@@ -31,13 +34,18 @@ mod message;
 mod output;
 mod params;
 mod placement;
+mod recovery;
 mod replica;
 mod time;
 mod wire;
 
+pub use checkpoint::certificate::{Certificate, CertificateError, Checkpoint, CheckpointVote};
+pub use checkpoint::snapshot::{Snapshot, SnapshotError};
 pub use consensus::block::{
     Block, BlockBytes, BlockError, BlockRef, Executed, PARENTS_MAX, VerifiedBlock,
 };
+pub use control::Control;
+pub use incarnation::{StaleStore, Start};
 pub use input::Input;
 pub use ledger::command::{
     AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX, HEADER_BYTES_MAX,

@@ -22,7 +22,7 @@ pub const MEMBERS_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 64;
 const ADDRESS_BYTES_MAX: usize = 256;
 const GENESIS_BYTES_MAX: usize = 1 << 20;
-const GENESIS_VERSION: u16 = 1;
+const GENESIS_VERSION: u16 = 2;
 const CARD_DOMAIN: &str = "barfs 2026 member card v1";
 const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use borsh::BorshDeserialize;
 
 use crate::consensus::block::{BlockBytes, BlockRef};
+use crate::control::{self, Control};
 use crate::wire::{self, WireError};
 
 /// The largest frame, in bytes.
@@ -21,6 +22,10 @@ const TAG_WANT_FROM: u8 = 4;
 
 /// One frame between members.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a message is moved once or twice; a box would cost more than the room"
+)]
 pub enum Message {
     /// The sender's newest block.
     Block(BlockBytes),
@@ -36,6 +41,8 @@ pub enum Message {
         /// The first round.
         round: u64,
     },
+    /// Everything else; goes into the replica as `Input::Control`.
+    Control(Control),
 }
 
 impl Message {
@@ -67,6 +74,7 @@ impl Message {
                 bytes.push(TAG_WANT_FROM);
                 wire::append(&mut bytes, round);
             }
+            Self::Control(control) => wire::append(&mut bytes, control),
         }
         bytes
     }
@@ -97,6 +105,9 @@ impl Message {
             }
             TAG_WANT_FROM => u64::try_from_slice(rest)
                 .map(|round| Self::WantFrom { round })
+                .map_err(|_| WireError::Malformed),
+            tag if control::TAGS.contains(&tag) => Control::try_from_slice(bytes)
+                .map(Self::Control)
                 .map_err(|_| WireError::Malformed),
             _ => Err(WireError::Malformed),
         }

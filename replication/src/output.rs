@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::checkpoint::snapshot::Snapshot;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::ledger::command::Issuer;
 use crate::ledger::outcome::{LedgerEvent, Outcome};
@@ -26,6 +27,17 @@ pub enum Output {
         /// Comes back as it is.
         token: u64,
     },
+    /// Keep this snapshot beside the log, in place of the one before, on any thread and at any pace; when it is durable,
+    /// feed `Input::SnapshotPersisted`. Until then the one before stays.
+    PersistSnapshot {
+        /// What to keep: [`Snapshot::parts`].
+        snapshot: Snapshot,
+    },
+    /// Blocks of rounds below this one may leave the log: a durable snapshot stands for them.
+    Prune {
+        /// The first round to keep.
+        below_round: u64,
+    },
     /// Send to one member; losing it costs time only.
     Send {
         /// Who.
@@ -47,7 +59,8 @@ pub enum Output {
         /// For what.
         request: Serve,
     },
-    /// A command with a local ticket came to its end. With `Refused(Busy)` or `Refused(TooLarge)` it was not ordered.
+    /// A command with a local ticket came to its end. With `Refused(Busy)` or `Refused(TooLarge)` it was not ordered;
+    /// with `Refused(Unseen)` it was, and the state has to be asked what came of it.
     Executed {
         /// Commands executed so far, this one included.
         index: u64,
@@ -79,6 +92,14 @@ pub enum Serve {
 pub enum Record {
     /// A block, own or received.
     Block(VerifiedBlock),
+    /// The newest durable snapshot; comes first when a replica is restored and is never part of `Output::Persist`.
+    Snapshot(Snapshot),
+    /// Own blocks up to this round may exist somewhere: none is signed for it or below. Never pruned; the highest
+    /// counts.
+    OwnRound {
+        /// The round.
+        round: u64,
+    },
 }
 
 /// What happened in the group.
@@ -121,6 +142,31 @@ pub enum Event {
         block: BlockRef,
         /// The index it speaks of.
         index: u64,
+    },
+    /// Q members certified the state at a checkpoint that this member has reached.
+    Certified {
+        /// The round of its leader.
+        round: u64,
+        /// Commands executed there.
+        index: u64,
+    },
+    /// Q members certified another state than this member computed. It fetches theirs and says nothing meanwhile.
+    Diverged {
+        /// The round of the checkpoint.
+        round: u64,
+    },
+    /// The ledger was replaced by a certified snapshot: what happened between was not told.
+    StateReplaced {
+        /// The round of the checkpoint.
+        round: u64,
+        /// Commands executed there.
+        index: u64,
+    },
+    /// A member that had lost its log knows above which round it may sign again, and that is durable: from now on
+    /// its store counts as whole.
+    Recovered {
+        /// The round.
+        round: u64,
     },
     /// A block with this member's own signature that it did not make came in: its store was lost or copied.
     ForeignOwnBlock {

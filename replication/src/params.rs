@@ -47,6 +47,8 @@ pub struct Params {
     pub leaders_per_round: u8,
     /// Rounds behind a committed leader after which an undelivered block is given up, 8 to 1024.
     pub gc_depth: u64,
+    /// A checkpoint is taken at the first leader committed in each so many rounds, 8 to 65536.
+    pub checkpoint_rounds: u64,
     /// How long an idle member waits before it sends a block nobody asked for.
     pub idle_interval_ms: u32,
     /// The shortest time that a member waits for the blocks it would like to have before its next one.
@@ -71,6 +73,7 @@ impl Default for Params {
         Self {
             leaders_per_round: 2,
             gc_depth: 256,
+            checkpoint_rounds: 128,
             idle_interval_ms: 10_000,
             min_timeout_ms: 200,
             max_timeout_ms: 10_000,
@@ -101,6 +104,10 @@ impl Params {
                 (1..=16).contains(&self.leaders_per_round),
             ),
             ("gc_depth", (8..=1024).contains(&self.gc_depth)),
+            (
+                "checkpoint_rounds",
+                (8..=65_536).contains(&self.checkpoint_rounds),
+            ),
             (
                 "idle_interval_ms",
                 (100..=3_600_000).contains(&self.idle_interval_ms),

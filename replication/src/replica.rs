@@ -4,8 +4,10 @@
 //! own block implies that everything this member knew when it made it is durable (same batch or earlier); after
 //! `restore` the replica is where its records say, and never signs again for a round that they hold.
 
+mod checkpoints;
 mod intake;
 mod propose;
+mod recovering;
 mod serve;
 
 use alloc::boxed::Box;
@@ -16,6 +18,9 @@ use alloc::vec::Vec;
 
 use barfs_crypto::SigningKey;
 
+use crate::checkpoint::keep::Checkpoints;
+use crate::checkpoint::snapshot::Snapshot;
+use crate::checkpoint::sync::SnapshotSync;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::consensus::catchup::{Fetch, Peers, RangeSync};
 use crate::consensus::commit::{Committer, Decision};
@@ -31,10 +36,13 @@ use crate::ledger::outcome::Outcome;
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
 use crate::output::{Event, Output, Record};
+use crate::recovery::Recovery;
 use crate::time::Now;
 
 /// Received blocks are made durable with the next own block, or when there are this many bytes of them.
 const UNPERSISTED_BYTES_MAX: usize = 8 << 20;
+/// A snapshot goes to disk when the log has grown by this many bytes since the last, or by as many as the state has.
+const LOG_BYTES_MIN: u64 = 256 << 20;
 
 /// What a member can say of itself, for people and tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,14 @@ pub struct ReplicaStatus {
     pub dag_blocks: usize,
     /// Blocks that are being asked for.
     pub missing: usize,
+    /// The round of the newest certified checkpoint that this member has; 0 before the first.
+    pub certified_round: u64,
+    /// Rounds up to this one are no longer in the log.
+    pub pruned_round: u64,
+    /// Whether a snapshot is being fetched.
+    pub fetching_snapshot: bool,
+    /// Whether it has lost its log and makes no blocks until it knows how far it had been.
+    pub recovering: bool,
     /// The newest round that was seen of each other member that was heard of.
     pub peers: BTreeMap<MemberId, u64>,
 }
@@ -71,6 +87,15 @@ pub struct Replica {
     pace: Pace,
     own: Own,
     execution: Execution,
+    checkpoints: Checkpoints,
+    sync: SnapshotSync,
+    offer: Option<checkpoints::Offer>,
+    /// The own state is known to be wrong and about to be replaced.
+    diverged: bool,
+    /// Lost its log and does not know yet how far it had been.
+    recovery: Option<Recovery>,
+    /// The round of a fetched snapshot that is not durable yet.
+    installing: Option<u64>,
     /// Blocks in the graph that no `Persist` has carried yet, and their bytes.
     unpersisted: Vec<VerifiedBlock>,
     unpersisted_bytes: usize,
@@ -80,6 +105,8 @@ pub struct Replica {
     next_token: u64,
     /// Taking in the own log: what comes is durable.
     replaying: bool,
+    /// The first round of the own log.
+    first_logged: Option<u64>,
     now: Now,
     out: Vec<Output>,
 }
@@ -103,12 +130,19 @@ impl Replica {
             pace: Pace::new(me, params, now.monotonic_micros),
             own: Own::new(me, params.block_bytes_max),
             execution: Execution::new(&genesis, me),
+            checkpoints: Checkpoints::new(thresholds.quorum, LOG_BYTES_MIN),
+            sync: SnapshotSync::new(peers),
+            offer: None,
+            diverged: false,
+            recovery: None,
+            installing: None,
             unpersisted: Vec::new(),
             unpersisted_bytes: 0,
             seen: BTreeMap::new(),
             equivocators: BTreeMap::new(),
             next_token: 1,
             replaying: false,
+            first_logged: None,
             now,
             out: Vec::new(),
             genesis,
@@ -117,7 +151,8 @@ impl Replica {
         }
     }
 
-    /// The member as its log shows it. Records come in ascending order of (round, author, digest).
+    /// The member as its disk shows it: the newest durable snapshot, if there is one, then the blocks of the log in
+    /// ascending order of (round, author, digest).
     #[must_use]
     pub fn restore(
         genesis: Arc<Genesis>,
@@ -128,11 +163,34 @@ impl Replica {
     ) -> Self {
         let mut replica = Self::new(genesis, me, key, now);
         replica.replaying = true;
-        for Record::Block(block) in records {
-            replica.replay(block);
+        for record in records {
+            match record {
+                Record::Block(block) => replica.replay(block),
+                Record::Snapshot(snapshot) => replica.replay_snapshot(snapshot),
+                Record::OwnRound { round } => replica.own.raise_round(round),
+            }
         }
+        replica.log_found();
         replica.replaying = false;
         replica.resume();
+        replica
+    }
+
+    /// A member whose log is lost, or was never finished after such a loss: with what there is of it. It listens, asks
+    /// the others, and makes no block before `Event::Recovered`. `nonce` is fresh and random.
+    #[must_use]
+    pub fn recover(
+        genesis: Arc<Genesis>,
+        me: MemberId,
+        key: SigningKey,
+        records: impl Iterator<Item = Record>,
+        nonce: [u8; 32],
+        now: Now,
+    ) -> Self {
+        let quorum = genesis.thresholds().quorum;
+        let mut replica = Self::restore(genesis, me, key, records, now);
+        let others = replica.peers.all().count();
+        replica.recovery = Some(Recovery::new(nonce, quorum, others, now.monotonic_micros));
         replica
     }
 
@@ -145,6 +203,8 @@ impl Replica {
             Input::WantFrom { from, round } => self.serve_range(from, round),
             Input::Submit { ticket, command } => self.submit(ticket, command),
             Input::Persisted { token } => self.persisted(token),
+            Input::Control { from, control } => self.take_control(from, control),
+            Input::SnapshotPersisted { round } => self.snapshot_persisted(round),
             Input::PeerConnected { peer } => self.greet(peer),
             Input::Tick => {}
         }
@@ -155,14 +215,36 @@ impl Replica {
     /// When to call [`handle`](Self::handle) with a tick if nothing else happens, in monotonic microseconds.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
+        // While a snapshot is being fetched, single blocks are not.
+        let asking = match self.sync.is_active() {
+            true => self.sync.due_micros(),
+            false => {
+                let (fetch, range) = (self.fetch.due_micros(), self.range_sync.due_micros());
+                fetch.into_iter().chain(range).min()
+            }
+        };
+        let recovery = self.recovery.as_ref().and_then(Recovery::due_micros);
         [
             self.proposal_due_micros(),
-            self.fetch.due_micros(),
-            self.range_sync.due_micros(),
+            asking,
+            self.offer_due_micros(),
+            recovery,
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// How much the log may grow before the next snapshot goes to disk, in bytes: 256 MiB unless set. A state that is
+    /// larger than this sets the measure itself.
+    pub fn keep_log_bytes(&mut self, bytes: u64) {
+        self.checkpoints.keep_log_bytes(bytes);
+    }
+
+    /// The newest certified snapshot that this member can hand out.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.checkpoints.newest()
     }
 
     /// The state that the committed commands made.
@@ -189,6 +271,10 @@ impl Replica {
             pending_commands: self.own.queued(),
             dag_blocks: self.dag.len(),
             missing: self.fetch.len(),
+            certified_round: self.checkpoints.round(),
+            pruned_round: self.checkpoints.pruned(),
+            fetching_snapshot: self.sync.is_active(),
+            recovering: self.recovery.is_some(),
             peers: self.seen.clone(),
         }
     }
@@ -207,14 +293,22 @@ impl Replica {
     }
 
     fn persisted(&mut self, token: u64) {
-        if let Some(block) = self.own.persisted(token) {
-            self.insert(block, true);
+        self.recovered(token);
+        let Some(block) = self.own.persisted(token) else {
+            return;
+        };
+        // A snapshot may have taken the place of its parents meanwhile.
+        match self.dag.missing_parents(&block).is_empty() {
+            true => self.insert(block, true),
+            false => self.insert_or_suspend(block),
         }
     }
 
     /// Does whatever the state now calls for.
     fn settle(&mut self) {
         self.commit();
+        self.decide_offer();
+        self.recover_further();
         self.pace
             .at_round(self.dag.quorum_round(), self.now.monotonic_micros);
         self.ask();
@@ -230,7 +324,9 @@ impl Replica {
 
     /// Commits and executes as far as the graph allows.
     fn commit(&mut self) {
-        while let Some(decision) = self.committer.advance(&self.dag) {
+        while !self.diverged
+            && let Some(decision) = self.committer.advance(&self.dag)
+        {
             let Decision::Commit(leader) = decision else {
                 continue;
             };
@@ -239,6 +335,7 @@ impl Replica {
                 .content(leader)
                 .map(|block| self.dag.parent_times(block))
                 .unwrap_or_default();
+            let before = self.dag.last_committed();
             let delivered = self.dag.deliver(leader);
             let done = self.execution.commit(leader, &times, &delivered);
             self.pace.committed();
@@ -256,6 +353,9 @@ impl Replica {
                 }
             }
             self.out.extend(done.events.into_iter().map(Output::Event));
+            if self.is_checkpoint(before, leader.round) {
+                self.take_checkpoint(leader);
+            }
             self.floor_raised();
         }
     }
@@ -270,6 +370,8 @@ impl Replica {
     }
 
     fn take_unpersisted(&mut self) -> Vec<Record> {
+        let bytes = u64::try_from(self.unpersisted_bytes).unwrap_or(u64::MAX);
+        self.checkpoints.logged(bytes);
         self.unpersisted_bytes = 0;
         self.unpersisted.drain(..).map(Record::Block).collect()
     }

@@ -58,6 +58,7 @@ pub struct Disk {
     faults: DiskFaults,
     durable: BTreeMap<Key, VerifiedBlock>,
     snapshot: Option<Snapshot>,
+    own_round: Option<u64>,
     arrival: Vec<Key>,
     unsynced: VecDeque<(u64, Vec<Record>)>,
     busy_until: u64,
@@ -78,6 +79,7 @@ impl Disk {
             faults,
             durable: BTreeMap::new(),
             snapshot: None,
+            own_round: None,
             arrival: Vec::new(),
             unsynced: VecDeque::new(),
             busy_until: 0,
@@ -151,6 +153,10 @@ impl Disk {
                     self.snapshot = Some(snapshot);
                     continue;
                 }
+                Record::OwnRound { round } => {
+                    self.own_round = self.own_round.max(Some(round));
+                    continue;
+                }
             };
             let key = key_of(&block);
             if self.durable.insert(key, block).is_none() {
@@ -164,6 +170,11 @@ impl Disk {
         self.snapshot.as_ref()
     }
 
+    /// The round up to which nothing may be signed, after a recovery.
+    pub fn own_round(&self) -> Option<u64> {
+        self.own_round
+    }
+
     /// Forgets the blocks of rounds below this one.
     pub fn prune(&mut self, below_round: u64) {
         self.durable = self.durable.split_off(&(below_round, MemberId(0), [0; 32]));
@@ -173,7 +184,9 @@ impl Disk {
     /// Everything durable, as a replica wants it back.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let snapshot = self.snapshot.iter().cloned().map(Record::Snapshot);
-        snapshot.chain(self.blocks().cloned().map(Record::Block))
+        let own_round = self.own_round.map(|round| Record::OwnRound { round });
+        let first = snapshot.chain(own_round);
+        first.chain(self.blocks().cloned().map(Record::Block))
     }
 
     /// Every durable block, by ascending (round, author, digest).

@@ -154,7 +154,9 @@ impl Oracle {
         match outcome {
             Outcome::Applied(_) if open => self.acknowledge(name.0, name.1, *index, &command),
             // It was executed by another way in; what came of it there was never told.
-            Outcome::Refused(Refusal::DuplicateNumber) if open => self.forget(&command),
+            Outcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) if open => {
+                self.forget(&command);
+            }
             _ => {}
         }
         Some(Ended {

@@ -56,8 +56,14 @@ pub(crate) fn cut<'a>(batches: impl Iterator<Item = &'a [Record]>, rng: &mut Rng
 fn append(log: &mut Vec<u8>, records: &[Record]) {
     let mut body = Vec::new();
     for record in records {
-        let Record::Block(block) = record;
-        body.extend_from_slice(block.bytes());
+        match record {
+            Record::Block(block) => body.extend_from_slice(block.bytes()),
+            // Snapshots lie in files of their own; only whether one is there is decided here.
+            Record::Snapshot(snapshot) => {
+                body.extend_from_slice(&snapshot.certificate().encode());
+            }
+            Record::OwnRound { round } => body.extend_from_slice(&round.to_le_bytes()),
+        }
     }
     log.extend_from_slice(&(body.len() as u32).to_le_bytes());
     log.extend_from_slice(hash(&body).as_bytes());

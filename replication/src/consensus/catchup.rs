@@ -91,6 +91,17 @@ impl Fetch {
         self.asking.remove(&block);
     }
 
+    /// Whether a block at or below this round is asked for.
+    pub(crate) fn asks_at_or_below(&self, round: u64) -> bool {
+        let lowest = self.asking.keys().next();
+        lowest.is_some_and(|block| block.round <= round)
+    }
+
+    /// Asks for nothing any longer.
+    pub(crate) fn clear(&mut self) {
+        self.asking.clear();
+    }
+
     /// Nothing at or below the floor is needed any longer.
     pub(crate) fn raise_floor(&mut self, floor: u64) {
         self.asking.retain(|block, _| block.round > floor);
@@ -230,7 +241,8 @@ impl RangeSync {
         Some((peer, Message::WantFrom { round }))
     }
 
-    fn stop(&mut self) {
+    /// Asks no further.
+    pub(crate) fn stop(&mut self) {
         self.target_round = 0;
         self.active = None;
         self.fruitless = 0;

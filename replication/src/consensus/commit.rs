@@ -34,6 +34,16 @@ impl Committer {
         }
     }
 
+    /// Goes on with this slot.
+    pub(crate) fn at(next: Slot) -> Self {
+        Self { next }
+    }
+
+    /// The slot to decide next.
+    pub(crate) fn next(&self) -> Slot {
+        self.next
+    }
+
     /// Decides the next slot, if the graph allows, and moves on to the one after.
     pub(crate) fn advance(&mut self, dag: &Dag) -> Option<Decision> {
         let decision = direct(dag, self.next).or_else(|| indirect(dag, self.next))?;

@@ -1,7 +1,7 @@
 //! The graph of blocks near the commit frontier: what is held, who voted for what, what was delivered.
 //!
 //! Invariant: every parent of a held block is held, or lies at or below `floor`, where nothing is required any more.
-//! The floor moves by the commit rule alone ([`Dag::deliver`]), so it is the same at every member after the same
+//! The floor moves by the commit rule alone (`delivery.rs`), so it is the same at every member after the same
 //! commits. Blocks are never taken out before the floor passes them; of delivered ones the content may be.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -14,54 +14,45 @@ use super::tally::{Schedule, Slot, SlotTally};
 use crate::membership::MemberId;
 use crate::params::Thresholds;
 
-/// Rounds behind the last commit for which the content of delivered blocks stays in memory.
-const CONTENT_ROUNDS: u64 = 16;
-
-struct Held {
-    reference: BlockRef,
-    time_ms: u64,
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) reference: BlockRef,
+    pub(super) time_ms: u64,
     /// Gone some rounds after delivery; the log has it.
-    content: Option<VerifiedBlock>,
-    delivered: bool,
-    has_commands: bool,
+    pub(super) content: Option<VerifiedBlock>,
+    pub(super) delivered: bool,
+    pub(super) has_commands: bool,
     /// For each leader slot of the round before: the block voted for.
-    votes: Vec<Option<Digest>>,
+    pub(super) votes: Vec<Option<Digest>>,
     /// For each leader slot two rounds before: the block that this one certifies.
-    certifies: Vec<Option<Digest>>,
+    pub(super) certifies: Vec<Option<Digest>>,
 }
 
 impl Held {
-    fn parents(&self) -> &[BlockRef] {
+    pub(super) fn parents(&self) -> &[BlockRef] {
         self.content
             .as_ref()
             .map_or(&[], |block| block.block().parents.as_slice())
     }
 }
 
-/// One of the blocks that a leader delivers.
-pub(crate) struct Delivered {
-    /// The block.
-    pub(crate) block: VerifiedBlock,
-    /// False for a further block of a slot that has delivered one.
-    pub(crate) first_of_slot: bool,
-}
-
 /// The graph.
+#[derive(Clone)]
 pub(crate) struct Dag {
-    thresholds: Thresholds,
-    schedule: Schedule,
-    gc_depth: u64,
-    rounds: BTreeMap<u64, BTreeMap<MemberId, Vec<Held>>>,
-    tallies: BTreeMap<Slot, SlotTally>,
+    pub(super) thresholds: Thresholds,
+    pub(super) schedule: Schedule,
+    pub(super) gc_depth: u64,
+    pub(super) rounds: BTreeMap<u64, BTreeMap<MemberId, Vec<Held>>>,
+    pub(super) tallies: BTreeMap<Slot, SlotTally>,
     /// Held blocks above the floor that no held block names as parent.
-    tips: BTreeSet<BlockRef>,
-    floor: u64,
-    content_floor: u64,
-    quorum_round: u64,
-    last_committed: u64,
-    last_delivered: BTreeMap<MemberId, u64>,
-    waiting_commands: usize,
-    blocks: usize,
+    pub(super) tips: BTreeSet<BlockRef>,
+    pub(super) floor: u64,
+    pub(super) content_floor: u64,
+    pub(super) quorum_round: u64,
+    pub(super) last_committed: u64,
+    pub(super) last_delivered: BTreeMap<MemberId, u64>,
+    pub(super) waiting_commands: usize,
+    pub(super) blocks: usize,
 }
 
 impl Dag {
@@ -149,6 +140,13 @@ impl Dag {
     pub(crate) fn first_in_slot(&self, round: u64, author: MemberId) -> Option<&VerifiedBlock> {
         let slot = self.rounds.get(&round)?.get(&author)?;
         slot.first()?.content.as_ref()
+    }
+
+    /// The newest block of an author whose content is in memory.
+    pub(crate) fn newest_of(&self, author: MemberId) -> Option<&VerifiedBlock> {
+        let slots = self.rounds.values().rev();
+        let mut held = slots.filter_map(|authors| authors.get(&author)).flatten();
+        held.find_map(|held| held.content.as_ref())
     }
 
     /// Whether a slot has a block.
@@ -327,99 +325,7 @@ impl Dag {
             .find_map(|held| held.certifies.get(slot.offset).copied().flatten())
     }
 
-    /// The clocks of the authors of the round before that a leader names, one each, ascending.
-    pub(crate) fn parent_times(&self, leader: &VerifiedBlock) -> Vec<u64> {
-        let previous = leader.reference().round - 1;
-        let mut times: Vec<u64> = leader
-            .block()
-            .parents
-            .iter()
-            .filter(|parent| parent.round == previous)
-            .filter_map(|parent| self.held(*parent).map(|held| held.time_ms))
-            .collect();
-        times.sort_unstable();
-        times
-    }
-
-    /// Commits a leader: its undelivered history above `leader round - gc_depth`, in order. Raises the floor and
-    /// drops what lies below.
-    pub(crate) fn deliver(&mut self, leader: BlockRef) -> Vec<Delivered> {
-        let line = leader.round.saturating_sub(self.gc_depth);
-        let mut found = BTreeSet::new();
-        let mut open = Vec::from([leader]);
-        while let Some(reference) = open.pop() {
-            if reference.round <= line || found.contains(&reference) {
-                continue;
-            }
-            if let Some(held) = self.held(reference)
-                && !held.delivered
-            {
-                found.insert(reference);
-                open.extend_from_slice(held.parents());
-            }
-        }
-        let delivered = found
-            .into_iter()
-            .filter_map(|reference| self.mark_delivered(reference))
-            .collect();
-        self.last_committed = self.last_committed.max(leader.round);
-        self.raise_floor(line);
-        self.drop_contents();
-        delivered
-    }
-
-    fn mark_delivered(&mut self, reference: BlockRef) -> Option<Delivered> {
-        let authors = self.rounds.get_mut(&reference.round)?;
-        let slot = authors.get_mut(&reference.author)?;
-        let first_of_slot = !slot.iter().any(|held| held.delivered);
-        let held = slot.iter_mut().find(|held| held.reference == reference)?;
-        held.delivered = true;
-        if held.has_commands {
-            self.waiting_commands -= 1;
-        }
-        let newest = self.last_delivered.entry(reference.author).or_insert(0);
-        *newest = reference.round.max(*newest);
-        Some(Delivered {
-            block: held.content.clone()?,
-            first_of_slot,
-        })
-    }
-
-    fn raise_floor(&mut self, line: u64) {
-        if line <= self.floor {
-            return;
-        }
-        self.floor = line;
-        let kept = self.rounds.split_off(&(line + 1));
-        let gone = core::mem::replace(&mut self.rounds, kept);
-        for held in gone.values().flat_map(|authors| authors.values().flatten()) {
-            self.blocks -= 1;
-            self.tips.remove(&held.reference);
-            if held.has_commands && !held.delivered {
-                self.waiting_commands -= 1;
-            }
-        }
-        let first = Slot {
-            round: line + 1,
-            offset: 0,
-        };
-        self.tallies = self.tallies.split_off(&first);
-    }
-
-    fn drop_contents(&mut self) {
-        let line = self.last_committed.saturating_sub(CONTENT_ROUNDS);
-        if line <= self.content_floor {
-            return;
-        }
-        for (_, authors) in self.rounds.range_mut(self.content_floor + 1..=line) {
-            for held in authors.values_mut().flatten().filter(|held| held.delivered) {
-                held.content = None;
-            }
-        }
-        self.content_floor = line;
-    }
-
-    fn held(&self, reference: BlockRef) -> Option<&Held> {
+    pub(super) fn held(&self, reference: BlockRef) -> Option<&Held> {
         self.rounds
             .get(&reference.round)?
             .get(&reference.author)?

@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod catchup;
 pub(crate) mod commit;
 pub(crate) mod dag;
+pub(crate) mod delivery;
 pub(crate) mod own;
 pub(crate) mod pace;
 pub(crate) mod suspended;

@@ -172,15 +172,22 @@ impl Own {
 
     /// An own block entered the graph (again, after a restart).
     pub(crate) fn entered(&mut self, block: &VerifiedBlock) {
+        self.remember(block);
+        self.undelivered
+            .entry(block.reference())
+            .or_insert_with(|| Sent {
+                block: block.clone(),
+                tickets: Vec::new(),
+            });
+    }
+
+    /// An own block of before a restart.
+    pub(crate) fn remember(&mut self, block: &VerifiedBlock) {
         let reference = block.reference();
         self.round = self.round.max(reference.round);
         for command in &block.block().commands {
             self.note_number(command);
         }
-        self.undelivered.entry(reference).or_insert_with(|| Sent {
-            block: block.clone(),
-            tickets: Vec::new(),
-        });
         let newest = self.newest.as_ref().map_or(0, |b| b.reference().round);
         if reference.round >= newest {
             self.newest = Some(block.clone());
@@ -206,20 +213,51 @@ impl Own {
             && entry.key().round <= floor
         {
             let sent = entry.remove();
-            let mut tickets = sent.tickets.into_iter();
-            let mut again = Vec::new();
-            for command in &sent.block.block().commands {
-                let bytes = wire::encoded_len(command);
-                self.queue_bytes += bytes;
-                again.push(Queued {
-                    command: command.clone(),
-                    ticket: tickets.next().flatten(),
-                    bytes,
-                });
-            }
-            for queued in again.into_iter().rev() {
-                self.queue.push_front(queued);
+            self.queue_again(sent, |_| false);
+        }
+    }
+
+    /// The state was replaced by one in which nobody saw what became of own blocks: commands that are `used` there have
+    /// ended (their tickets are given back), those of blocks that cannot be delivered any more wait again.
+    pub(crate) fn replaced(
+        &mut self,
+        ended: impl Fn(&BlockRef) -> bool,
+        used: impl Fn(&BlockCommand) -> bool,
+    ) -> Vec<Option<u64>> {
+        let mut tickets = Vec::new();
+        let gone: Vec<BlockRef> = self.undelivered.keys().copied().filter(ended).collect();
+        for reference in gone.into_iter().rev() {
+            if let Some(sent) = self.undelivered.remove(&reference) {
+                tickets.append(&mut self.queue_again(sent, &used));
             }
         }
+        tickets
+    }
+
+    /// Puts a block's commands first in the queue, save those that are `used`, whose tickets it gives back.
+    fn queue_again(
+        &mut self,
+        sent: Sent,
+        used: impl Fn(&BlockCommand) -> bool,
+    ) -> Vec<Option<u64>> {
+        let (mut again, mut ended) = (Vec::new(), Vec::new());
+        let tickets = sent.tickets.into_iter().chain(core::iter::repeat(None));
+        for (command, ticket) in sent.block.block().commands.iter().zip(tickets) {
+            if used(command) {
+                ended.push(ticket);
+                continue;
+            }
+            let bytes = wire::encoded_len(command);
+            self.queue_bytes += bytes;
+            again.push(Queued {
+                command: command.clone(),
+                ticket,
+                bytes,
+            });
+        }
+        for queued in again.into_iter().rev() {
+            self.queue.push_front(queued);
+        }
+        ended
     }
 }

@@ -105,6 +105,19 @@ impl Suspended {
         ready
     }
 
+    /// All blocks that wait, ascending; the pool is empty afterwards.
+    pub(crate) fn take_all(&mut self) -> Vec<VerifiedBlock> {
+        let waiting = core::mem::take(self).blocks.into_values();
+        waiting.map(|waiting| waiting.block).collect()
+    }
+
+    /// The newest block of an author that waits.
+    pub(crate) fn newest_of(&self, author: MemberId) -> Option<&VerifiedBlock> {
+        let mut waiting = self.blocks.iter().rev();
+        let of = |(reference, _): &(&BlockRef, &Waiting)| reference.author == author;
+        waiting.find(of).map(|(_, waiting)| &waiting.block)
+    }
+
     /// Blocks to fetch: waited for, and not waiting themselves.
     pub(crate) fn to_fetch(&self) -> impl Iterator<Item = BlockRef> {
         self.waiters

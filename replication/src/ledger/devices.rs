@@ -21,7 +21,7 @@ impl Ledger {
         label: &str,
     ) -> Result<Effect, Refusal> {
         owner_key(actor, member)?;
-        match self.devices.get(&device) {
+        match self.tables.devices.get(&device) {
             Some(known) if known.member != member => return Err(Refusal::NotAllowed),
             Some(known) if known.revoked => return Err(Refusal::DeviceRevoked),
             Some(_) => return Ok(Effect::Done),
@@ -31,7 +31,7 @@ impl Ledger {
             return Err(Refusal::TooMany);
         }
         let label = label.to_owned();
-        self.devices.insert(
+        self.tables.devices.insert(
             device,
             Device {
                 member,
@@ -51,7 +51,7 @@ impl Ledger {
         device: NodeId,
     ) -> Result<Effect, Refusal> {
         owner_key(actor, member)?;
-        match self.devices.get_mut(&device) {
+        match self.tables.devices.get_mut(&device) {
             Some(known) if known.member == member => {
                 if !known.revoked {
                     known.revoked = true;
@@ -68,13 +68,13 @@ impl Ledger {
         if actor.member != home.member {
             return Err(Refusal::NotAllowed);
         }
-        match self.homes.get(&home.member) {
+        match self.tables.homes.get(&home.member) {
             Some(known) if known == home => Ok(Effect::Done),
             Some(known) if known.sequence >= home.sequence => Err(Refusal::StaleHome {
                 newest: known.sequence,
             }),
             _ => {
-                self.homes.insert(home.member, home.clone());
+                self.tables.homes.insert(home.member, home.clone());
                 Ok(Effect::Done)
             }
         }

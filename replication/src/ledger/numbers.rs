@@ -1,6 +1,8 @@
 //! Each issuer's command numbers: every number is used once. Remembers the newest `WINDOW` numbers exactly and takes
 //! everything older for used, so it costs the same for ever.
 
+use borsh::{BorshDeserialize, BorshSerialize};
+
 /// Numbers that may still be used out of order.
 const WINDOW: u64 = 1024;
 const WORDS: usize = (WINDOW / 64) as usize;
@@ -8,7 +10,7 @@ const WORDS: usize = (WINDOW / 64) as usize;
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
 /// The numbers that one issuer has used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Numbers {
     highest: u64,
     /// Bit `number % WINDOW` for the newest `WINDOW` numbers.
@@ -46,6 +48,12 @@ impl Numbers {
         }
         self.set(number, true);
         true
+    }
+
+    /// Whether a number was used, or is too old to be used.
+    pub(crate) fn is_used(&self, number: u64) -> bool {
+        number.saturating_add(WINDOW) <= self.highest
+            || (number <= self.highest && self.is_set(number))
     }
 
     fn is_set(&self, number: u64) -> bool {

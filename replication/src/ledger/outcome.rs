@@ -145,6 +145,9 @@ pub enum Refusal {
     /// Only this member's answer: no block has room for it, or a part exceeds its bound.
     #[error("the command is too large")]
     TooLarge = 19,
+    /// Only this member's answer: it was executed while this member was away, which got the state and not the outcome.
+    #[error("the command was executed, but what came of it is not known here")]
+    Unseen = 20,
 }
 
 /// Which rule of placement is broken.

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::command::{Issuer, VolumeId};
 use super::outcome::{Effect, LedgerEvent, PlacementFault, Refusal};
 use super::pack::{PackRecord, PassedOver, Placement};
+use super::pages;
 use super::state::{Account, Actor, Ledger, PackEntry, PackState};
 use crate::membership::MemberId;
 use crate::placement::candidates;
@@ -56,6 +57,7 @@ impl Ledger {
         let number = record.number;
         let bad = |fault| Err(Refusal::BadPlacement { number, fault });
         let volume = self
+            .tables
             .volumes
             .get(&record.volume)
             .ok_or(Refusal::UnknownVolume)?;
@@ -66,7 +68,7 @@ impl Ledger {
             return bad(PlacementFault::Shape);
         }
         let name = (record.volume, number);
-        if let Some(known) = self.packs.get(&name) {
+        if let Some(known) = self.pack(&record.volume, number) {
             return match known.record.same_content(record) {
                 true => Ok(false),
                 false => bad(PlacementFault::NumberTaken),
@@ -139,30 +141,27 @@ impl Ledger {
     }
 
     fn record_pack(&mut self, record: &PackRecord) {
-        let name = (record.volume, record.number);
         self.account_for(record, u64::saturating_add);
-        if let Some(account) = self.accounts.get_mut(record.owner.index()) {
+        if let Some(account) = self.tables.accounts.get_mut(&record.owner) {
             account.packs += 1;
         }
-        for holder in record.holders.iter().flatten() {
-            self.held.entry(*holder).or_default().insert(name);
-        }
+        self.note_holders(record);
         let entry = PackEntry {
             record: record.clone(),
             state: PackState::Active,
             placed: self.live,
         };
-        self.packs.insert(name, entry);
+        pages::insert(&mut self.tables.packs, entry);
         self.events
             .push_back(LedgerEvent::PackPlaced(Box::new(record.clone())));
     }
 
     fn account_for(&mut self, record: &PackRecord, change: fn(u64, u64) -> u64) {
-        if let Some(owner) = self.accounts.get_mut(record.owner.index()) {
+        if let Some(owner) = self.tables.accounts.get_mut(&record.owner) {
             owner.used = change(owner.used, charge(record));
         }
         for holder in record.holders.iter().flatten() {
-            if let Some(account) = self.accounts.get_mut(holder.index()) {
+            if let Some(account) = self.tables.accounts.get_mut(holder) {
                 account.held = change(account.held, u64::from(record.shard_len));
             }
         }
@@ -182,7 +181,8 @@ impl Ledger {
         let (grace_ms, small_ms) = (params.release_grace_ms, params.small_release_grace_ms);
         let mut changed = 0_u32;
         for number in packs {
-            let Some(entry) = self.packs.get_mut(&(volume, *number)) else {
+            let packs = &mut self.tables.packs;
+            let Some(entry) = pages::find_mut(packs, volume, *number) else {
                 continue;
             };
             if entry.state != PackState::Active {
@@ -212,8 +212,7 @@ impl Ledger {
     ) -> Result<Effect, Refusal> {
         self.check_packs(actor, volume, packs)?;
         let own_release = packs.iter().any(|number| {
-            let entry = self.packs.get(&(volume, *number));
-            entry.is_some_and(|entry| {
+            self.pack(&volume, *number).is_some_and(|entry| {
                 matches!(entry.state, PackState::Releasing { by, .. } if by == actor.issuer)
             })
         });
@@ -222,7 +221,7 @@ impl Ledger {
         }
         let mut changed = 0_u32;
         for number in packs {
-            if let Some(entry) = self.packs.get_mut(&(volume, *number))
+            if let Some(entry) = pages::find_mut(&mut self.tables.packs, volume, *number)
                 && let PackState::Releasing { until, .. } = entry.state
             {
                 entry.state = PackState::Active;
@@ -235,13 +234,17 @@ impl Ledger {
 
     /// The volume is the actor's and every pack is on record.
     fn check_packs(&self, actor: Actor, volume: VolumeId, packs: &[u64]) -> Result<(), Refusal> {
-        let owner = self.volumes.get(&volume).ok_or(Refusal::UnknownVolume)?;
+        let owner = self
+            .tables
+            .volumes
+            .get(&volume)
+            .ok_or(Refusal::UnknownVolume)?;
         if owner.member != actor.member {
             return Err(Refusal::NotAllowed);
         }
         match packs
             .iter()
-            .find(|number| !self.packs.contains_key(&(volume, **number)))
+            .find(|number| self.pack(&volume, **number).is_none())
         {
             Some(number) => Err(Refusal::UnknownPack { number: *number }),
             None => Ok(()),
@@ -256,18 +259,14 @@ impl Ledger {
                 break;
             }
             self.releasing.remove(&first);
-            let Some(entry) = self.packs.remove(&(volume, number)) else {
+            let Some(entry) = pages::remove(&mut self.tables.packs, volume, number) else {
                 continue;
             };
             self.account_for(&entry.record, u64::saturating_sub);
-            if let Some(account) = self.accounts.get_mut(entry.record.owner.index()) {
+            if let Some(account) = self.tables.accounts.get_mut(&entry.record.owner) {
                 account.packs = account.packs.saturating_sub(1);
             }
-            for holder in entry.record.holders.iter().flatten() {
-                if let Some(held) = self.held.get_mut(holder) {
-                    held.remove(&(volume, number));
-                }
-            }
+            self.forget_holders(&entry.record);
             self.events
                 .push_back(LedgerEvent::PackDropped(Box::new(entry.record)));
         }

@@ -4,44 +4,49 @@
 //! Invariants: `used <= pledge` and `held <= pledge` of every account; `apply` and `advance` are total and depend on
 //! nothing but the state and their arguments.
 //!
-//! The root is a running digest over everything executed and its outcomes, not yet a tree over the state: it shows
-//! that two members executed the same, and cannot prove a single value.
+//! All that commands change lies in the [`Tables`]; `held` and `releasing` are found again from them.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, NodeId, derive_parts};
+use barfs_crypto::{Digest, NodeId};
+use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::command::{BlockCommand, Command, Issuer, SignedHome, VolumeId};
-use super::numbers::{NUMBER_MAX, Numbers};
+use super::command::{
+    BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX, HEADER_BYTES_MAX, Issuer,
+    VOLUME_NAME_BYTES_MAX, VolumeId,
+};
+use super::numbers::NUMBER_MAX;
 use super::outcome::{Effect, LedgerEvent, Outcome, Refusal};
 use super::pack::PackRecord;
+use super::pages::PageName;
+use super::rows::Tables;
+use super::tree::StateTree;
 use crate::membership::{Genesis, MemberId};
 use crate::time::{LiveTime, WallTime};
 use crate::wire;
 
-const GENESIS_ROOT_DOMAIN: &str = "barfs 2026 ledger genesis root v1";
-const STEP_DOMAIN: &str = "barfs 2026 ledger step v1";
-
 /// A certified device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Device {
     /// Whose it is.
     pub member: MemberId,
     /// For people.
+    #[borsh(deserialize_with = "wire::text::<_, DEVICE_LABEL_BYTES_MAX>")]
     pub label: String,
     /// Its rights have ended.
     pub revoked: bool,
 }
 
 /// The newest state of a volume, opaque to the group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Head {
     /// Grows by one with each head, from 1.
     pub sequence: u64,
     /// The head, sealed by the volume.
+    #[borsh(deserialize_with = "wire::bytes::<_, HEAD_BYTES_MAX>")]
     pub bytes: Vec<u8>,
     /// Fencing number of the lease under which it was set.
     pub fencing: u32,
@@ -50,7 +55,7 @@ pub struct Head {
 }
 
 /// The right to write a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Lease {
     /// Who has it.
     pub device: NodeId,
@@ -61,13 +66,15 @@ pub struct Lease {
 }
 
 /// One volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Volume {
     /// Whose it is.
     pub member: MemberId,
     /// For people.
+    #[borsh(deserialize_with = "wire::text::<_, VOLUME_NAME_BYTES_MAX>")]
     pub name: String,
     /// The wrapped master key.
+    #[borsh(deserialize_with = "wire::bytes::<_, HEADER_BYTES_MAX>")]
     pub header: Vec<u8>,
     /// The newest head, if there is one.
     pub head: Option<Head>,
@@ -78,21 +85,23 @@ pub struct Volume {
 }
 
 /// Whether a pack stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
 pub enum PackState {
     /// It stays.
-    Active,
+    Active = 1,
     /// It is dropped at that live time unless somebody objects.
     Releasing {
         /// When.
         until: LiveTime,
         /// Who released it.
         by: Issuer,
-    },
+    } = 2,
 }
 
 /// A pack on record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PackEntry {
     /// The pack.
     pub record: PackRecord,
@@ -103,7 +112,7 @@ pub struct PackEntry {
 }
 
 /// What a member lends and uses, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub struct Account {
     /// What it lends.
     pub pledge: u64,
@@ -126,52 +135,21 @@ pub(super) struct Actor {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) genesis: Arc<Genesis>,
-    pub(super) accounts: Vec<Account>,
-    pub(super) devices: BTreeMap<NodeId, Device>,
-    pub(super) homes: BTreeMap<MemberId, SignedHome>,
-    pub(super) volumes: BTreeMap<VolumeId, Volume>,
-    pub(super) packs: BTreeMap<(VolumeId, u64), PackEntry>,
-    pub(super) held: BTreeMap<MemberId, BTreeSet<(VolumeId, u64)>>,
+    pub(super) tables: Tables,
+    pub(super) tree: StateTree,
+    /// The pages with packs of which a member holds shards, and how many.
+    pub(super) held: BTreeMap<MemberId, BTreeMap<PageName, u16>>,
     pub(super) releasing: BTreeSet<(LiveTime, VolumeId, u64)>,
     pub(super) live: LiveTime,
+    pub(super) wall: WallTime,
+    pub(super) index: u64,
+    /// Everything executed, and what came of it.
+    pub(super) history: Digest,
+    pub(super) root: Digest,
     pub(super) events: VecDeque<LedgerEvent>,
-    numbers: BTreeMap<Issuer, Numbers>,
-    wall: WallTime,
-    index: u64,
-    root: Digest,
 }
 
 impl Ledger {
-    /// The state before the first command.
-    #[must_use]
-    pub fn new(genesis: Arc<Genesis>) -> Self {
-        let accounts = genesis
-            .members
-            .iter()
-            .map(|card| Account {
-                pledge: card.pledge,
-                ..Account::default()
-            })
-            .collect();
-        let root = derive_parts(GENESIS_ROOT_DOMAIN, &[genesis.group_id().0.as_bytes()]);
-        Self {
-            wall: WallTime(genesis.created_ms),
-            accounts,
-            genesis,
-            devices: BTreeMap::new(),
-            homes: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-            packs: BTreeMap::new(),
-            held: BTreeMap::new(),
-            releasing: BTreeSet::new(),
-            live: LiveTime(0),
-            events: VecDeque::new(),
-            numbers: BTreeMap::new(),
-            index: 0,
-            root,
-        }
-    }
-
     /// Moves the group's clocks, which never go back, and does what is due.
     pub fn advance(&mut self, live: LiveTime, wall: WallTime) {
         self.live = self.live.max(live);
@@ -191,20 +169,6 @@ impl Ledger {
         }
     }
 
-    /// Folds a block's commands (by its digest) and the encoding of their outcomes into the root.
-    pub(crate) fn fold(&mut self, block: &Digest, outcomes: &[u8]) {
-        self.root = derive_parts(
-            STEP_DOMAIN,
-            &[
-                self.root.as_bytes(),
-                &self.live.0.to_le_bytes(),
-                &self.wall.0.to_le_bytes(),
-                block.as_bytes(),
-                outcomes,
-            ],
-        );
-    }
-
     fn execute(&mut self, author: MemberId, command: &BlockCommand) -> Result<Effect, Refusal> {
         let issuer = command.issuer(author);
         let actor = self.actor(issuer)?;
@@ -213,7 +177,7 @@ impl Ledger {
             let next = self.next_number(&issuer);
             return Err(Refusal::NumberTooFar { next });
         }
-        if !self.numbers.entry(issuer).or_default().take(number) {
+        if !self.tables.numbers.or_default(issuer).take(number) {
             return Err(Refusal::DuplicateNumber);
         }
         self.dispatch(actor, command.command())
@@ -222,7 +186,7 @@ impl Ledger {
     fn actor(&self, issuer: Issuer) -> Result<Actor, Refusal> {
         let member = match issuer {
             Issuer::Member(member) | Issuer::Recovery(member) => member,
-            Issuer::Device(key) => match self.devices.get(&key) {
+            Issuer::Device(key) => match self.tables.devices.get(&key) {
                 None => return Err(Refusal::UnknownDevice),
                 Some(device) if device.revoked => return Err(Refusal::DeviceRevoked),
                 Some(device) => device.member,
@@ -278,126 +242,5 @@ impl Ledger {
     /// What happened since the last call.
     pub(crate) fn take_events(&mut self) -> impl Iterator<Item = LedgerEvent> {
         core::mem::take(&mut self.events).into_iter()
-    }
-
-    /// Encodes an outcome for [`fold`](Self::fold).
-    pub(crate) fn append_outcome(bytes: &mut Vec<u8>, outcome: &Outcome) {
-        wire::append(bytes, outcome);
-    }
-
-    /// The newest head of a volume.
-    #[must_use]
-    pub fn head(&self, volume: &VolumeId) -> Option<&Head> {
-        self.volumes.get(volume)?.head.as_ref()
-    }
-
-    /// A volume.
-    #[must_use]
-    pub fn volume(&self, volume: &VolumeId) -> Option<&Volume> {
-        self.volumes.get(volume)
-    }
-
-    /// The volumes of a member, by id.
-    pub fn volumes_of(&self, member: MemberId) -> impl Iterator<Item = (VolumeId, &Volume)> {
-        self.volumes
-            .iter()
-            .filter(move |(_, volume)| volume.member == member)
-            .map(|(id, volume)| (*id, volume))
-    }
-
-    /// The devices of a member, revoked ones included, by key.
-    pub fn devices_of(&self, member: MemberId) -> impl Iterator<Item = (NodeId, &Device)> {
-        self.devices
-            .iter()
-            .filter(move |(_, device)| device.member == member)
-            .map(|(key, device)| (*key, device))
-    }
-
-    /// A device and its member; `None` if it was never certified.
-    #[must_use]
-    pub fn device(&self, key: NodeId) -> Option<(MemberId, &Device)> {
-        self.devices.get(&key).map(|device| (device.member, device))
-    }
-
-    /// A pack on record.
-    #[must_use]
-    pub fn pack(&self, volume: &VolumeId, number: u64) -> Option<&PackEntry> {
-        self.packs.get(&(*volume, number))
-    }
-
-    /// Packs of a volume with numbers from `from` on, ascending, at most `limit`.
-    pub fn packs_of(
-        &self,
-        volume: &VolumeId,
-        from: u64,
-        limit: usize,
-    ) -> impl Iterator<Item = &PackEntry> {
-        self.packs
-            .range((*volume, from)..=(*volume, u64::MAX))
-            .take(limit)
-            .map(|(_, entry)| entry)
-    }
-
-    /// Packs of which a member holds a shard.
-    pub fn packs_held_by(&self, member: MemberId) -> impl Iterator<Item = &PackEntry> {
-        self.held
-            .get(&member)
-            .into_iter()
-            .flatten()
-            .filter_map(|name| self.packs.get(name))
-    }
-
-    /// A member's account.
-    #[must_use]
-    pub fn account(&self, member: MemberId) -> Option<&Account> {
-        self.accounts.get(member.index())
-    }
-
-    /// The writer of a volume, expired or not.
-    #[must_use]
-    pub fn lease(&self, volume: &VolumeId) -> Option<&Lease> {
-        self.volumes.get(volume)?.lease.as_ref()
-    }
-
-    /// A member's newest home.
-    #[must_use]
-    pub fn home(&self, member: MemberId) -> Option<&SignedHome> {
-        self.homes.get(&member)
-    }
-
-    /// The newest home of the member with this recovery key.
-    #[must_use]
-    pub fn home_of_recovery_key(&self, recovery: &NodeId) -> Option<&SignedHome> {
-        self.homes.get(&self.genesis.member_of_recovery(*recovery)?)
-    }
-
-    /// The number that an issuer should use next; numbers start at 1.
-    #[must_use]
-    pub fn next_number(&self, issuer: &Issuer) -> u64 {
-        self.numbers.get(issuer).map_or(1, Numbers::next)
-    }
-
-    /// Commands executed.
-    #[must_use]
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// Digest of everything executed so far. Moves with the index only, and is defined between blocks.
-    #[must_use]
-    pub fn root(&self) -> Digest {
-        self.root
-    }
-
-    /// The group's live time.
-    #[must_use]
-    pub fn live_time(&self) -> LiveTime {
-        self.live
-    }
-
-    /// The group's wall time.
-    #[must_use]
-    pub fn wall_time(&self) -> WallTime {
-        self.wall
     }
 }

@@ -29,7 +29,7 @@ impl Ledger {
         if actor.member != member {
             return Err(Refusal::NotAllowed);
         }
-        if let Some(known) = self.volumes.get(&id) {
+        if let Some(known) = self.tables.volumes.get(&id) {
             let same = known.member == member && known.name == *name && known.header == *header;
             return match same {
                 true => Ok(Effect::Done),
@@ -47,7 +47,7 @@ impl Ledger {
             lease: None,
             fencing: 0,
         };
-        self.volumes.insert(id, volume);
+        self.tables.volumes.insert(id, volume);
         Ok(Effect::Done)
     }
 
@@ -60,12 +60,16 @@ impl Ledger {
     ) -> Result<Effect, Refusal> {
         let device = self.device_of_owner(actor, id)?;
         let until = self.lease_end(duration_ms)?;
-        let volume = self.volumes.get(&id).ok_or(Refusal::UnknownVolume)?;
+        let volume = self.tables.volumes.get(&id).ok_or(Refusal::UnknownVolume)?;
         if let Some(lease) = &volume.lease
             && lease.device != device
             && lease.until > self.live
             && !steal
-            && self.devices.get(&lease.device).is_some_and(|d| !d.revoked)
+            && self
+                .tables
+                .devices
+                .get(&lease.device)
+                .is_some_and(|d| !d.revoked)
         {
             return Err(Refusal::LeaseHeld {
                 device: lease.device,
@@ -73,7 +77,11 @@ impl Ledger {
             });
         }
         let fencing = volume.fencing.checked_add(1).ok_or(Refusal::TooMany)?;
-        let volume = self.volumes.get_mut(&id).ok_or(Refusal::UnknownVolume)?;
+        let volume = self
+            .tables
+            .volumes
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownVolume)?;
         volume.fencing = fencing;
         volume.lease = Some(Lease {
             device,
@@ -110,7 +118,7 @@ impl Ledger {
     ) -> Result<Effect, Refusal> {
         let device = self.device_of_owner(actor, id)?;
         self.writer(id, device, fencing)?;
-        if let Some(volume) = self.volumes.get_mut(&id) {
+        if let Some(volume) = self.tables.volumes.get_mut(&id) {
             volume.lease = None;
         }
         Ok(Effect::Done)
@@ -135,7 +143,11 @@ impl Ledger {
         if newest.checked_add(1) != Some(sequence) {
             return Err(Refusal::HeadConflict { newest });
         }
-        let volume = self.volumes.get_mut(&id).ok_or(Refusal::UnknownVolume)?;
+        let volume = self
+            .tables
+            .volumes
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownVolume)?;
         volume.head = Some(Head {
             sequence,
             bytes: bytes.to_owned(),
@@ -151,7 +163,7 @@ impl Ledger {
 
     /// The issuing device, if it belongs to the volume's owner.
     fn device_of_owner(&self, actor: Actor, id: VolumeId) -> Result<NodeId, Refusal> {
-        let volume = self.volumes.get(&id).ok_or(Refusal::UnknownVolume)?;
+        let volume = self.tables.volumes.get(&id).ok_or(Refusal::UnknownVolume)?;
         match actor.issuer {
             Issuer::Device(device) if volume.member == actor.member => Ok(device),
             _ => Err(Refusal::NotAllowed),
@@ -173,7 +185,11 @@ impl Ledger {
         device: NodeId,
         fencing: u32,
     ) -> Result<&mut Lease, Refusal> {
-        let volume = self.volumes.get_mut(&id).ok_or(Refusal::UnknownVolume)?;
+        let volume = self
+            .tables
+            .volumes
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownVolume)?;
         let newest = volume.fencing;
         match &mut volume.lease {
             Some(lease) if lease.device == device && lease.fencing == fencing => Ok(lease),

@@ -29,6 +29,13 @@ impl Replica {
     /// Blocks from a member, in any order.
     pub(super) fn take_blocks(&mut self, from: MemberId, mut blocks: Vec<VerifiedBlock>) {
         blocks.sort_by_key(VerifiedBlock::reference);
+        if self.diverged {
+            // Nothing is built on a state that is wrong; how far the others are is still of interest.
+            blocks
+                .iter()
+                .for_each(|block| self.note_seen(block.reference()));
+            return;
+        }
         self.named_in_batch = named_within(&blocks);
         for block in blocks {
             self.take_block(from, block);
@@ -47,8 +54,10 @@ impl Replica {
         }
         if author == self.me {
             self.own.raise_round(round);
-            let event = Event::ForeignOwnBlock { block: reference };
-            self.out.push(Output::Event(event));
+            if self.recovery.is_none() {
+                let event = Event::ForeignOwnBlock { block: reference };
+                self.out.push(Output::Event(event));
+            }
         }
         let needed = self.is_needed(reference);
         let horizon = self.dag.quorum_round().saturating_add(AHEAD_ROUNDS);
@@ -88,7 +97,7 @@ impl Replica {
     }
 
     /// A round that somebody who does not lie has reached: the newest that r + 1 others have signed.
-    fn believed_round(&self) -> u64 {
+    pub(super) fn believed_round(&self) -> u64 {
         let mut rounds: Vec<u64> = self.seen.values().copied().collect();
         rounds.sort_unstable_by(|a, b| b.cmp(a));
         let liars = self.dag.thresholds().r;
@@ -145,12 +154,15 @@ impl Replica {
     pub(super) fn replay(&mut self, block: VerifiedBlock) {
         let reference = block.reference();
         self.note_seen(reference);
+        self.first_logged.get_or_insert(reference.round);
         if reference.author == self.me {
-            self.own.raise_round(reference.round);
+            self.own.remember(&block);
         }
         if self.is_known(reference) {
             return;
         }
+        let bytes = u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
+        self.checkpoints.logged(bytes);
         let missing = self.dag.missing_parents(&block);
         if missing.is_empty() {
             self.insert(block, true);
@@ -168,5 +180,9 @@ impl Replica {
             self.fetch.want(parent, parent.author, now_micros);
         }
         self.pace.at_round(self.dag.quorum_round(), now_micros);
+        if let Some(vote) = self.own_vote() {
+            self.checkpoints.vote(vote);
+            self.settle_checkpoints();
+        }
     }
 }

@@ -35,14 +35,21 @@ impl Replica {
         if let Some((block, batch)) = self.make_block(round) {
             let bytes_out = block.bytes().len().saturating_mul(self.peers.all().count());
             let bytes_out = u64::try_from(bytes_out).unwrap_or(u64::MAX);
+            if self.pace.idle_due_micros() <= now_micros {
+                // A vote may have been lost, and nothing may happen for long.
+                self.vote();
+            }
             self.pace.proposed(readiness, bytes_out, now_micros);
             self.send_to_disk(block, batch.tickets);
         }
     }
 
-    /// Not while a block is on its way to the disk, nor for old rounds while the newer ones are being fetched.
+    /// Not while a block or a fetched snapshot is on its way to the disk, nor for old rounds while the newer ones are
+    /// being fetched.
     fn is_free(&self) -> bool {
-        !self.own.is_busy() && !self.range_sync.is_following()
+        let behind = self.range_sync.is_following() || self.sync.is_active();
+        let whole = self.installing.is_none() && self.recovery.is_none();
+        !self.own.is_busy() && !behind && whole
     }
 
     /// Rounds are made on demand: for waiting commands, anybody's, or because it was quiet for long.
@@ -136,6 +143,8 @@ impl Replica {
         let token = self.next_token;
         self.next_token += 1;
         let mut records = self.take_unpersisted();
+        let bytes = u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
+        self.checkpoints.logged(bytes);
         records.push(Record::Block(block.clone()));
         let mut then = vec![Output::Confirm { token }];
         if self.peers.all().next().is_some() {
@@ -148,6 +157,7 @@ impl Replica {
 
     /// The round does not fill: members that were not seen beyond it may lack the own block, or this one theirs.
     fn repeat(&mut self) {
+        self.vote();
         let Some(newest) = self.own.newest().cloned() else {
             return;
         };

@@ -12,7 +12,7 @@ use crate::output::{Output, Serve};
 impl Replica {
     /// Blocks by name: from memory what is there, the rest of what can exist from the log.
     pub(super) fn serve_refs(&mut self, to: MemberId, refs: Vec<BlockRef>) {
-        let (mut found, mut logged) = (Vec::new(), Vec::new());
+        let (mut found, mut logged, mut gone) = (Vec::new(), Vec::new(), false);
         let mut bytes = 0_usize;
         for reference in refs.into_iter().take(WANT_REFS_MAX) {
             if let Some(block) = self.dag.content(reference) {
@@ -20,6 +20,8 @@ impl Replica {
                     bytes = bytes.saturating_add(block.bytes().len());
                     found.push(block.bytes().clone());
                 }
+            } else if reference.round <= self.checkpoints.pruned() {
+                gone = true;
             } else if reference.round <= self.dag.content_floor() {
                 logged.push(reference);
             }
@@ -28,11 +30,18 @@ impl Replica {
         if !logged.is_empty() {
             self.serve_from_log(to, Serve::Refs(logged));
         }
+        if gone {
+            self.offer_newest(to);
+        }
     }
 
     /// Whole rounds from `round` on: from memory if all of them are there, else from the log.
     pub(super) fn serve_range(&mut self, to: MemberId, round: u64) {
         let round = round.max(1);
+        if round <= self.checkpoints.pruned() {
+            self.offer_newest(to);
+            return;
+        }
         if round <= self.dag.content_floor() {
             self.serve_from_log(to, Serve::From { round });
             return;
@@ -60,11 +69,19 @@ impl Replica {
             let message = Message::Block(newest.bytes().clone());
             self.out.push(Output::Send { to: peer, message });
         }
+        self.greet_with_checkpoints(peer);
     }
 
     /// Sends the questions that are due.
     pub(super) fn ask(&mut self) {
         let now_micros = self.now.monotonic_micros;
+        for (to, control) in self.sync.step(now_micros) {
+            let message = Message::Control(control);
+            self.out.push(Output::Send { to, message });
+        }
+        if self.sync.is_active() {
+            return;
+        }
         for (to, message) in self.fetch.take_due(now_micros) {
             self.out.push(Output::Send { to, message });
         }

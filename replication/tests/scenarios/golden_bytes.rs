@@ -159,10 +159,63 @@ fn current() -> BTreeMap<String, Vec<u8>> {
         ),
         ("MessageWantFrom", Message::WantFrom { round: 300 }),
     ];
-    for (name, message) in messages {
+    for (name, message) in messages.into_iter().chain(controls(reference)) {
+        assert_eq!(Message::decode(&message.encode()).unwrap(), message);
         bytes.insert(name.into(), message.encode());
     }
     bytes
+}
+
+fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
+    let checkpoint = Checkpoint {
+        group: GroupId(hash(b"group")),
+        epoch: 1,
+        leader,
+        index: 17,
+        state: hash(b"state"),
+        graph: hash(b"graph"),
+    };
+    let vote = CheckpointVote::sign(&key(1, 2), m(2), checkpoint);
+    let certificate = Certificate {
+        checkpoint,
+        signatures: vec![(m(2), vote.signature)],
+    };
+    let digest = checkpoint.digest();
+    let controls = vec![
+        ("Vote", Control::Vote(vote)),
+        ("Certificate", Control::Certificate(certificate.clone())),
+        ("Pruned", Control::Pruned(certificate)),
+        ("WantHead", Control::WantHead { checkpoint: digest }),
+        ("Head", Control::Head { bytes: vec![1, 2] }),
+        (
+            "WantBuckets",
+            Control::WantBuckets {
+                checkpoint: digest,
+                from: 3,
+                until: 67,
+            },
+        ),
+        (
+            "Buckets",
+            Control::Buckets {
+                checkpoint: digest,
+                from: 3,
+                buckets: vec![vec![1], vec![]],
+            },
+        ),
+        ("WantNewest", Control::WantNewest { nonce: [6; 32] }),
+        (
+            "Newest",
+            Control::Newest {
+                nonce: [6; 32],
+                newest: Some(vec![1, 2]),
+                yours: None,
+            },
+        ),
+    ];
+    controls
+        .into_iter()
+        .map(|(name, control)| (name, Message::Control(control)))
 }
 
 #[test]

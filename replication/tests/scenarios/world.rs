@@ -23,11 +23,17 @@ enum Arrival {
         records: Vec<Record>,
         then: Vec<Output>,
     },
+    Kept {
+        round: u64,
+        parts: Vec<Vec<u8>>,
+    },
 }
 
 struct Node {
     replica: Option<Replica>,
     log: BTreeMap<BlockRef, BlockBytes>,
+    snapshot: Option<Vec<Vec<u8>>>,
+    own_round: u64,
     /// Incremented at each stop: what was under way to an earlier life is lost.
     life: u64,
 }
@@ -44,6 +50,15 @@ pub struct World {
     pub writes_early: bool,
     /// Further delay of everything that a member sends or is sent.
     pub far_away: BTreeMap<MemberId, u64>,
+    /// Members whose parts of snapshots arrive damaged, and how many did.
+    pub damaged: BTreeSet<MemberId>,
+    pub damages: u64,
+    /// Members that no vote and no certificate reaches.
+    pub told_nothing: BTreeSet<MemberId>,
+    /// Every vote for a checkpoint that was sent.
+    pub votes: Vec<CheckpointVote>,
+    log_bytes: Option<u64>,
+    nonces: u8,
     cut: BTreeSet<(MemberId, MemberId)>,
     nodes: Vec<Node>,
     queue: BTreeMap<(u64, u64), (MemberId, u64, Arrival)>,
@@ -96,6 +111,12 @@ impl World {
             blocks_sent: BTreeMap::new(),
             writes_early: false,
             far_away: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            damages: 0,
+            told_nothing: BTreeSet::new(),
+            votes: Vec::new(),
+            log_bytes: None,
+            nonces: 0,
             cut: BTreeSet::new(),
             nodes: Vec::new(),
             queue: BTreeMap::new(),
@@ -113,6 +134,8 @@ impl World {
                     world.now(),
                 )),
                 log: BTreeMap::new(),
+                snapshot: None,
+                own_round: 0,
                 life: 0,
             });
         }
@@ -143,27 +166,61 @@ impl World {
     /// Its disk is gone.
     pub fn lose_store(&mut self, member: MemberId) {
         self.nodes[member.index()].log.clear();
+        self.nodes[member.index()].snapshot = None;
+        self.nodes[member.index()].own_round = 0;
+    }
+
+    /// Blocks in a member's log.
+    pub fn logged(&self, member: MemberId) -> usize {
+        self.nodes[member.index()].log.len()
+    }
+
+    /// Has every member prune as early as it can.
+    pub fn prune_early(&mut self) {
+        self.log_bytes = Some(1);
+        for node in &mut self.nodes {
+            if let Some(replica) = &mut node.replica {
+                replica.keep_log_bytes(1);
+            }
+        }
     }
 
     pub fn restart(&mut self, member: MemberId) {
+        self.start(member, None);
+    }
+
+    /// Starts a member whose disk was lost, now or in an earlier life that did not get to the end of its recovery.
+    pub fn recover(&mut self, member: MemberId) {
+        self.nonces += 1;
+        self.start(member, Some([self.nonces; 32]));
+    }
+
+    fn start(&mut self, member: MemberId, nonce: Option<[u8; 32]>) {
         let genesis = Arc::clone(&self.genesis);
         let now = self.now();
         let node = &mut self.nodes[member.index()];
-        let records: Vec<Record> = node
-            .log
-            .values()
-            .map(|bytes| {
-                Record::Block(VerifiedBlock::from_own_log(&genesis, Arc::clone(bytes)).unwrap())
-            })
+        let snapshot = node.snapshot.as_ref().map(|parts| {
+            Record::Snapshot(Snapshot::load(&genesis, parts.iter().cloned()).unwrap())
+        });
+        let blocks = node.log.values().map(|bytes| {
+            Record::Block(VerifiedBlock::from_own_log(&genesis, Arc::clone(bytes)).unwrap())
+        });
+        let round = node.own_round;
+        let own_round = (round > 0).then_some(Record::OwnRound { round });
+        let records: Vec<Record> = snapshot
+            .into_iter()
+            .chain(own_round)
+            .chain(blocks)
             .collect();
+        let records = records.into_iter();
         let key = key(1, member.0);
-        node.replica = Some(Replica::restore(
-            genesis,
-            member,
-            key,
-            records.into_iter(),
-            now,
-        ));
+        node.replica = Some(match nonce {
+            None => Replica::restore(genesis, member, key, records, now),
+            Some(nonce) => Replica::recover(genesis, member, key, records, nonce, now),
+        });
+        if let (Some(bytes), Some(replica)) = (self.log_bytes, &mut node.replica) {
+            replica.keep_log_bytes(bytes);
+        }
         for peer in self.genesis.ids().filter(|peer| *peer != member) {
             self.input(member, Input::PeerConnected { peer });
             if self.nodes[peer.index()].replica.is_some() {
@@ -297,6 +354,10 @@ impl World {
                 self.write(to, &records);
                 return self.carry_out(to, then);
             }
+            Arrival::Kept { round, parts } => {
+                self.nodes[to.index()].snapshot = Some(parts);
+                return self.input(to, Input::SnapshotPersisted { round });
+            }
             Arrival::Frame { from, bytes } => (from, bytes),
         };
         let verify = |bytes: BlockBytes| VerifiedBlock::verify(&self.genesis, bytes).unwrap();
@@ -311,6 +372,7 @@ impl World {
             },
             Message::Want { refs } => Input::Want { from, refs },
             Message::WantFrom { round } => Input::WantFrom { from, round },
+            Message::Control(control) => Input::Control { from, control },
         };
         self.input(to, input);
     }
@@ -351,15 +413,30 @@ impl World {
                     let before = self.outcomes.insert(ticket.unwrap(), outcome);
                     assert!(before.is_none(), "a ticket is answered once");
                 }
+                Output::PersistSnapshot { snapshot } => {
+                    let round = snapshot.checkpoint().round();
+                    let parts = snapshot.parts().collect();
+                    self.enqueue(5 * DISK_MICROS, member, Arrival::Kept { round, parts });
+                }
+                Output::Prune { below_round } => {
+                    let log = &mut self.nodes[member.index()].log;
+                    log.retain(|reference, _| reference.round >= below_round);
+                }
                 Output::Event(event) => self.events.push((member, event)),
             }
         }
     }
 
     fn write(&mut self, member: MemberId, records: &[Record]) {
-        let log = &mut self.nodes[member.index()].log;
-        for Record::Block(block) in records {
-            log.insert(block.reference(), block.bytes().clone());
+        let node = &mut self.nodes[member.index()];
+        for record in records {
+            match record {
+                Record::Block(block) => {
+                    node.log.insert(block.reference(), block.bytes().clone());
+                }
+                Record::OwnRound { round } => node.own_round = *round,
+                Record::Snapshot(_) => panic!("snapshots go another way"),
+            }
         }
     }
 
@@ -397,7 +474,24 @@ impl World {
             let known = *self.blocks_sent.entry((author, round)).or_insert(digest);
             assert_eq!(known, digest, "{author} signed two blocks of round {round}");
         }
-        let bytes = message.encode();
+        let mut bytes = message.encode();
+        match message {
+            Message::Control(Control::Vote(vote)) => self.votes.push(*vote),
+            Message::Control(Control::Head { .. } | Control::Buckets { .. })
+                if self.damaged.contains(&from) =>
+            {
+                *bytes.last_mut().unwrap() ^= 1;
+                self.damages += 1;
+            }
+            _ => {}
+        }
+        let certifies = matches!(
+            message,
+            Message::Control(Control::Vote(_) | Control::Certificate(_))
+        );
+        if certifies && self.told_nothing.contains(&to) {
+            return;
+        }
         self.sent_bytes += bytes.len() as u64;
         self.sent_frames += 1;
         if !self.cut.contains(&(from, to)) {

@@ -44,6 +44,8 @@ impl Driver {
             let loaded = Snapshot::load(&genesis, parts.into_iter())?;
             records.push(Record::Snapshot(loaded));
         }
+        let own_round = machine.disk.own_round();
+        records.extend(own_round.map(|round| Record::OwnRound { round }));
         for block in machine.disk.blocks() {
             records.push(Record::Block(VerifiedBlock::from_own_log(
                 &genesis,

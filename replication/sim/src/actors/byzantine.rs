@@ -12,9 +12,7 @@ use super::{Effect, Machine};
 use crate::plan::{Plan, Strategy};
 use crate::rng::{Rng, SECOND};
 use barfs_crypto::Digest;
-use barfs_replication::{
-    BlockRef, Input, MemberId, Message, Output, Record, Replica, VerifiedBlock,
-};
+use barfs_replication::{BlockRef, Input, MemberId, Message, Output, Replica, VerifiedBlock};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One life of a liar's process.

@@ -6,7 +6,7 @@
 use super::{Ending, Property};
 use crate::observation::Observation;
 use barfs_crypto::Digest;
-use barfs_replication::MemberId;
+use barfs_replication::{Event, MemberId};
 use std::collections::BTreeMap;
 
 /// The root at every index where a correct member ever stood, and who stood there first.
@@ -51,6 +51,12 @@ impl Property for Agreement {
                 root,
                 ..
             } => self.stood(*member, *index, *root),
+            Observation::Event {
+                member,
+                event: Event::Diverged { round },
+            } => Err(format!(
+                "{member} computed another state than the one that a quorum certified at round {round}"
+            )),
             _ => Ok(()),
         }
     }

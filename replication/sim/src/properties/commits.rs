@@ -53,7 +53,12 @@ impl Property for Commits {
                 self.last.insert(*member, None);
                 Ok(())
             }
-            Observation::Restored { member, .. } => {
+            // What a snapshot replaced was not told either.
+            Observation::Restored { member, .. }
+            | Observation::Event {
+                member,
+                event: Event::StateReplaced { .. },
+            } => {
                 self.last.remove(member);
                 Ok(())
             }

@@ -26,6 +26,10 @@ pub(super) struct Order {
 impl Order {
     fn ended(&mut self, ended: &Ended) -> Result<(), String> {
         let (issuer, number, index) = (ended.issuer, ended.number, ended.index);
+        // Whoever was away got the state and not the outcome.
+        if ended.outcome == Outcome::Refused(Refusal::Unseen) {
+            return Ok(());
+        }
         if ended.outcome == Outcome::Refused(Refusal::DuplicateNumber) {
             if ended.attempts <= 1 {
                 return Err(format!(

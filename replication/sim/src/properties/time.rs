@@ -70,7 +70,12 @@ impl Property for Time {
                 self.oldest_ms = self.oldest_ms.min(block.block().time_ms);
                 Ok(())
             }
-            Observation::Restored { member, .. } => {
+            // A snapshot may be many commits on.
+            Observation::Restored { member, .. }
+            | Observation::Event {
+                member,
+                event: Event::StateReplaced { .. },
+            } => {
                 self.last.remove(member);
                 Ok(())
             }

@@ -1,0 +1,253 @@
+//! The checkpoints that this member keeps: own ones that wait for a quorum, the votes of others, the newest certified
+//! one, one more while somebody fetches it; and when a snapshot goes to disk and the log before it may go.
+//!
+//! Bounds, whatever others do: two own checkpoints that wait, two votes of each member, two certified snapshots.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use barfs_crypto::Digest;
+
+use super::certificate::{Certificate, CheckpointVote};
+use super::snapshot::{Snapshot, Taken};
+use crate::membership::MemberId;
+
+const TAKEN_MAX: usize = 2;
+const VOTES_MAX: usize = 2;
+/// How long a snapshot that was asked for stays beside a newer one.
+const ASKED_MICROS: u64 = 30_000_000;
+/// And how long at most, however often it is asked for.
+const OLDER_MICROS_MAX: u64 = 600_000_000;
+
+/// What the votes say of an own checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// It is certified now.
+    Certified,
+    /// A quorum certified another state at the same place: this member's own is wrong.
+    Diverged(Certificate),
+}
+
+struct Older {
+    snapshot: Snapshot,
+    since_micros: u64,
+    asked_micros: u64,
+}
+
+/// See the module.
+pub(crate) struct Checkpoints {
+    quorum: usize,
+    taken: VecDeque<Taken>,
+    votes: BTreeMap<MemberId, VecDeque<CheckpointVote>>,
+    newest: Option<Snapshot>,
+    asked_micros: Option<u64>,
+    older: Option<Older>,
+    /// A snapshot is on its way to the disk.
+    persisting: Option<Snapshot>,
+    /// The floor of the newest snapshot on disk, if there is one.
+    durable_floor: Option<u64>,
+    durable_round: u64,
+    /// Rounds up to this one are no longer in the log.
+    pruned: u64,
+    log_bytes_min: u64,
+    logged_bytes: u64,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(quorum: usize, log_bytes_min: u64) -> Self {
+        Self {
+            quorum,
+            taken: VecDeque::new(),
+            votes: BTreeMap::new(),
+            newest: None,
+            asked_micros: None,
+            older: None,
+            persisting: None,
+            durable_floor: None,
+            durable_round: 0,
+            pruned: 0,
+            log_bytes_min,
+            logged_bytes: 0,
+        }
+    }
+
+    pub(crate) fn keep_log_bytes(&mut self, bytes: u64) {
+        self.log_bytes_min = bytes;
+    }
+
+    /// This member has reached a checkpoint.
+    pub(crate) fn take(&mut self, taken: Taken) {
+        if self.taken.len() == TAKEN_MAX {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(taken);
+    }
+
+    /// Whether a vote could still matter.
+    pub(crate) fn wants(&self, vote: &CheckpointVote) -> bool {
+        let known = self.votes.get(&vote.member);
+        vote.checkpoint.round() > self.round() && !known.is_some_and(|known| known.contains(vote))
+    }
+
+    /// A member's vote, verified.
+    pub(crate) fn vote(&mut self, vote: CheckpointVote) {
+        let votes = self.votes.entry(vote.member).or_default();
+        votes.retain(|known| known.checkpoint.leader != vote.checkpoint.leader);
+        votes.push_back(vote);
+        if votes.len() > VOTES_MAX {
+            votes.pop_front();
+        }
+    }
+
+    /// A certificate of others, verified, for a place that this member has reached too.
+    pub(crate) fn certify(&mut self, certificate: Certificate, now_micros: u64) -> Option<Finding> {
+        let round = certificate.checkpoint.round();
+        let place = self
+            .taken
+            .iter()
+            .position(|t| t.checkpoint.round() == round)?;
+        let own = self.taken.get(place)?.checkpoint;
+        if own != certificate.checkpoint {
+            return Some(Finding::Diverged(certificate));
+        }
+        let taken = self.taken.drain(..=place).next_back()?;
+        self.adopt(Snapshot::new(taken, certificate), now_micros);
+        Some(Finding::Certified)
+    }
+
+    /// Looks whether the votes settle an own checkpoint.
+    pub(crate) fn settle(&mut self, now_micros: u64) -> Option<Finding> {
+        let rounds: Vec<u64> = self.taken.iter().map(|t| t.checkpoint.round()).collect();
+        rounds.into_iter().rev().find_map(|round| {
+            let mut alike: BTreeMap<Digest, Vec<CheckpointVote>> = BTreeMap::new();
+            let votes = self.votes.values().flatten();
+            for vote in votes.filter(|vote| vote.checkpoint.round() == round) {
+                alike
+                    .entry(vote.checkpoint.digest())
+                    .or_default()
+                    .push(*vote);
+            }
+            let certificate = alike
+                .values()
+                .find_map(|votes| Certificate::of(votes, self.quorum))?;
+            self.certify(certificate, now_micros)
+        })
+    }
+
+    /// A certified snapshot that is newer than what is kept.
+    pub(crate) fn adopt(&mut self, snapshot: Snapshot, now_micros: u64) {
+        let round = snapshot.checkpoint().round();
+        self.taken.retain(|taken| taken.checkpoint.round() > round);
+        for votes in self.votes.values_mut() {
+            votes.retain(|vote| vote.checkpoint.round() > round);
+        }
+        let before = self.newest.replace(snapshot);
+        let asked = self.asked_micros.take();
+        let fresh = |asked: u64| asked.saturating_add(ASKED_MICROS) > now_micros;
+        self.older = self.older.take().filter(|older| {
+            fresh(older.asked_micros)
+                && older.since_micros.saturating_add(OLDER_MICROS_MAX) > now_micros
+        });
+        if let (None, Some(snapshot), Some(asked)) = (&self.older, before, asked)
+            && fresh(asked)
+        {
+            self.older = Some(Older {
+                snapshot,
+                since_micros: now_micros,
+                asked_micros: asked,
+            });
+        }
+    }
+
+    /// Forgets what this member has computed itself: it is wrong.
+    pub(crate) fn distrust(&mut self) {
+        self.taken.clear();
+        self.votes.clear();
+    }
+
+    /// A certified snapshot that is asked for by the digest of its checkpoint.
+    pub(crate) fn asked(&mut self, checkpoint: &Digest, now_micros: u64) -> Option<Snapshot> {
+        if let Some(newest) = &self.newest
+            && newest.checkpoint().digest() == *checkpoint
+        {
+            self.asked_micros = Some(now_micros);
+            return Some(newest.clone());
+        }
+        let older = self.older.as_mut()?;
+        (older.snapshot.checkpoint().digest() == *checkpoint).then(|| {
+            older.asked_micros = now_micros;
+            older.snapshot.clone()
+        })
+    }
+
+    /// The newest certified checkpoint here.
+    pub(crate) fn newest(&self) -> Option<&Snapshot> {
+        self.newest.as_ref()
+    }
+
+    /// Its round; 0 if there is none.
+    pub(crate) fn round(&self) -> u64 {
+        self.newest()
+            .map_or(0, |newest| newest.checkpoint().round())
+    }
+
+    /// The newest own checkpoint that nobody has certified yet.
+    pub(crate) fn waiting(&self) -> Option<&Taken> {
+        self.taken.back()
+    }
+
+    /// Rounds up to this one are no longer in the log.
+    pub(crate) fn pruned(&self) -> u64 {
+        self.pruned
+    }
+
+    /// The log begins above this round.
+    pub(crate) fn begins_above(&mut self, round: u64) {
+        self.pruned = self.pruned.max(round);
+    }
+
+    /// So many bytes went to the log.
+    pub(crate) fn logged(&mut self, bytes: u64) {
+        self.logged_bytes = self.logged_bytes.saturating_add(bytes);
+    }
+
+    /// A snapshot that is worth keeping now: the log since the last has grown longer than the snapshot is.
+    pub(crate) fn take_due(&mut self) -> Option<Snapshot> {
+        let newest = self.newest.as_ref()?;
+        let due = self.logged_bytes >= self.log_bytes_min.max(newest.bytes());
+        if self.persisting.is_some() || newest.checkpoint().round() <= self.durable_round || !due {
+            return None;
+        }
+        self.logged_bytes = 0;
+        self.persisting = Some(newest.clone());
+        self.persisting.clone()
+    }
+
+    /// This snapshot goes to disk at once: what it was made from is not here.
+    pub(crate) fn persist_now(&mut self, snapshot: &Snapshot) {
+        self.logged_bytes = 0;
+        self.persisting = Some(snapshot.clone());
+    }
+
+    /// A snapshot is durable. The log up to the round given back may go: the floor of the snapshot before this one, so
+    /// that whoever fetches that one still finds the rounds after it.
+    pub(crate) fn persisted(&mut self, round: u64, floor: u64) -> Option<u64> {
+        let persisting = self
+            .persisting
+            .take_if(|it| it.checkpoint().round() == round)?;
+        drop(persisting);
+        self.durable_round = round;
+        let before = self.durable_floor.replace(floor)?;
+        (before > self.pruned).then(|| {
+            self.pruned = before;
+            before
+        })
+    }
+
+    /// The log holds this snapshot already.
+    pub(crate) fn found(&mut self, snapshot: Snapshot, floor: u64) {
+        self.durable_round = snapshot.checkpoint().round();
+        self.durable_floor = Some(floor);
+        self.newest = Some(snapshot);
+    }
+}

@@ -1,0 +1,115 @@
+//! The tables of the state, and each row of them as key and bytes: what the digest of the state covers and what a
+//! snapshot carries. Whatever a rule may depend on is in here, save the clocks and the index.
+
+use alloc::vec::Vec;
+
+use barfs_crypto::NodeId;
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::command::{Issuer, SignedHome, VolumeId};
+use super::numbers::Numbers;
+use super::pages::{PackPage, PackTable};
+use super::state::{Account, Device, Volume};
+use super::table::Table;
+use crate::membership::MemberId;
+use crate::wire::{self, WireError};
+
+/// The most bytes of one row.
+pub(crate) const ROW_BYTES_MAX: usize = 1 << 20;
+
+/// Names a row among all rows of the state. Retired tags stay reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub(crate) enum RowKey {
+    /// A member's account.
+    Account(MemberId) = 1,
+    /// A device.
+    Device(NodeId) = 2,
+    /// A member's home.
+    Home(MemberId) = 3,
+    /// A volume.
+    Volume(VolumeId) = 4,
+    /// Packs of a volume, by their numbers divided by 64.
+    Packs(VolumeId, u64) = 5,
+    /// The numbers that an issuer has used.
+    Numbers(Issuer) = 6,
+}
+
+/// Everything that commands change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    pub(super) accounts: Table<MemberId, Account>,
+    pub(super) devices: Table<NodeId, Device>,
+    pub(super) homes: Table<MemberId, SignedHome>,
+    pub(super) volumes: Table<VolumeId, Volume>,
+    pub(super) packs: PackTable,
+    pub(super) numbers: Table<Issuer, Numbers>,
+}
+
+impl Tables {
+    /// The rows that changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<RowKey> {
+        let mut keys = Vec::new();
+        keys.extend(self.accounts.take_changed().map(RowKey::Account));
+        keys.extend(self.devices.take_changed().map(RowKey::Device));
+        keys.extend(self.homes.take_changed().map(RowKey::Home));
+        keys.extend(self.volumes.take_changed().map(RowKey::Volume));
+        let page = |(volume, page)| RowKey::Packs(volume, page);
+        keys.extend(self.packs.take_changed().map(page));
+        keys.extend(self.numbers.take_changed().map(RowKey::Numbers));
+        keys
+    }
+
+    /// The bytes of a row; `None` if it is not there.
+    pub(crate) fn encode(&self, key: &RowKey) -> Option<Vec<u8>> {
+        match key {
+            RowKey::Account(member) => self.accounts.get(member).map(wire::encode),
+            RowKey::Device(device) => self.devices.get(device).map(wire::encode),
+            RowKey::Home(member) => self.homes.get(member).map(wire::encode),
+            RowKey::Volume(volume) => self.volumes.get(volume).map(wire::encode),
+            RowKey::Packs(volume, page) => self.packs.get(&(*volume, *page)).map(wire::encode),
+            RowKey::Numbers(issuer) => self.numbers.get(issuer).map(wire::encode),
+        }
+    }
+
+    /// Puts a row from its bytes.
+    pub(crate) fn put(&mut self, key: RowKey, bytes: &[u8]) -> Result<(), WireError> {
+        match key {
+            RowKey::Account(member) => put(&mut self.accounts, member, bytes),
+            RowKey::Device(device) => put(&mut self.devices, device, bytes),
+            RowKey::Home(member) => put(&mut self.homes, member, bytes),
+            RowKey::Volume(volume) => put(&mut self.volumes, volume, bytes),
+            RowKey::Packs(volume, page) => {
+                let content: PackPage = wire::decode(bytes, ROW_BYTES_MAX)?;
+                match content.belongs((volume, page)) {
+                    true => drop(self.packs.insert((volume, page), content)),
+                    false => return Err(WireError::Malformed),
+                }
+                Ok(())
+            }
+            RowKey::Numbers(issuer) => put(&mut self.numbers, issuer, bytes),
+        }
+    }
+
+    /// Takes a row away.
+    pub(crate) fn remove(&mut self, key: &RowKey) {
+        match key {
+            RowKey::Account(member) => drop(self.accounts.remove(member)),
+            RowKey::Device(device) => drop(self.devices.remove(device)),
+            RowKey::Home(member) => drop(self.homes.remove(member)),
+            RowKey::Volume(volume) => drop(self.volumes.remove(volume)),
+            RowKey::Packs(volume, page) => drop(self.packs.remove(&(*volume, *page))),
+            RowKey::Numbers(issuer) => drop(self.numbers.remove(issuer)),
+        }
+    }
+}
+
+fn put<K: Ord + Copy, V: Clone + BorshDeserialize>(
+    table: &mut Table<K, V>,
+    key: K,
+    bytes: &[u8],
+) -> Result<(), WireError> {
+    table.insert(key, wire::decode(bytes, ROW_BYTES_MAX)?);
+    Ok(())
+}

@@ -1,0 +1,379 @@
+//! Checkpoints of this member: taking them, voting, keeping snapshots, serving and fetching them, and going on from
+//! one. The rules are in `checkpoint/`.
+
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::checkpoint::certificate::{Certificate, Checkpoint, CheckpointVote};
+use crate::checkpoint::keep::Finding;
+use crate::checkpoint::snapshot::{Snapshot, Taken};
+use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::consensus::commit::Committer;
+use crate::consensus::dag::Dag;
+use crate::consensus::tally::Slot;
+use crate::control::Control;
+use crate::execution::Execution;
+use crate::ledger::outcome::{Outcome, Refusal};
+use crate::membership::MemberId;
+use crate::message::Message;
+use crate::output::{Event, Output};
+
+/// How long a member that was told to fetch a snapshot looks whether it gets on without.
+const HESITATE_MICROS: u64 = 1_000_000;
+
+/// Somebody pruned what this member wants, and has this instead.
+pub(super) struct Offer {
+    certificate: Certificate,
+    committed: u64,
+    due_micros: u64,
+}
+
+impl Replica {
+    /// A leader of `round` was committed after one of round `before`: is this the place of a checkpoint?
+    pub(super) fn is_checkpoint(&self, before: u64, round: u64) -> bool {
+        let every = self.genesis.params.checkpoint_rounds.max(1);
+        before / every < round / every
+    }
+
+    pub(super) fn take_checkpoint(&mut self, leader: BlockRef) {
+        let (frozen, state, marks) = self.execution.freeze();
+        let graph = self.dag.state(self.committer.next(), marks);
+        let checkpoint = Checkpoint {
+            group: self.genesis.group_id(),
+            epoch: 0,
+            leader,
+            index: frozen.stand.index,
+            state,
+            graph: graph.digest(),
+        };
+        self.checkpoints.take(Taken {
+            checkpoint,
+            graph,
+            frozen,
+        });
+        if !self.replaying {
+            self.vote();
+            self.settle_checkpoints();
+        }
+    }
+
+    /// Tells everybody of the newest own checkpoint that is not certified.
+    pub(super) fn vote(&mut self) {
+        if let Some(vote) = self.own_vote() {
+            self.checkpoints.vote(vote);
+            let message = Message::Control(Control::Vote(vote));
+            self.out.push(Output::Broadcast { message });
+        }
+    }
+
+    pub(super) fn own_vote(&self) -> Option<CheckpointVote> {
+        let checkpoint = self.checkpoints.waiting()?.checkpoint;
+        Some(CheckpointVote::sign(&self.key, self.me, checkpoint))
+    }
+
+    /// What a member that is there (again) should know of checkpoints.
+    pub(super) fn greet_with_checkpoints(&mut self, to: MemberId) {
+        let vote = self.own_vote().map(Control::Vote);
+        let newest = self.checkpoints.newest();
+        let certificate = newest.map(|it| Control::Certificate(it.certificate().clone()));
+        for control in vote.into_iter().chain(certificate) {
+            self.send_control(to, control);
+        }
+    }
+
+    fn send_control(&mut self, to: MemberId, control: Control) {
+        let message = Message::Control(control);
+        self.out.push(Output::Send { to, message });
+    }
+
+    /// A frame without blocks.
+    pub(super) fn take_control(&mut self, from: MemberId, control: Control) {
+        let now_micros = self.now.monotonic_micros;
+        match control {
+            Control::Vote(vote) => self.take_vote(vote),
+            Control::Certificate(certificate) => self.take_certificate(certificate),
+            Control::Pruned(certificate) => self.consider(certificate),
+            Control::WantHead { checkpoint } => {
+                let found = self.checkpoints.asked(&checkpoint, now_micros);
+                match found {
+                    Some(snapshot) => {
+                        let bytes = snapshot.head();
+                        self.send_control(from, Control::Head { bytes });
+                    }
+                    None => self.offer_newest(from),
+                }
+            }
+            Control::WantBuckets {
+                checkpoint,
+                from: first,
+                until,
+            } => {
+                let found = self.checkpoints.asked(&checkpoint, now_micros);
+                match found {
+                    Some(snapshot) => {
+                        let until = until.min(first.saturating_add(64));
+                        let buckets = snapshot.buckets(usize::from(first), usize::from(until));
+                        let answer = Control::Buckets {
+                            checkpoint,
+                            from: first,
+                            buckets,
+                        };
+                        self.send_control(from, answer);
+                    }
+                    None => self.offer_newest(from),
+                }
+            }
+            Control::WantNewest { nonce } => self.answer_newest(from, nonce),
+            Control::Newest {
+                nonce,
+                newest,
+                yours,
+            } => self.take_newest(from, nonce, newest, yours),
+            Control::Head { bytes } => self.sync.head(from, &bytes, now_micros),
+            Control::Buckets {
+                checkpoint,
+                from: first,
+                buckets,
+            } => {
+                let source = (from, checkpoint);
+                let first = usize::from(first);
+                self.sync.buckets(source, first, &buckets, now_micros);
+            }
+        }
+        if let Some(snapshot) = self.sync.finished() {
+            self.install(snapshot);
+        }
+    }
+
+    /// What was asked for is gone: here is what there is.
+    pub(super) fn offer_newest(&mut self, to: MemberId) {
+        if let Some(newest) = self.checkpoints.newest() {
+            let certificate = newest.certificate().clone();
+            self.send_control(to, Control::Pruned(certificate));
+        }
+    }
+
+    fn take_vote(&mut self, vote: CheckpointVote) {
+        if self.checkpoints.wants(&vote) && vote.verify(&self.genesis).is_ok() {
+            self.checkpoints.vote(vote);
+            self.settle_checkpoints();
+        }
+    }
+
+    fn take_certificate(&mut self, certificate: Certificate) {
+        let round = certificate.checkpoint.round();
+        if round <= self.checkpoints.round() || certificate.verify(&self.genesis).is_err() {
+            return;
+        }
+        let now_micros = self.now.monotonic_micros;
+        let finding = self.checkpoints.certify(certificate, now_micros);
+        self.found(finding);
+    }
+
+    pub(super) fn settle_checkpoints(&mut self) {
+        let finding = self.checkpoints.settle(self.now.monotonic_micros);
+        self.found(finding);
+    }
+
+    fn found(&mut self, finding: Option<Finding>) {
+        match finding {
+            None => {}
+            Some(Finding::Certified) => {
+                if let Some(newest) = self.checkpoints.newest() {
+                    let Checkpoint { leader, index, .. } = *newest.checkpoint();
+                    let round = leader.round;
+                    self.out
+                        .push(Output::Event(Event::Certified { round, index }));
+                }
+                if let Some(snapshot) = self.checkpoints.take_due() {
+                    self.out.push(Output::PersistSnapshot { snapshot });
+                }
+            }
+            Some(Finding::Diverged(certificate)) => {
+                let round = certificate.checkpoint.round();
+                self.out.push(Output::Event(Event::Diverged { round }));
+                self.checkpoints.distrust();
+                self.diverged = true;
+                let now_micros = self.now.monotonic_micros;
+                self.sync.begin(certificate, None, now_micros);
+            }
+        }
+    }
+
+    /// A member says that it pruned what this one asked for.
+    fn consider(&mut self, certificate: Certificate) {
+        let round = certificate.checkpoint.round();
+        let floor = round.saturating_sub(self.genesis.params.gc_depth);
+        let asked = self.sync.is_active()
+            || self.range_sync.due_micros().is_some()
+            || self.fetch.asks_at_or_below(floor);
+        let newer = round > self.dag.last_committed()
+            && self
+                .offer
+                .as_ref()
+                .is_none_or(|offer| offer.certificate.checkpoint.round() < round);
+        if !asked || !newer || certificate.verify(&self.genesis).is_err() {
+            return;
+        }
+        let now_micros = self.now.monotonic_micros;
+        if self.sync.is_active() {
+            let base = self.base();
+            self.sync.begin(certificate, base, now_micros);
+            return;
+        }
+        let hesitate = match floor > self.dag.quorum_round() {
+            true => 0,
+            false => HESITATE_MICROS,
+        };
+        self.offer = Some(Offer {
+            certificate,
+            committed: self.dag.last_committed(),
+            due_micros: now_micros.saturating_add(hesitate),
+        });
+    }
+
+    /// The own state, to fetch only what differs; nothing of a state that is wrong.
+    fn base(&mut self) -> Option<crate::ledger::seal::Frozen> {
+        (!self.diverged).then(|| self.execution.freeze().0)
+    }
+
+    /// Fetches what was offered, unless the own commits went on meanwhile.
+    pub(super) fn decide_offer(&mut self) {
+        let now_micros = self.now.monotonic_micros;
+        let due = |offer: &mut Offer| offer.due_micros <= now_micros;
+        if let Some(offer) = self.offer.take_if(due)
+            && offer.committed == self.dag.last_committed()
+        {
+            let base = self.base();
+            self.sync.begin(offer.certificate, base, now_micros);
+        }
+    }
+
+    pub(super) fn offer_due_micros(&self) -> Option<u64> {
+        self.offer.as_ref().map(|offer| offer.due_micros)
+    }
+
+    /// The snapshot is durable.
+    pub(super) fn snapshot_persisted(&mut self, round: u64) {
+        let floor = round.saturating_sub(self.genesis.params.gc_depth);
+        if let Some(pruned) = self.checkpoints.persisted(round, floor) {
+            let below_round = pruned.saturating_add(1);
+            self.out.push(Output::Prune { below_round });
+        }
+        self.installing.take_if(|installing| *installing == round);
+    }
+
+    /// Replaces state and graph by a certified snapshot. Nothing is signed until it is durable: what led to it is not
+    /// in the log.
+    fn install(&mut self, snapshot: Snapshot) {
+        let Checkpoint { leader, index, .. } = *snapshot.checkpoint();
+        let round = leader.round;
+        if round <= self.dag.last_committed() && !self.diverged {
+            return;
+        }
+        let mut blocks = self.dag.undelivered();
+        blocks.append(&mut self.suspended.take_all());
+        self.go_on_from(&snapshot);
+        self.diverged = false;
+        self.offer = None;
+        self.installing = Some(round);
+        self.checkpoints.begins_above(round);
+        self.checkpoints.persist_now(&snapshot);
+        let now_micros = self.now.monotonic_micros;
+        self.checkpoints.adopt(snapshot.clone(), now_micros);
+        self.out.push(Output::PersistSnapshot { snapshot });
+        self.out
+            .push(Output::Event(Event::StateReplaced { round, index }));
+        self.end_own_commands(round);
+        for block in blocks {
+            self.insert_or_suspend(block);
+        }
+        let believed = self.believed_round();
+        if believed > self.dag.quorum_round() {
+            self.range_sync.seen_ahead(believed, self.me);
+        }
+        self.commit();
+    }
+
+    /// What became of own blocks that ended under the snapshot was not seen.
+    fn end_own_commands(&mut self, round: u64) {
+        let (floor, dag, ledger, me) = (
+            self.dag.floor(),
+            &self.dag,
+            self.execution.ledger(),
+            self.me,
+        );
+        let ended = |block: &BlockRef| {
+            block.round <= floor || (block.round <= round && dag.contains(*block))
+        };
+        let tickets = self.own.replaced(ended, |command| {
+            ledger.is_used(&command.issuer(me), command.number())
+        });
+        let index = ledger.index();
+        for ticket in tickets.into_iter().filter(Option::is_some) {
+            self.out.push(Output::Executed {
+                index,
+                ticket,
+                author: me,
+                outcome: Outcome::Refused(Refusal::Unseen),
+            });
+        }
+    }
+
+    /// State, graph and place in the order as the snapshot says.
+    fn go_on_from(&mut self, snapshot: &Snapshot) {
+        let round = snapshot.checkpoint().round();
+        let graph = snapshot.graph();
+        let setting = (
+            self.dag.thresholds(),
+            self.dag.schedule(),
+            self.genesis.params.gc_depth,
+        );
+        self.execution = Execution::resume(&self.genesis, self.me, snapshot);
+        self.dag = Dag::resume(setting, round, graph);
+        self.committer = Committer::at(Slot {
+            round: graph.next.0,
+            offset: usize::from(graph.next.1),
+        });
+        self.fetch.clear();
+        self.range_sync.stop();
+    }
+
+    /// The newest durable snapshot, before the log above it is taken in.
+    pub(super) fn replay_snapshot(&mut self, snapshot: Snapshot) {
+        self.go_on_from(&snapshot);
+        let floor = self.dag.floor();
+        self.checkpoints.found(snapshot, floor);
+    }
+
+    /// All records are in. Below a snapshot the log need not be whole.
+    pub(super) fn log_found(&mut self) {
+        if self.checkpoints.newest().is_some() {
+            let first = self.first_logged.unwrap_or(self.dag.last_committed() + 1);
+            self.checkpoints.begins_above(first.saturating_sub(1));
+        }
+    }
+
+    /// A block into the graph, or among those that wait for parents.
+    pub(super) fn insert_or_suspend(&mut self, block: VerifiedBlock) {
+        let reference = block.reference();
+        if reference.round <= self.dag.floor() || self.dag.contains(reference) {
+            return;
+        }
+        let missing = self.dag.missing_parents(&block);
+        if missing.is_empty() {
+            self.insert(block, false);
+            return;
+        }
+        let now_micros = self.now.monotonic_micros;
+        if self.suspended.add(block, missing.clone(), false) {
+            let wanted: Vec<BlockRef> = missing
+                .into_iter()
+                .filter(|parent| !self.suspended.contains(*parent))
+                .collect();
+            for parent in wanted {
+                self.fetch.want(parent, parent.author, now_micros);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A member without its own log asks the others how far it may have been. The rule is in `recovery.rs`.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::consensus::block::VerifiedBlock;
+use crate::control::Control;
+use crate::membership::MemberId;
+use crate::message::Message;
+use crate::output::{Event, Output, Record};
+
+impl Replica {
+    /// Whoever asks gets the newest own block, and the newest of its own that is known here.
+    pub(super) fn answer_newest(&mut self, to: MemberId, nonce: [u8; 32]) {
+        if self.recovery.is_some() {
+            return;
+        }
+        let bytes = |block: &VerifiedBlock| block.bytes().to_vec();
+        let held = self.dag.newest_of(to);
+        let waiting = self.suspended.newest_of(to);
+        let yours = held
+            .into_iter()
+            .chain(waiting)
+            .max_by_key(|block| block.reference().round);
+        let answer = Control::Newest {
+            nonce,
+            newest: self.own.newest().map(bytes),
+            yours: yours.map(bytes),
+        };
+        let message = Message::Control(answer);
+        self.out.push(Output::Send { to, message });
+    }
+
+    /// An answer. Its blocks are taken in like any others, with their ancestors.
+    pub(super) fn take_newest(
+        &mut self,
+        from: MemberId,
+        nonce: [u8; 32],
+        newest: Option<Vec<u8>>,
+        yours: Option<Vec<u8>>,
+    ) {
+        let expected = self.recovery.as_ref().map(|recovery| recovery.nonce());
+        if expected != Some(nonce) || from == self.me {
+            return;
+        }
+        let by = |author: MemberId, bytes: Vec<u8>| {
+            let block = VerifiedBlock::verify(&self.genesis, bytes).ok()?;
+            (block.reference().author == author).then_some(block)
+        };
+        let newest = match newest {
+            Some(bytes) => match by(from, bytes) {
+                Some(block) => Some(block),
+                None => return,
+            },
+            None => None,
+        };
+        let yours = yours.and_then(|bytes| by(self.me, bytes));
+        if let Some(recovery) = &mut self.recovery {
+            recovery.answered(from, newest.as_ref().map(VerifiedBlock::reference));
+        }
+        self.take_blocks(from, newest.into_iter().chain(yours).collect());
+    }
+
+    /// Asks, and ends the recovery when enough is known.
+    pub(super) fn recover_further(&mut self) {
+        let now_micros = self.now.monotonic_micros;
+        let Some(recovery) = &mut self.recovery else {
+            return;
+        };
+        if let Some(round) = recovery.settled(&self.dag, self.own.round()) {
+            let token = self.next_token;
+            self.next_token += 1;
+            recovery.end(token);
+            self.own.raise_round(round);
+            self.out.push(Output::Persist {
+                records: vec![Record::OwnRound { round }],
+                then: vec![
+                    Output::Confirm { token },
+                    Output::Event(Event::Recovered { round }),
+                ],
+            });
+        } else if recovery.asks(now_micros) {
+            let nonce = recovery.nonce();
+            let message = Message::Control(Control::WantNewest { nonce });
+            self.out.push(Output::Broadcast { message });
+        }
+    }
+
+    /// The record that a recovery ends with is durable.
+    pub(super) fn recovered(&mut self, token: u64) {
+        self.recovery.take_if(|recovery| recovery.ends_with(token));
+    }
+}

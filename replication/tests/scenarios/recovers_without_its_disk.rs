@@ -1,0 +1,143 @@
+//! A member that lost its disk never signs a round twice, whatever it had signed and whoever answers. The world itself
+//! fails when two blocks of one (author, round) are sent.
+
+use barfs_replication::*;
+
+use crate::world::{World, m};
+
+fn params() -> Params {
+    Params {
+        gc_depth: 16,
+        checkpoint_rounds: 8,
+        ..Params::default()
+    }
+}
+
+fn work(world: &mut World, commands: u16, members: &[u16]) {
+    for i in 0..commands {
+        let by = members[usize::from(i) % members.len()];
+        let ticket = world.note(m(by), "work");
+        world.finish(ticket);
+    }
+}
+
+fn recovered(world: &World, member: MemberId) -> Option<u64> {
+    world
+        .events
+        .iter()
+        .rev()
+        .find_map(|(who, event)| match event {
+            Event::Recovered { round } if *who == member => Some(*round),
+            _ => None,
+        })
+}
+
+fn last_sent(world: &World, member: MemberId) -> u64 {
+    let of = |(author, round): &(MemberId, u64)| (*author == member).then_some(*round);
+    world.blocks_sent.keys().filter_map(of).max().unwrap()
+}
+
+/// Loses the disk right after the member's newest block reached `reached` others.
+fn lose_after(n: u16, reached: u16, prune: bool) {
+    let mut world = World::with_params(n, params());
+    if prune {
+        world.prune_early();
+    }
+    let everybody: Vec<u16> = (0..n).collect();
+    work(&mut world, 6 * n, &everybody);
+    let lost = m(1);
+    for to in (0..n).filter(|to| *to != 1).skip(usize::from(reached)) {
+        world.cut(lost, m(to));
+    }
+    let before = last_sent(&world, lost);
+    world.note(lost, "its last words");
+    assert!(world.run_until(5_000, |w| last_sent(w, lost) > before));
+    world.run_for(20);
+    let signed = last_sent(&world, lost);
+    world.stop(lost);
+    world.lose_store(lost);
+    world.heal();
+    world.recover(lost);
+    assert!(world.replica(lost).status().recovering);
+    assert!(
+        world.run_until(30_000, |w| recovered(w, lost).is_some()),
+        "n = {n}: {:?}",
+        world.replica(lost).status()
+    );
+    let bound = recovered(&world, lost).unwrap();
+    assert!(bound >= signed || n < 4, "{bound} after {signed}");
+    work(&mut world, 3 * n, &everybody);
+    assert!(last_sent(&world, lost) > bound, "it takes part again");
+}
+
+#[test]
+fn whoever_had_its_last_block() {
+    for n in [2, 3, 4, 5, 7] {
+        // Where nothing is tolerated, a block that reached nobody is as if never signed.
+        for reached in u16::from(n < 4)..n.min(4) {
+            lose_after(n, reached, false);
+        }
+        lose_after(n, u16::from(n < 4), true);
+    }
+}
+
+#[test]
+fn it_says_nothing_before_a_quorum_has_answered() {
+    let mut world = World::with_params(4, params());
+    work(&mut world, 20, &[0, 1, 2, 3]);
+    let signed = last_sent(&world, m(1));
+    world.stop(m(1));
+    world.lose_store(m(1));
+    // Two of three that are needed can be reached.
+    world.cut(m(3), m(1));
+    world.recover(m(1));
+    work(&mut world, 10, &[0, 2]);
+    world.run_for(20_000);
+    assert!(world.replica(m(1)).status().recovering);
+    assert_eq!(last_sent(&world, m(1)), signed);
+    // It stops in the middle, with part of the log on its disk: that is not a whole store.
+    world.stop(m(1));
+    world.recover(m(1));
+    world.run_for(2_000);
+    assert_eq!(last_sent(&world, m(1)), signed);
+    world.heal();
+    work(&mut world, 8, &[0, 1, 2, 3]);
+    assert!(last_sent(&world, m(1)) > signed);
+    // From now on its store is whole.
+    world.stop(m(1));
+    world.restart(m(1));
+    assert!(!world.replica(m(1)).status().recovering);
+    work(&mut world, 8, &[0, 1, 2, 3]);
+}
+
+#[test]
+fn two_that_lost_their_disks_do_not_vouch_for_each_other() {
+    let mut world = World::with_params(7, params());
+    work(&mut world, 20, &[0, 1, 2, 3, 4, 5, 6]);
+    for lost in [m(1), m(2)] {
+        world.stop(lost);
+        world.lose_store(lost);
+    }
+    world.recover(m(1));
+    world.recover(m(2));
+    // With one more out of reach there are four answers for each, and five are needed.
+    world.isolate(m(6));
+    world.run_for(10_000);
+    assert!(recovered(&world, m(1)).is_none() && recovered(&world, m(2)).is_none());
+    world.heal();
+    work(&mut world, 14, &[0, 1, 2, 3, 4, 5, 6]);
+    assert!(recovered(&world, m(1)).is_some() && recovered(&world, m(2)).is_some());
+}
+
+#[test]
+fn the_counters_tell_an_old_copy_from_a_lost_store() {
+    assert_eq!(Start::judge(None, None), Ok(Start::Fresh { next: 1 }));
+    assert_eq!(Start::judge(Some(4), Some(4)), Ok(Start::Whole { next: 5 }));
+    assert_eq!(Start::judge(Some(4), Some(5)), Ok(Start::Whole { next: 6 }));
+    assert_eq!(Start::judge(Some(4), None), Ok(Start::Lost { next: 5 }));
+    assert_eq!(Start::judge(None, Some(4)), Ok(Start::Lost { next: 5 }));
+    for (outside, inside) in [(5, 4), (4, 6), (9, 1)] {
+        let stale = StaleStore { outside, inside };
+        assert_eq!(Start::judge(Some(outside), Some(inside)), Err(stale));
+    }
+}
