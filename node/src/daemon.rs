@@ -317,7 +317,8 @@ async fn housekeeping(
             | Event::Committed { .. }
             | Event::Executed { .. }
             | Event::Certified { .. }
-            | Event::StateReplaced { .. } => {}
+            | Event::StateReplaced { .. }
+            | Event::Recovered { .. } => {}
         }
     }
 }
