@@ -1,0 +1,137 @@
+// The list of defects; part of both `build.rs` and the crate.
+
+/// A defect: in `file`, `from` (which must occur exactly once) becomes `to`, where `$on` tells whether it is on.
+pub struct Defect {
+    /// Its name.
+    pub name: &'static str,
+    /// Below `src`.
+    pub file: &'static str,
+    /// What the sources say.
+    pub from: &'static str,
+    /// What they say here.
+    pub to: &'static str,
+}
+
+/// Every defect.
+pub const DEFECTS: &[Defect] = &[
+    // Two quorums need not share an honest member.
+    Defect {
+        name: "quorum-one-too-small",
+        file: "params.rs",
+        from: "quorum: n - u,",
+        to: "quorum: if $on { n - u - 1 } else { n - u },",
+    },
+    // Twins are executed both.
+    Defect {
+        name: "no-equivocation-rule",
+        file: "execution.rs",
+        from: "|delivered| delivered.first_of_slot",
+        to: "|delivered| $on || delivered.first_of_slot",
+    },
+    // A block counts as certificate whatever votes it names.
+    Defect {
+        name: "certificate-check-skipped",
+        file: "consensus/dag.rs",
+        from: ".find(|(_, n)| *n >= quorum)",
+        to: ".find(|(_, n)| $on || *n >= quorum)",
+    },
+    // One certificate commits.
+    Defect {
+        name: "one-certificate-commits",
+        file: "consensus/tally.rs",
+        from: "(set.len() >= quorum).then_some(*digest)",
+        to: "($on || set.len() >= quorum).then_some(*digest)",
+    },
+    // Two fewer than a quorum of votes for nothing skip. (With one fewer, a quorum and the rest would still share an
+    // honest member: two quorums share r + 2.)
+    Defect {
+        name: "skip-too-early",
+        file: "consensus/tally.rs",
+        from: "self.bottom.len() >= quorum",
+        to: "self.bottom.len() >= if $on { quorum - 2 } else { quorum }",
+    },
+    // The anchor may be too near to have every certificate in its history.
+    Defect {
+        name: "anchor-too-near",
+        file: "consensus/commit.rs",
+        from: "round: slot.round + 3,",
+        to: "round: slot.round + if $on { 2 } else { 3 },",
+    },
+    // An undecided anchor is passed over like a skipped one.
+    Defect {
+        name: "undecided-anchor-passed-over",
+        file: "consensus/commit.rs",
+        from: "*anchor >= first && *decision != Some(Decision::Skip)",
+        to: "*anchor >= first && *decision != Some(Decision::Skip) && (!$on || decision.is_some())",
+    },
+    // A slot without a direct decision is skipped as soon as its anchor is committed.
+    Defect {
+        name: "history-not-searched",
+        file: "consensus/commit.rs",
+        from: "match dag.certified_in_history(anchor, slot) {",
+        to: "match dag.certified_in_history(anchor, slot).filter(|_| !$on) {",
+    },
+    // The own block leaves while its record is still on its way to the disk.
+    Defect {
+        name: "persist-after-send",
+        file: "replica/propose.rs",
+        from: "then.push(Output::Broadcast { message });",
+        to: "if $on { self.out.push(Output::Broadcast { message }) } else { then.push(Output::Broadcast { message }) }",
+    },
+    // What others sent is not made durable together with the own block that builds on it.
+    Defect {
+        name: "ancestors-not-persisted",
+        file: "replica/propose.rs",
+        from: "let mut records = self.take_unpersisted();",
+        to: "let mut records = self.take_unpersisted(); if $on { records.clear(); }",
+    },
+    // One liar's clock is the group's.
+    Defect {
+        name: "newest-clock-counts",
+        file: "execution.rs",
+        from: ".get(self.time_rank)",
+        to: ".get(if $on { parent_times.len().saturating_sub(1) } else { self.time_rank })",
+    },
+    // A number may be used again.
+    Defect {
+        name: "numbers-not-used-up",
+        file: "ledger/numbers.rs",
+        from: "} else if self.is_set(number) {",
+        to: "} else if self.is_set(number) && !$on {",
+    },
+    // One member leads every round on a chain of anchors.
+    Defect {
+        name: "rotation-with-a-period",
+        file: "consensus/tally.rs",
+        from: "let place = (slot.round / 3 + chain + offset) % self.members;",
+        to: "let place = (if $on { slot.round % 3 + offset } else { slot.round / 3 + chain + offset }) % self.members;",
+    },
+    // Of twins the one that a later block needs is thrown away.
+    Defect {
+        name: "needed-twin-dropped",
+        file: "replica/intake.rs",
+        from: "self.suspended.needs(reference) || self.named_in_batch.contains(&reference)",
+        to: "!$on && (self.suspended.needs(reference) || self.named_in_batch.contains(&reference))",
+    },
+    // Whoever lost its place asks nobody for what is missing.
+    Defect {
+        name: "missing-parents-not-asked-for",
+        file: "replica/intake.rs",
+        from: "if !self.suspended.contains(parent) && !self.own.is_in_flight(parent) {",
+        to: "if !$on && !self.suspended.contains(parent) && !self.own.is_in_flight(parent) {",
+    },
+    // A member that is far behind never asks for the rounds between.
+    Defect {
+        name: "far-behind-for-ever",
+        file: "replica/intake.rs",
+        from: "if believed > horizon {",
+        to: "if believed > horizon && !$on {",
+    },
+    // The commands of a block that came to nothing are forgotten.
+    Defect {
+        name: "commands-of-lost-blocks-forgotten",
+        file: "consensus/own.rs",
+        from: "for queued in again.into_iter().rev() {",
+        to: "for queued in again.into_iter().rev().filter(|_| !$on) {",
+    },
+];
