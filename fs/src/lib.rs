@@ -3,12 +3,15 @@
 //! A [`Volume`] stands on two traits that its user implements: [`PackStore`], the group, and [`OverlayStore`], an
 //! ordered local key space. `FORMAT.md` draws the bytes, `SEMANTICS.md` states the promises.
 
+mod backup;
 mod cache;
+mod check;
 mod chunk;
 mod commit;
 mod dedup;
 mod errno;
 mod error;
+mod follow;
 mod format;
 pub mod fuse;
 mod keys;
@@ -24,6 +27,11 @@ mod store;
 mod tree;
 mod volume;
 
+pub use backup::{
+    BackupOptions, BackupProgress, BackupReport, Overwrite, Problem, RestoreOptions,
+    RestoreProgress, RestoreReport,
+};
+pub use check::{CheckOptions, CheckProgress, CheckReport};
 pub use dedup::IndexReport;
 pub use errno::errno;
 pub use error::VolumeError;

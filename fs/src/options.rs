@@ -21,8 +21,18 @@ pub struct VolumeOptions {
     pub upload_threads: usize,
     /// Fencing number of the writer lease, below 2^24.
     pub fencing: u32,
-    /// Refuse changes.
+    /// Refuse changes, and show what the group has committed: nothing that waits on this machine.
     pub read_only: bool,
+    /// When others changed the volume while this machine held changes: save those as the pinned snapshot
+    /// `conflict-<this>-<time>` and go on from the newest head. `None`: refuse to open. Needs the writer lease.
+    pub save_conflicts_as: Option<String>,
+    /// With `read_only`: stand on this snapshot, by name or by sequence in digits.
+    pub snapshot: Option<String>,
+    /// With `read_only`: how often to look for a newer head and follow it; `None` only when [`Volume::refresh`] is
+    /// called.
+    ///
+    /// [`Volume::refresh`]: crate::Volume::refresh
+    pub follow: Option<Duration>,
     /// On a machine that has nothing of the volume yet, learn in the background which chunks the group has.
     pub rebuild_index: bool,
     /// How committed heads that nobody pinned thin out.
@@ -44,6 +54,9 @@ impl VolumeOptions {
             upload_threads: 4,
             fencing: 0,
             read_only: false,
+            save_conflicts_as: None,
+            snapshot: None,
+            follow: Some(Duration::from_secs(5)),
             rebuild_index: true,
             thinning: Thinning::default(),
             prune_interval: Some(Duration::from_secs(24 * 3600)),
@@ -99,6 +112,8 @@ pub struct VolumeStatus {
     pub packs_written: u64,
     /// Bytes of those packs.
     pub pack_bytes_written: u64,
+    /// The snapshot that holds what this machine had changed while others did, saved when the volume was opened.
+    pub conflict: Option<String>,
     /// Bytes written to this mount that the volume had already.
     pub deduplicated_bytes: u64,
     /// When a prune last went through.

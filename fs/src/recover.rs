@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::commit::branch;
 use crate::error::{Result, VolumeError};
+use crate::follow::NO_GENERATION;
 use crate::format::head::{self, Counters, Head};
 use crate::format::key::{self, SPACE_MAP};
 use crate::format::local::{self, META_KEY, Meta};
@@ -39,6 +41,7 @@ pub(crate) fn recover(
     }
     let nonces = Arc::new(Nonces::new()?);
     let meta = match overlay.get(&META_KEY)? {
+        Some(_) if options.read_only => None,
         Some(sealed) => Some(local::open::<Meta>(&keys, id, &META_KEY, &sealed)?),
         None => None,
     };
@@ -54,9 +57,29 @@ pub(crate) fn recover(
         Err(error) => return Err(error.into()),
     };
     let first_time = meta.is_none() && matches!(&group, Some(Some(_)));
+    let mut conflict = None;
     let meta = match (meta, group) {
-        (Some(meta), Some(group)) => reconcile(&keys, id, &*overlay, meta, group)?,
+        (Some(meta), Some(group)) => {
+            match reconcile(&keys, id, &*overlay, meta.clone(), group.clone()) {
+                Err(VolumeError::Diverged { .. }) if options.save_conflicts_as.is_some() => {
+                    let open = Opening {
+                        id,
+                        keys: &keys,
+                        store: &store,
+                        overlay: &overlay,
+                        options: &options,
+                    };
+                    conflict = Some(open.save_conflict(&meta, group)?);
+                    let sealed = overlay
+                        .get(&META_KEY)?
+                        .ok_or_else(|| VolumeError::damaged("the local state"))?;
+                    local::open::<Meta>(&keys, id, &META_KEY, &sealed)?
+                }
+                other => other?,
+            }
+        }
         (Some(meta), None) => meta,
+        (None, group) if options.read_only => reading(&keys, id, group.flatten())?,
         (None, group) => fresh(&keys, id, &*store, group.flatten(), options.fencing)?,
     };
     let base = base_of(&keys, id, meta.base.clone())?;
@@ -101,7 +124,75 @@ pub(crate) fn recover(
         space,
         dirty,
         first_time,
+        conflict,
     })
+}
+
+/// What a volume is opened with.
+struct Opening<'a> {
+    id: VolumeId,
+    keys: &'a VolumeKeys,
+    store: &'a Arc<dyn PackStore>,
+    overlay: &'a Arc<dyn OverlayStore>,
+    options: &'a VolumeOptions,
+}
+
+impl Opening<'_> {
+    /// Saves the changes of this machine beside the group's newest head; the name of the snapshot.
+    fn save_conflict(&self, meta: &Meta, group: Option<GroupHead>) -> Result<String> {
+        let group = group.ok_or(VolumeError::Diverged { group: 0, local: 0 })?;
+        let base = base_of(self.keys, self.id, Some(group))?;
+        let stood_on = base_of(self.keys, self.id, meta.base.clone())?;
+        let files = Arc::new(PackFiles::open(
+            &self.options.cache_dir.join("packs"),
+            self.options.cache_bytes,
+        )?);
+        let reader = Arc::new(Reader {
+            store: self.store.clone(),
+            files: files.clone(),
+            keys: self.keys.clone(),
+            volume: self.id,
+            fetched: AtomicU64::new(0),
+            healed: AtomicU64::new(0),
+        });
+        let nonces = Arc::new(Nonces::new()?);
+        let counters = branch::counters(meta, &stood_on.head, &base.head);
+        let beside = Meta {
+            counters,
+            ..meta.clone()
+        };
+        let overlay = Overlay::new(
+            self.overlay.clone(),
+            (self.keys.clone(), nonces.clone(), self.id),
+            beside,
+            base,
+        );
+        for generation in [Some(meta.active), meta.frozen].into_iter().flatten() {
+            pin(&overlay, &files, generation)?;
+        }
+        let nodes = Nodes::new(reader.clone(), NODE_CACHE_BYTES);
+        let volume = Volume::assemble(Parts {
+            id: self.id,
+            keys: self.keys.clone(),
+            options: self.options.clone(),
+            store: self.store.clone(),
+            nonces,
+            files: files.clone(),
+            reader,
+            space: Space { overlay, nodes },
+            dirty: (0, 0),
+            first_time: false,
+            conflict: None,
+        })?;
+        let device = self
+            .options
+            .save_conflicts_as
+            .as_deref()
+            .unwrap_or("device");
+        let name = branch::save(&volume, &**self.overlay, meta, device)?;
+        files.forget_all()?;
+        Ok(name)
+    }
 }
 
 fn base_of(keys: &VolumeKeys, id: VolumeId, group: Option<GroupHead>) -> Result<Base> {
@@ -141,6 +232,19 @@ fn fresh(
         base: group,
         intents: Vec::new(),
         counters,
+        files: head.files,
+    })
+}
+
+/// A mount that only reads: what the group has committed, nothing of this machine.
+fn reading(keys: &VolumeKeys, id: VolumeId, group: Option<GroupHead>) -> Result<Meta> {
+    let head = base_of(keys, id, group.clone())?.head;
+    Ok(Meta {
+        active: NO_GENERATION,
+        frozen: None,
+        base: group,
+        intents: Vec::new(),
+        counters: head.counters,
         files: head.files,
     })
 }
@@ -236,7 +340,10 @@ fn pin(overlay: &Overlay, files: &PackFiles, generation: u32) -> Result<u64> {
 /// What needs the assembled volume: the root directory, and inodes that were open without a name at a crash.
 pub(crate) fn settle(volume: &Volume) -> Result<()> {
     if volume.options.read_only {
-        return Ok(());
+        return match &volume.options.snapshot {
+            Some(name) => crate::follow::stand_on(volume, name),
+            None => Ok(()),
+        };
     }
     let empty = volume.space.overlay.view().base.head.tree.is_none();
     if empty && volume.space.get(&key::inode(ROOT.0))?.is_none() {

@@ -41,8 +41,17 @@ const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long [`Volume::close`] waits for an upload that is under way.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
-/// Hears of everything that changed without the kernel's doing.
-pub(crate) type Invalidate = Arc<dyn Fn(u64) + Send + Sync>;
+/// Something that changed without the kernel's doing.
+#[derive(Clone, Copy)]
+pub(crate) enum Changed<'a> {
+    /// The content or attributes of an inode.
+    Inode(u64),
+    /// What a name in a directory leads to.
+    Name(u64, &'a [u8]),
+}
+
+/// Has the kernel forget what changed without its doing. Must not run on a thread that answers it.
+pub(crate) type Invalidate = Arc<dyn Fn(Changed<'_>) + Send + Sync>;
 
 /// Wakes a background thread.
 #[derive(Default)]
@@ -108,6 +117,7 @@ pub struct Volume {
     pub(crate) dedup: Dedup,
     pub(crate) ragged: Ragged,
     pub(crate) moments: Moments,
+    conflict: Option<String>,
     pub(crate) read_only: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) invalidate: Mutex<Option<Invalidate>>,
@@ -133,6 +143,8 @@ pub(crate) struct Parts {
     pub dirty: (u64, u64),
     /// There was a head, and nothing of it on this machine.
     pub first_time: bool,
+    /// The snapshot that holds what this machine had changed while others did.
+    pub conflict: Option<String>,
 }
 
 impl Volume {
@@ -161,7 +173,7 @@ impl Volume {
         Ok(volume)
     }
 
-    fn assemble(parts: Parts) -> Result<Arc<Self>> {
+    pub(crate) fn assemble(parts: Parts) -> Result<Arc<Self>> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let sealers = Pool::new("barfs-seal", cores)?;
         let fetchers = Pool::new("barfs-fetch", 6)?;
@@ -190,6 +202,7 @@ impl Volume {
             dedup: Dedup::new(),
             ragged: Ragged::default(),
             moments: Moments::default(),
+            conflict: parts.conflict,
             closed: AtomicBool::new(false),
             invalidate: Mutex::new(None),
             journal: Arc::default(),
@@ -202,7 +215,7 @@ impl Volume {
 
     fn start(self: &Arc<Self>) -> Result<()> {
         if self.options.read_only {
-            return Ok(());
+            return self.start_following();
         }
         let journal = (self.journal.clone(), Arc::downgrade(self));
         let committer = (self.committer.signal.clone(), Arc::downgrade(self));
@@ -226,6 +239,19 @@ impl Volume {
                 .map_err(failed)?,
         );
         Ok(())
+    }
+
+    fn start_following(&self) -> Result<()> {
+        if self.options.follow.is_none() || self.options.snapshot.is_some() {
+            return Ok(());
+        }
+        let (signal, weak) = (self.journal.clone(), self.weak.clone());
+        let spawned = std::thread::Builder::new()
+            .name("barfs-follow".into())
+            .spawn(move || crate::follow::run(&signal, &weak));
+        spawned
+            .map(drop)
+            .map_err(|error| VolumeError::io("starting a thread", &error))
     }
 
     /// Fills the deduplication index in the background.
@@ -299,6 +325,7 @@ impl Volume {
         status.dirty_bytes = self.dirty_bytes();
         status.staged_bytes = self.budget.used();
         status.deduplicated_bytes = self.dedup.saved_bytes();
+        status.conflict = self.conflict.clone();
         status.cache_bytes = self.files.cached_bytes();
         status.files = self.space.overlay.files.load(Ordering::Relaxed);
         status.chunks_read_from_group = self.reader.fetched.load(Ordering::Relaxed);
@@ -328,12 +355,31 @@ impl Volume {
             inode.ahead.store(0, Ordering::Relaxed);
         }
         if let Some(invalidate) = invalidate {
-            live.iter().for_each(|inode| invalidate(inode.ino));
+            live.iter()
+                .for_each(|inode| invalidate(Changed::Inode(inode.ino)));
         }
         drop(live);
         self.chunks.clear();
         self.space.nodes.clear();
         self.files.drop_cached()
+    }
+
+    fn tell_kernel(&self, changed: Changed<'_>) {
+        let invalidate = self.invalidate.lock().clone();
+        if let Some(invalidate) = invalidate {
+            invalidate(changed);
+        }
+    }
+
+    /// An inode was changed otherwise than through the kernel.
+    pub(crate) fn tell_kernel_inode(&self, ino: InodeNo) {
+        self.tell_kernel(Changed::Inode(ino.0));
+    }
+
+    /// A name was changed otherwise than through the kernel, and so was its directory.
+    pub(crate) fn tell_kernel_name(&self, parent: InodeNo, name: &[u8]) {
+        self.tell_kernel(Changed::Name(parent.0, name));
+        self.tell_kernel(Changed::Inode(parent.0));
     }
 
     /// Stops the background work and makes everything durable on this machine. An upload that is under way is
@@ -343,6 +389,7 @@ impl Volume {
     /// When data could not be made durable; the volume is closed all the same.
     pub fn close(&self) -> Result<(), VolumeError> {
         if self.options.read_only || self.closed.load(Ordering::Acquire) {
+            self.journal.stop();
             self.closed.store(true, Ordering::Release);
             return Ok(());
         }

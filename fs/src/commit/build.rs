@@ -4,7 +4,7 @@
 //! A chunk lives if an extent of the frozen generation names it; others are never uploaded. Memory grows with the
 //! number of chunks and tree nodes of one commit, not with the volume.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::merge::Merged;
@@ -30,7 +30,8 @@ use crate::volume::Volume;
 /// A local pack is taken as it is if this much of it lives, in sixteenths of the largest class.
 const AS_IS_SIXTEENTHS: usize = 13;
 
-type MapChanges = Vec<(u64, Option<BlobAddr>)>;
+/// New places of handles, `None` to forget one.
+pub(super) type MapChanges = Vec<(u64, Option<BlobAddr>)>;
 
 /// A commit whose packs are all placed.
 pub(crate) struct Built {
@@ -48,11 +49,7 @@ pub(crate) fn build(volume: &Volume, orders: &Orders) -> Result<Built> {
         .ok_or(VolumeError::Invalid("nothing is frozen"))?;
     let base = &view.base;
     Uploads::run(volume, |uploads| {
-        let live = live_handles(volume, frozen.0)?;
-        let mut packs = local_blobs(volume, frozen.0)?;
-        packs
-            .values_mut()
-            .for_each(|blobs| blobs.retain(|(handle, _)| live.contains(handle)));
+        let packs = live_blobs(volume, frozen.0)?;
         let blobs: usize = packs.values().map(Vec::len).sum();
         volume.space.overlay.reserve_packs(blobs as u64 + 4096)?;
         let mut map = Vec::with_capacity(blobs);
@@ -94,6 +91,16 @@ pub(crate) fn build(volume: &Volume, orders: &Orders) -> Result<Built> {
             as_is: kept,
         })
     })
+}
+
+/// The blobs of a generation that its extents name, by the local pack that holds them.
+pub(super) fn live_blobs(volume: &Volume, generation: u32) -> Result<BTreeMap<PackNo, Blobs>> {
+    let live = live_handles(volume, generation)?;
+    let mut packs = local_blobs(volume, generation)?;
+    packs
+        .values_mut()
+        .for_each(|blobs| blobs.retain(|(handle, _)| live.contains(handle)));
+    Ok(packs)
 }
 
 fn next_head(volume: &Volume, base: &Base, orders: &Orders, files: u64) -> Head {
@@ -168,7 +175,7 @@ fn send_as_is(volume: &Volume, uploads: &Uploads, number: PackNo, blobs: &Blobs)
     uploads.put(number, Arc::new(bytes))
 }
 
-fn move_blobs(
+pub(super) fn move_blobs(
     volume: &Volume,
     placer: &mut Placer<'_>,
     blobs: &Blobs,
@@ -192,11 +199,7 @@ fn new_tree<'a>(
     head: &Head,
     generation: u32,
 ) -> Result<(Option<u64>, TreeSink<'a>)> {
-    let mut sink = TreeSink {
-        volume,
-        stored: HashMap::new(),
-        files: 0,
-    };
+    let mut sink = TreeSink::new(volume);
     let source = TreeView {
         nodes: &volume.space.nodes,
         head,
@@ -207,7 +210,7 @@ fn new_tree<'a>(
     Ok((root, sink))
 }
 
-fn place_tree(
+pub(super) fn place_tree(
     placer: &mut Placer<'_>,
     (root, before): (Option<u64>, Option<TreeRoot>),
     sink: TreeSink<'_>,
@@ -234,7 +237,7 @@ fn place_tree(
     }
 }
 
-fn new_map<'a>(
+pub(super) fn new_map<'a>(
     volume: &'a Volume,
     placer: &mut Placer<'a>,
     head: &Head,

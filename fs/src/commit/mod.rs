@@ -3,6 +3,7 @@
 //! Writers never wait for a commit. An interrupted one is taken up again: the frozen generation stays until its
 //! head is the group's, in this run or the next.
 
+pub(crate) mod branch;
 mod build;
 mod merge;
 pub(crate) mod orders;

@@ -18,6 +18,16 @@ pub(crate) struct TreeSink<'a> {
     pub files: i64,
 }
 
+impl<'a> TreeSink<'a> {
+    pub(crate) fn new(volume: &'a Volume) -> Self {
+        Self {
+            volume,
+            stored: HashMap::new(),
+            files: 0,
+        }
+    }
+}
+
 impl NodeSink<u64> for TreeSink<'_> {
     fn store(&mut self, node: Node<u64>) -> Result<u64> {
         let handle = self.volume.space.overlay.mint_handle();

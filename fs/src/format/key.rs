@@ -110,6 +110,16 @@ pub(crate) fn is_extent(key: &[u8]) -> bool {
     key.len() == 18 && key.get(9) == Some(&TAG_EXTENT)
 }
 
+/// Whether a key of the tree space (space byte first) names entries of a directory.
+pub(crate) fn is_entry(key: &[u8]) -> bool {
+    key.len() == 18 && key.get(9) == Some(&TAG_ENTRY)
+}
+
+/// The inode that a key of the tree space (space byte first) marks as an orphan.
+pub(crate) fn as_orphan(key: &[u8]) -> Option<u64> {
+    (key.len() == 18 && key.get(9) == Some(&TAG_ORPHAN)).then(|| last_number(key))?
+}
+
 /// Whether a key of the tree space (space byte first) names an inode.
 pub(crate) fn is_inode(key: &[u8]) -> bool {
     key.len() == 10 && key.get(9) == Some(&TAG_INODE)

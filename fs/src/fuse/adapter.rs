@@ -15,8 +15,8 @@ use fuser::{
 };
 
 use super::answer::{
-    self, GENERATION, HANDLE_WRITES, TTL, handle, open_how, reply_attr, reply_entry, reply_xattr,
-    writes,
+    self, GENERATION, HANDLE_WRITES, TTL, handle, keep_cache, name_ttl, open_how, reply_attr,
+    reply_entry, reply_xattr, writes,
 };
 use super::data::{Renaming, answer};
 use super::{Shared, convert, data};
@@ -124,9 +124,13 @@ impl Filesystem for Adapter {
             Err(crate::VolumeError::NotFound)
                 if self.shared.volume.is_present(convert::ino(parent)) =>
             {
-                reply.entry(&TTL, &convert::absent(), GENERATION);
+                reply.entry(
+                    &name_ttl(&self.shared.volume),
+                    &convert::absent(),
+                    GENERATION,
+                );
             }
-            result => reply_entry(reply, result),
+            result => reply_entry(&self.shared.volume, reply, result),
         }
     }
 
@@ -135,7 +139,11 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply_attr(reply, self.shared.volume.getattr(convert::ino(ino)));
+        reply_attr(
+            &self.shared.volume,
+            reply,
+            self.shared.volume.getattr(convert::ino(ino)),
+        );
     }
 
     fn setattr(
@@ -166,7 +174,11 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::sent_time),
             drop_setid: size.is_some() && req.uid() != 0,
         };
-        reply_attr(reply, self.shared.volume.setattr(convert::ino(ino), set));
+        reply_attr(
+            &self.shared.volume,
+            reply,
+            self.shared.volume.setattr(convert::ino(ino), set),
+        );
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -193,7 +205,11 @@ impl Filesystem for Adapter {
             rdev,
             ..Making::new(kind, mode, umask)
         };
-        reply_entry(reply, self.make(req, (parent, name), making));
+        reply_entry(
+            &self.shared.volume,
+            reply,
+            self.make(req, (parent, name), making),
+        );
     }
 
     fn mkdir(
@@ -206,7 +222,11 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let making = Making::new(Kind::Directory, mode, umask);
-        reply_entry(reply, self.make(req, (parent, name), making));
+        reply_entry(
+            &self.shared.volume,
+            reply,
+            self.make(req, (parent, name), making),
+        );
     }
 
     fn symlink(
@@ -222,7 +242,11 @@ impl Filesystem for Adapter {
             target,
             ..Making::new(Kind::Symlink, 0o777, 0)
         };
-        reply_entry(reply, self.make(req, (parent, name), making));
+        reply_entry(
+            &self.shared.volume,
+            reply,
+            self.make(req, (parent, name), making),
+        );
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -282,7 +306,7 @@ impl Filesystem for Adapter {
             .volume
             .open_inode(convert::ino(ino), open_how(req, flags))
         {
-            Ok(_) => reply.opened(handle(flags), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok(_) => reply.opened(handle(flags), keep_cache(&self.shared.volume)),
             Err(error) => reply.error(convert::errno(&error)),
         }
     }

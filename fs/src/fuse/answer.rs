@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, Generation, INodeNo, OpenAccMode, OpenFlags, ReplyAttr, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEntry, ReplyXattr, Request,
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, OpenAccMode, OpenFlags, ReplyAttr,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr, Request,
 };
 
 use super::convert;
@@ -15,6 +15,25 @@ use crate::format::record::InodeNo;
 use crate::ops::Attr;
 use crate::ops::handle::OpenHow;
 use crate::volume::Volume;
+
+/// How long the kernel may believe a name: for ever where nothing changes without its doing, not at all on a volume
+/// that follows another writer.
+pub(super) fn name_ttl(volume: &Volume) -> Duration {
+    if volume.follows() {
+        Duration::ZERO
+    } else {
+        TTL
+    }
+}
+
+/// Pages outlive the handles that read them, unless another writer may change the file.
+pub(super) fn keep_cache(volume: &Volume) -> FopenFlags {
+    if volume.follows() {
+        FopenFlags::empty()
+    } else {
+        FopenFlags::FOPEN_KEEP_CACHE
+    }
+}
 
 /// Nothing changes without the kernel's doing, unless it is told.
 pub(super) const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -25,24 +44,26 @@ const HANDLE_READS: FileHandle = FileHandle(0);
 pub(super) const HANDLE_WRITES: FileHandle = FileHandle(1);
 
 /// Snapshots come and go without the kernel's doing; what is in one stays.
-pub(super) fn ttl(ino: InodeNo) -> Duration {
-    if crate::snapshot::names::is_passing(ino) {
+pub(super) fn ttl(volume: &Volume, ino: InodeNo) -> Duration {
+    if volume.follows() {
+        Duration::ZERO
+    } else if crate::snapshot::names::is_passing(ino) {
         Duration::from_secs(1)
     } else {
         TTL
     }
 }
 
-pub(super) fn reply_entry(reply: ReplyEntry, result: Result<Attr>) {
+pub(super) fn reply_entry(volume: &Volume, reply: ReplyEntry, result: Result<Attr>) {
     match result {
-        Ok(attr) => reply.entry(&ttl(attr.ino), &convert::attr(&attr), GENERATION),
+        Ok(attr) => reply.entry(&ttl(volume, attr.ino), &convert::attr(&attr), GENERATION),
         Err(error) => reply.error(convert::errno(&error)),
     }
 }
 
-pub(super) fn reply_attr(reply: ReplyAttr, result: Result<Attr>) {
+pub(super) fn reply_attr(volume: &Volume, reply: ReplyAttr, result: Result<Attr>) {
     match result {
-        Ok(attr) => reply.attr(&ttl(attr.ino), &convert::attr(&attr)),
+        Ok(attr) => reply.attr(&ttl(volume, attr.ino), &convert::attr(&attr)),
         Err(error) => reply.error(convert::errno(&error)),
     }
 }
@@ -114,7 +135,7 @@ pub(super) fn list_plus(volume: &Volume, ino: InodeNo, offset: u64, mut reply: R
             }
         };
         let (number, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
-        let (ttl, attr) = (ttl(entry.ino), convert::attr(&attr));
+        let (ttl, attr) = (ttl(volume, entry.ino), convert::attr(&attr));
         let full = reply.add(number, entry.cookie, name, &ttl, &attr, GENERATION);
         if full && !dots {
             volume.forget(entry.ino, 1);

@@ -94,12 +94,20 @@ pub(super) fn link(
     reply: ReplyEntry,
 ) {
     if !shared.volume.has_writers(ino) {
-        return reply_entry(reply, shared.volume.link(ino, parent, &name));
+        return reply_entry(
+            &shared.volume,
+            reply,
+            shared.volume.link(ino, parent, &name),
+        );
     }
     let waiting = shared.clone();
     shared.waiters.run(move || {
         invalidate(&waiting, ino.0);
-        reply_entry(reply, waiting.volume.link(ino, parent, &name));
+        reply_entry(
+            &waiting.volume,
+            reply,
+            waiting.volume.link(ino, parent, &name),
+        );
     });
 }
 

@@ -5,7 +5,7 @@ mod answer;
 mod convert;
 mod data;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Result, VolumeError};
 use crate::options::Rung;
 use crate::pool::Pool;
-use crate::volume::Volume;
+use crate::volume::{Changed, Volume};
 
 /// Readahead of the kernel on mounts by root, in KiB.
 const READ_AHEAD_KIB: u32 = 1024;
@@ -119,9 +119,11 @@ pub fn mount(
         })
         .map_err(|error| VolumeError::io("starting a thread", &error))?;
     let weak = Arc::downgrade(&shared);
-    *volume.invalidate.lock() = Some(Arc::new(move |ino| {
-        if let Some(shared) = weak.upgrade() {
-            invalidate(&shared, ino);
+    *volume.invalidate.lock() = Some(Arc::new(move |changed: Changed<'_>| {
+        let Some(shared) = weak.upgrade() else { return };
+        match changed {
+            Changed::Inode(ino) => invalidate(&shared, ino),
+            Changed::Name(parent, name) => invalidate_name(&shared, parent, name),
         }
     }));
     read_ahead(at);
@@ -192,6 +194,19 @@ fn invalidate(shared: &Shared, ino: u64) {
         // The kernel may have dropped the inode meanwhile, or the mount may be gone.
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
             tracing::debug!(ino, %error, "the kernel's pages could not be invalidated");
+        }
+        _ => {}
+    }
+}
+
+/// Has the kernel look a name up again. Must not run on a thread of the session.
+fn invalidate_name(shared: &Shared, parent: u64, name: &[u8]) {
+    let Some(notifier) = shared.notifier.get() else {
+        return;
+    };
+    match notifier.inval_entry(INodeNo(parent), OsStr::from_bytes(name)) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+            tracing::debug!(parent, %error, "a name could not be invalidated");
         }
         _ => {}
     }

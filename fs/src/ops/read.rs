@@ -152,6 +152,13 @@ impl Volume {
         Ok(())
     }
 
+    /// Has a chunk fetched in the background, unless it is there or too much is waited for already.
+    pub(crate) fn want(&self, handle: u64) {
+        if !self.chunks.has(handle) && self.fetchers.waiting() <= AHEAD_JOBS {
+            self.prefetch(handle);
+        }
+    }
+
     fn prefetch(&self, handle: u64) {
         let Some(volume) = self.weak.upgrade() else {
             return;

@@ -93,8 +93,13 @@ impl Volume {
     }
 }
 
+/// Whether an attribute is one that the volume tells rather than keeps.
+pub(crate) fn is_own(name: &[u8]) -> bool {
+    name.starts_with(OWN)
+}
+
 fn check_own(name: &[u8]) -> Result<()> {
-    if name.starts_with(OWN) {
+    if is_own(name) {
         return Err(VolumeError::Permission);
     }
     check_space(name)

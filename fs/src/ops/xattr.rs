@@ -1,6 +1,7 @@
 //! Extended attributes. Each stands under a hash of its name; names that hash alike share a record.
 
 use super::{NAME_MAX, Volume};
+use crate::backup::is_hidden;
 use crate::error::{Result, VolumeError};
 use crate::format::key;
 use crate::format::record::{Inode, InodeNo, Stamp, Xattr};
@@ -20,6 +21,11 @@ pub enum XattrMode {
     Create,
     /// It must.
     Replace,
+}
+
+/// What a backup remembers is not for programs.
+fn shown(names: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    names.filter(|name| !is_hidden(name)).collect()
 }
 
 impl Volume {
@@ -63,7 +69,7 @@ impl Volume {
     pub fn listxattr(&self, ino: InodeNo) -> Result<Vec<Vec<u8>>, VolumeError> {
         if place(ino) != Place::Live {
             let all = self.past_xattrs(ino)?;
-            return Ok(all.into_iter().map(|xattr| xattr.name).collect());
+            return Ok(shown(all.into_iter().map(|xattr| xattr.name)));
         }
         let live = self.live.get(ino.0);
         let state = live.state.lock();
@@ -75,7 +81,7 @@ impl Volume {
             let bucket: Vec<Xattr> = decode("an attribute", &pair?.1)?;
             names.extend(bucket.into_iter().map(|xattr| xattr.name));
         }
-        Ok(names)
+        Ok(shown(names.into_iter()))
     }
 
     /// Sets an attribute.

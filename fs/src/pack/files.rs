@@ -362,6 +362,12 @@ impl PackFiles {
             .try_for_each(|number| self.forget(number))
     }
 
+    /// Deletes every file, pinned or not.
+    pub(crate) fn forget_all(&self) -> Result<()> {
+        let all: Vec<PackNo> = self.known.lock().keys().copied().collect();
+        all.into_iter().try_for_each(|number| self.forget(number))
+    }
+
     /// An error once a sync has failed; only opening the volume anew, on what was synced before, helps then.
     pub(crate) fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::Acquire) {

@@ -178,11 +178,14 @@ fn listed(volume: &Volume, base: &Base) -> Result<Vec<Snapshot>> {
         name: record.name,
         seconds: record.seconds,
         pinned: record.pinned,
-        newest: sequence == newest,
+        newest: base.group.is_some() && sequence == newest,
         files: record.files,
         tree: record.tree,
     };
-    Ok(list.into_iter().map(snapshot).collect())
+    let mut list: Vec<Snapshot> = list.into_iter().map(snapshot).collect();
+    // Branches were never the newest head, whenever they came.
+    list.sort_by_key(|snapshot| (snapshot.newest, snapshot.seconds, snapshot.sequence));
+    Ok(list)
 }
 
 fn check_label(name: &str) -> Result<()> {
