@@ -48,6 +48,7 @@ pub(crate) struct Execution {
     time_rank: usize,
     max_step_ms: u64,
     ledger: Ledger,
+    genesis_root: Digest,
     marks: BTreeMap<u64, Digest>,
     outcome_bytes: Vec<u8>,
 }
@@ -60,6 +61,7 @@ impl Execution {
             me,
             time_rank: genesis.thresholds().r,
             max_step_ms: genesis.params.max_step_ms,
+            genesis_root: ledger.root(),
             marks: BTreeMap::from([(0, ledger.root())]),
             ledger,
             outcome_bytes: Vec::new(),
@@ -93,6 +95,14 @@ impl Execution {
         Executed {
             index,
             tag: tag(self.group, self.me, index, &self.ledger.root()),
+        }
+    }
+
+    /// What a member says that cannot speak of its state: the state before the first command.
+    pub(crate) fn executed_nothing(&self) -> Executed {
+        Executed {
+            index: 0,
+            tag: tag(self.group, self.me, 0, &self.genesis_root),
         }
     }
 

@@ -25,6 +25,7 @@ extern crate alloc;
 mod checkpoint;
 mod consensus;
 mod control;
+mod evidence;
 mod execution;
 mod incarnation;
 mod input;
@@ -44,7 +45,11 @@ pub use checkpoint::snapshot::{Snapshot, SnapshotError};
 pub use consensus::block::{
     Block, BlockBytes, BlockError, BlockRef, Executed, PARENTS_MAX, VerifiedBlock,
 };
+pub use consensus::header::{BlockHeader, SignedHeader};
 pub use control::Control;
+pub use evidence::{
+    Accused, EVIDENCE_BYTES_MAX, Evidence, RawCommand, Reason, verify as verify_evidence,
+};
 pub use incarnation::{StaleStore, Start};
 pub use input::Input;
 pub use ledger::command::{
@@ -56,7 +61,10 @@ pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal}
 pub use ledger::pack::{
     PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
 };
-pub use ledger::state::{Account, Device, Head, Lease, Ledger, PackEntry, PackState, Volume};
+pub use ledger::served::{Deny, DenyReason, SignedSlice};
+pub use ledger::state::{
+    Account, Conviction, Device, Head, Lease, Ledger, PackEntry, PackState, Volume,
+};
 pub use membership::{
     CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,
 };

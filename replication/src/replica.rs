@@ -29,9 +29,10 @@ use crate::consensus::own::Own;
 use crate::consensus::pace::Pace;
 use crate::consensus::suspended::Suspended;
 use crate::consensus::tally::Schedule;
+use crate::evidence::Evidence;
 use crate::execution::Execution;
 use crate::input::Input;
-use crate::ledger::command::{BlockCommand, Issuer};
+use crate::ledger::command::{BlockCommand, Command, Issuer};
 use crate::ledger::outcome::Outcome;
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
@@ -92,6 +93,8 @@ pub struct Replica {
     offer: Option<checkpoints::Offer>,
     /// The own state is known to be wrong and about to be replaced.
     diverged: bool,
+    /// The own state was found to be wrong: up to this index own blocks may have spoken of it.
+    wrong_up_to: Option<u64>,
     /// Lost its log and does not know yet how far it had been.
     recovery: Option<Recovery>,
     /// The round of a fetched snapshot that is not durable yet.
@@ -135,6 +138,7 @@ impl Replica {
             offer: None,
             diverged: false,
             recovery: None,
+            wrong_up_to: None,
             installing: None,
             unpersisted: Vec::new(),
             unpersisted_bytes: 0,
@@ -384,9 +388,18 @@ impl Replica {
         }
         self.equivocators
             .insert(author, (first.clone(), second.clone()));
+        self.submit_evidence(author, Evidence::of_twins(&first, &second));
         self.out.push(Output::Event(Event::Equivocation {
             evidence: Box::new((first, second)),
         }));
+    }
+
+    /// Puts a proof on the ledger, unless one against this member is there.
+    fn submit_evidence(&mut self, accused: MemberId, evidence: Evidence) {
+        if !self.replaying && !self.ledger().is_convicted(accused) && accused != self.me {
+            let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
+            self.submit(None, command);
+        }
     }
 
     /// The proofs of equivocation that this member has, one for each member at most.

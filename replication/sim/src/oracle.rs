@@ -32,7 +32,7 @@ impl Submission {
     /// What it asks for.
     pub fn what(&self) -> &Command {
         match &self.command {
-            BlockCommand::Own { command, .. } => command,
+            BlockCommand::Own { command, .. } | BlockCommand::Unnumbered(command) => command,
             BlockCommand::Signed(signed) => &signed.command,
         }
     }

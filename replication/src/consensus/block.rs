@@ -7,10 +7,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{Digest, Signature, SigningKey, derive};
+use barfs_crypto::{Digest, Signature, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use super::header::{BlockHeader, SignedHeader, block_digest, commands_digest};
 use crate::ledger::command::{AuthError, BlockCommand};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -24,8 +25,7 @@ pub(crate) const COMMANDS_MAX: usize = 65_536;
 const SIGNATURE_BYTES: usize = 64;
 const HEADER_BYTES_MAX: usize = 256;
 const PARENT_BYTES: usize = 42;
-const DIGEST_DOMAIN: &str = "barfs 2026 block digest v1";
-const SIGNATURE_DOMAIN: &str = "barfs 2026 block v1";
+pub(crate) const SIGNATURE_DOMAIN: &str = "barfs 2026 block v1";
 
 /// A block as it travels and is kept: its encoding, then the author's signature.
 pub type BlockBytes = Arc<[u8]>;
@@ -201,7 +201,7 @@ impl VerifiedBlock {
         check(genesis, &block)?;
         let mut bytes = Vec::with_capacity(wire::encoded_len(&block) + SIGNATURE_BYTES);
         wire::append(&mut bytes, &block);
-        let digest = derive(DIGEST_DOMAIN, &bytes);
+        let digest = block_digest(&bytes, block.parents.len());
         bytes.extend_from_slice(&key.sign(SIGNATURE_DOMAIN, digest.as_bytes()).0);
         check_length(genesis, bytes.len())?;
         Ok(Self::assemble(block, bytes.into(), digest))
@@ -225,6 +225,29 @@ impl VerifiedBlock {
         self.0.reference
     }
 
+    /// What its author signed, without the commands.
+    #[must_use]
+    pub fn signed_header(&self) -> SignedHeader {
+        let block = self.block();
+        let (body, signature) = self
+            .bytes()
+            .split_last_chunk::<SIGNATURE_BYTES>()
+            .unwrap_or((&[], &[0; SIGNATURE_BYTES]));
+        SignedHeader {
+            header: BlockHeader {
+                group: block.group,
+                epoch: block.epoch,
+                round: block.round,
+                author: block.author,
+                parents: block.parents.clone(),
+                time_ms: block.time_ms,
+                executed: block.executed,
+            },
+            commands: commands_digest(body, block.parents.len()),
+            signature: Signature(*signature),
+        }
+    }
+
     fn read(genesis: &Genesis, bytes: BlockBytes) -> Result<(Self, Signature), BlockError> {
         check_length(genesis, bytes.len())?;
         let (body, signature) = bytes
@@ -233,7 +256,7 @@ impl VerifiedBlock {
         let signature = Signature(*signature);
         let block: Block = wire::decode(body, body.len())?;
         check(genesis, &block)?;
-        let digest = derive(DIGEST_DOMAIN, body);
+        let digest = block_digest(body, block.parents.len());
         Ok((Self::assemble(block, bytes, digest), signature))
     }
 
@@ -249,6 +272,30 @@ impl VerifiedBlock {
             reference,
         }))
     }
+}
+
+/// Whether bytes are a valid block; if not, why, and who has signed them nevertheless.
+pub(crate) fn judge(genesis: &Genesis, bytes: &[u8]) -> Result<(), (BlockError, Option<MemberId>)> {
+    match VerifiedBlock::verify(genesis, bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err((error, signer(genesis, bytes))),
+    }
+}
+
+/// Whoever signed these bytes as a block, whatever they say after the header.
+fn signer(genesis: &Genesis, bytes: &[u8]) -> Option<MemberId> {
+    let (body, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
+    let mut reader = body;
+    let header = BlockHeader::deserialize_reader(&mut reader).ok()?;
+    if header.group != genesis.group_id() {
+        return None;
+    }
+    let digest = block_digest(body, header.parents.len());
+    let card = genesis.member(header.author)?;
+    card.node
+        .verify(SIGNATURE_DOMAIN, digest.as_bytes(), &Signature(*signature))
+        .ok()?;
+    Some(header.author)
 }
 
 fn check_length(genesis: &Genesis, len: usize) -> Result<(), WireError> {
@@ -269,7 +316,7 @@ fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
     if !(1..ROUND_MAX).contains(&block.round) {
         return Err(BlockError::Round(block.round));
     }
-    if !block.commands.iter().all(|c| c.command().within_bounds()) {
+    if !block.commands.iter().all(BlockCommand::is_allowed) {
         return Err(BlockError::Commands(block.commands.len()));
     }
     check_parents(genesis, block)

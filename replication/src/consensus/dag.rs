@@ -14,7 +14,6 @@ use super::tally::{Schedule, Slot, SlotTally};
 use crate::membership::MemberId;
 use crate::params::Thresholds;
 
-#[derive(Clone)]
 pub(super) struct Held {
     pub(super) reference: BlockRef,
     pub(super) time_ms: u64,
@@ -37,7 +36,6 @@ impl Held {
 }
 
 /// The graph.
-#[derive(Clone)]
 pub(crate) struct Dag {
     pub(super) thresholds: Thresholds,
     pub(super) schedule: Schedule,

@@ -11,6 +11,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use super::pack::Placement;
+pub use super::signed::{BlockCommand, SignedCommand};
+use crate::evidence::{self, Evidence};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
 
@@ -30,8 +32,6 @@ pub const PLACEMENTS_MAX: usize = 64;
 pub const RELEASE_PACKS_MAX: usize = 4096;
 /// The most volumes in one home.
 pub const HOME_VOLUMES_MAX: usize = 1024;
-const COMMAND_BYTES_MAX: usize = 4 << 20;
-const COMMAND_DOMAIN: &str = "barfs 2026 command v1";
 const HOME_DOMAIN: &str = "barfs 2026 home v1";
 
 /// Names one volume of one member; random, fixed at creation.
@@ -83,6 +83,9 @@ pub enum AuthError {
     /// A home is of another group or not signed by the member's recovery key.
     #[error("the home's signature does not verify")]
     Home,
+    /// What is called evidence proves nothing.
+    #[error("the evidence proves nothing")]
+    Evidence,
 }
 
 /// Which volumes a member has in which group, signed by its recovery key: what a bare machine trusts.
@@ -252,6 +255,11 @@ pub enum Command {
         #[borsh(deserialize_with = "wire::bytes::<_, NOTE_BYTES_MAX>")]
         bytes: Vec<u8>,
     } = 12,
+    /// Shows that a member lied. By anyone; who brings it is irrelevant.
+    Accuse {
+        /// The proof.
+        evidence: Evidence,
+    } = 13,
 }
 
 impl Command {
@@ -273,6 +281,9 @@ impl Command {
             Self::Place { packs } => packs
                 .iter()
                 .try_for_each(|placement| placement.verify_signatures(genesis)),
+            Self::Accuse { evidence } => evidence::verify(evidence, genesis)
+                .map(drop)
+                .map_err(|_| AuthError::Evidence),
             _ => Ok(()),
         }
     }
@@ -299,134 +310,12 @@ impl Command {
                 packs.len() <= RELEASE_PACKS_MAX
             }
             Self::Note { bytes } => bytes.len() <= NOTE_BYTES_MAX,
-            Self::RevokeDevice { .. }
+            // Bounded when it is decoded; whoever sends what others cannot decode gains nothing.
+            Self::Accuse { .. }
+            | Self::RevokeDevice { .. }
             | Self::AcquireLease { .. }
             | Self::RenewLease { .. }
             | Self::ReleaseLease { .. } => true,
-        }
-    }
-}
-
-/// A command with its issuer's signature; anyone may carry it.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct SignedCommand {
-    /// Who asks.
-    pub issuer: Issuer,
-    /// The issuer's number for it, from 1.
-    pub number: u64,
-    /// What is asked.
-    pub command: Command,
-    /// By the issuer's key over (group, issuer, number, command).
-    pub signature: Signature,
-}
-
-impl SignedCommand {
-    /// Signs a command.
-    #[must_use]
-    pub fn sign(
-        group: GroupId,
-        key: &SigningKey,
-        issuer: Issuer,
-        number: u64,
-        command: Command,
-    ) -> Self {
-        let bytes = wire::encode(&(group, issuer, number, &command));
-        Self {
-            issuer,
-            number,
-            command,
-            signature: key.sign(COMMAND_DOMAIN, &bytes),
-        }
-    }
-
-    /// Checks the issuer's signature and those inside. Whether a device is certified only the ledger knows.
-    ///
-    /// # Errors
-    /// Names what does not verify.
-    pub fn verify_signature(&self, genesis: &Genesis) -> Result<(), AuthError> {
-        let card = |member| {
-            genesis
-                .member(member)
-                .ok_or(AuthError::UnknownMember(member))
-        };
-        let key = match self.issuer {
-            Issuer::Member(member) => card(member)?.node,
-            Issuer::Recovery(member) => card(member)?.recovery,
-            Issuer::Device(device) => device,
-        };
-        let bytes = wire::encode(&(genesis.group_id(), self.issuer, self.number, &self.command));
-        key.verify(COMMAND_DOMAIN, &bytes, &self.signature)
-            .map_err(|_| AuthError::Command)?;
-        self.command.verify_parts(genesis)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        wire::encode(self)
-    }
-
-    /// A command from its bytes, not yet verified.
-    ///
-    /// # Errors
-    /// If the bytes are not a command.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        wire::decode(bytes, COMMAND_BYTES_MAX)
-    }
-}
-
-/// A command as a block carries it.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-#[borsh(use_discriminant = true)]
-#[repr(u8)]
-pub enum BlockCommand {
-    /// The block's author asks; the block's signature vouches for it.
-    Own {
-        /// The author's number for it.
-        number: u64,
-        /// What is asked.
-        command: Command,
-    } = 1,
-    /// Somebody else asks.
-    Signed(SignedCommand) = 2,
-}
-
-impl BlockCommand {
-    /// Checks every signature in it, the author's own excepted: that is the block's.
-    ///
-    /// # Errors
-    /// Names what does not verify.
-    pub fn verify(&self, genesis: &Genesis) -> Result<(), AuthError> {
-        match self {
-            Self::Own { command, .. } => command.verify_parts(genesis),
-            Self::Signed(signed) => signed.verify_signature(genesis),
-        }
-    }
-
-    /// Who asks, in a block of `author`.
-    #[must_use]
-    pub fn issuer(&self, author: MemberId) -> Issuer {
-        match self {
-            Self::Own { .. } => Issuer::Member(author),
-            Self::Signed(signed) => signed.issuer,
-        }
-    }
-
-    /// The issuer's number for it.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        match self {
-            Self::Own { number, .. } => *number,
-            Self::Signed(signed) => signed.number,
-        }
-    }
-
-    /// What is asked.
-    #[must_use]
-    pub fn command(&self) -> &Command {
-        match self {
-            Self::Own { command, .. } => command,
-            Self::Signed(signed) => &signed.command,
         }
     }
 }

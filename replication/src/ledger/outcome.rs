@@ -148,6 +148,12 @@ pub enum Refusal {
     /// Only this member's answer: it was executed while this member was away, which got the state and not the outcome.
     #[error("the command was executed, but what came of it is not known here")]
     Unseen = 20,
+    /// What is called evidence proves nothing.
+    #[error("the evidence proves nothing")]
+    NoProof = 21,
+    /// A lie of this member is on record.
+    #[error("{0} has lied: nothing new is placed for it")]
+    Convicted(MemberId) = 22,
 }
 
 /// Which rule of placement is broken.
@@ -200,6 +206,13 @@ pub enum LedgerEvent {
         device: NodeId,
         /// Its fencing number.
         fencing: u32,
+    },
+    /// A lie was proven.
+    Convicted {
+        /// Whose.
+        member: MemberId,
+        /// The tag of the evidence's kind.
+        kind: u8,
     },
     /// A device is certified.
     DeviceAdded {

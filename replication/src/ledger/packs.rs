@@ -13,7 +13,6 @@ use super::pack::{PackRecord, PassedOver, Placement};
 use super::pages;
 use super::state::{Account, Actor, Ledger, PackEntry, PackState};
 use crate::membership::MemberId;
-use crate::placement::candidates;
 
 /// What a pack costs at least, in bytes.
 const CHARGE_MIN: u64 = 1 << 20;
@@ -30,6 +29,9 @@ impl Ledger {
     pub(super) fn place(&mut self, actor: Actor, packs: &[Placement]) -> Result<Effect, Refusal> {
         if !matches!(actor.issuer, Issuer::Device(_)) {
             return Err(Refusal::NotAllowed);
+        }
+        if self.is_convicted(actor.member) {
+            return Err(Refusal::Convicted(actor.member));
         }
         let mut plan = Plan::default();
         let mut fresh = Vec::new();
@@ -104,7 +106,7 @@ impl Ledger {
             }
             passed_over.insert(*member);
         }
-        let drawn = candidates(&self.genesis, record.owner, record.volume, record.number);
+        let drawn = self.candidates(record.owner, record.volume, record.number);
         let expected: BTreeSet<MemberId> = drawn
             .into_iter()
             .filter(|member| !passed_over.contains(member))

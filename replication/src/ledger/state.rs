@@ -122,6 +122,17 @@ pub struct Account {
     pub held: u64,
     /// Its packs.
     pub packs: u64,
+    /// The first lie that was proven of it.
+    pub convicted: Option<Conviction>,
+}
+
+/// A proven lie on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Conviction {
+    /// The tag of the evidence's kind.
+    pub kind: u8,
+    /// When, in live time.
+    pub live: LiveTime,
 }
 
 /// Who acts, resolved against the state.
@@ -170,6 +181,12 @@ impl Ledger {
     }
 
     fn execute(&mut self, author: MemberId, command: &BlockCommand) -> Result<Effect, Refusal> {
+        if let BlockCommand::Unnumbered(command) = command {
+            return match command {
+                Command::Accuse { evidence } => self.accuse(evidence),
+                _ => Err(Refusal::NotAllowed),
+            };
+        }
         let issuer = command.issuer(author);
         let actor = self.actor(issuer)?;
         let number = command.number();
@@ -236,6 +253,7 @@ impl Ledger {
             Command::Release { volume, packs } => self.release(actor, *volume, packs),
             Command::VetoRelease { volume, packs } => self.veto_release(actor, *volume, packs),
             Command::Note { .. } => Ok(Effect::Done),
+            Command::Accuse { evidence } => self.accuse(evidence),
         }
     }
 

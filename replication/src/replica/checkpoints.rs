@@ -194,6 +194,8 @@ impl Replica {
                 self.out.push(Output::Event(Event::Diverged { round }));
                 self.checkpoints.distrust();
                 self.diverged = true;
+                let newest = self.own.newest().map(|own| own.block().executed.index);
+                self.wrong_up_to = self.wrong_up_to.max(newest);
                 let now_micros = self.now.monotonic_micros;
                 self.sync.begin(certificate, None, now_micros);
             }

@@ -1,10 +1,12 @@
 //! Taking in blocks: which enter the graph, which wait for parents, which are only evidence, which are too far ahead.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::Replica;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
+use crate::evidence::Evidence;
 use crate::membership::MemberId;
 use crate::output::{Event, Output};
 
@@ -140,6 +142,7 @@ impl Replica {
                 self.unpersisted_bytes = self.unpersisted_bytes.saturating_add(block.bytes().len());
                 self.unpersisted.push(block.clone());
             }
+            self.compare_tags(&block);
             self.dag.insert(block);
             let waited = self.suspended.resolve(reference);
             ready.extend(
@@ -147,6 +150,24 @@ impl Replica {
                     .into_iter()
                     .map(|block| (block, durable && self.replaying)),
             );
+        }
+    }
+
+    /// A block must not speak of another state than its author's block before, at the same index.
+    fn compare_tags(&mut self, block: &VerifiedBlock) {
+        let author = block.reference().author;
+        let own = block.block().parents.first().copied();
+        let Some(before) = own
+            .filter(|parent| parent.author == author)
+            .and_then(|parent| self.dag.content(parent))
+        else {
+            return;
+        };
+        let (one, other) = (before.block().executed, block.block().executed);
+        if one.index == other.index && one.tag != other.tag {
+            let headers = [before.signed_header(), block.signed_header()];
+            let evidence = Evidence::ContradictingTags(Box::new(headers));
+            self.submit_evidence(author, evidence);
         }
     }
 

@@ -4,9 +4,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Replica;
-use crate::consensus::block::{Block, BlockRef, VerifiedBlock, parents_max};
+use crate::consensus::block::{Block, BlockRef, Executed, VerifiedBlock, parents_max};
 use crate::consensus::own::Batch;
 use crate::consensus::pace::Readiness;
+use crate::membership::MemberId;
 use crate::message::Message;
 use crate::output::{Output, Record};
 
@@ -101,7 +102,7 @@ impl Replica {
             author: self.me,
             parents: self.parents(round),
             time_ms: self.now.wall_ms,
-            executed: self.execution.executed(),
+            executed: self.executed(),
             commands: batch.commands,
         };
         let signed = VerifiedBlock::sign(&self.genesis, &self.key, block);
@@ -111,6 +112,15 @@ impl Replica {
             tickets: batch.tickets,
         };
         signed.ok().map(|block| (block, batch))
+    }
+
+    /// What the own block says of the state. An index that an own block may have spoken of with a wrong tag is not
+    /// spoken of again: two tags for one index would look like a lie, and it was a bit that flipped.
+    fn executed(&self) -> Executed {
+        match self.wrong_up_to {
+            Some(index) if self.ledger().index() <= index => self.execution.executed_nothing(),
+            _ => self.execution.executed(),
+        }
     }
 
     /// The own previous block, then one block of every other author of the round before, then late ones.
@@ -147,8 +157,16 @@ impl Replica {
         self.checkpoints.logged(bytes);
         records.push(Record::Block(block.clone()));
         let mut then = vec![Output::Confirm { token }];
-        if self.peers.all().next().is_some() {
-            let message = Message::Block(block.bytes().clone());
+        let message = Message::Block(block.bytes().clone());
+        let liars: Vec<MemberId> = self.ledger().convicted().collect();
+        if !liars.is_empty() {
+            // Whoever lied has to ask.
+            let others = self.peers.all().filter(|peer| !liars.contains(peer));
+            then.extend(others.map(|to| Output::Send {
+                to,
+                message: message.clone(),
+            }));
+        } else if self.peers.all().next().is_some() {
             then.push(Output::Broadcast { message });
         }
         self.own.proposed(token, block, tickets);

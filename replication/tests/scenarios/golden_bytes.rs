@@ -137,6 +137,14 @@ fn current() -> BTreeMap<String, Vec<u8>> {
         BlockCommand::Own { number: 2, command },
         BlockCommand::Signed(signed),
     ];
+    let twins = Evidence::of_twins(&first[1], &script.block(1, 1, &[]));
+    for evidence in evidence(&twins) {
+        assert_eq!(Evidence::decode(&evidence.encode()).unwrap(), evidence);
+        bytes.insert(format!("Evidence{}", evidence.kind()), evidence.encode());
+    }
+    let accuse = BlockCommand::Unnumbered(Command::Accuse { evidence: twins });
+    let accusing = script.block_with(2, 2, &refs(&first), vec![accuse]);
+    bytes.insert("BlockAccusing".into(), accusing.bytes().to_vec());
     let block = script.block_with(1, 2, &refs(&first), commands);
     bytes.insert("Block".into(), block.bytes().to_vec());
     let digest = Digest([0xcd; 32]);
@@ -164,6 +172,55 @@ fn current() -> BTreeMap<String, Vec<u8>> {
         bytes.insert(name.into(), message.encode());
     }
     bytes
+}
+
+fn evidence(twins: &Evidence) -> Vec<Evidence> {
+    let Evidence::Equivocation(headers) = twins else {
+        panic!("{twins:?}");
+    };
+    let group = GroupId(hash(b"group"));
+    let shard = ShardName {
+        volume: VOLUME,
+        number: 9,
+        root: hash(b"root"),
+        index: 1,
+    };
+    let genesis = found(4, Params::default());
+    let receipt = Receipt::sign(group, &key(1, 2), m(2), shard, 64);
+    let raw = |text: &[u8]| RawCommand {
+        issuer: Issuer::Member(m(1)),
+        number: 3,
+        command: text.to_vec(),
+        signature: key(1, 1).sign("golden", text),
+    };
+    let hashes = [hash(b"a"), hash(b"b")];
+    let slice = SignedSlice {
+        shard,
+        count: 2,
+        hash: hashes[1],
+        proof: barfs_crypto::prove(&hashes, 1).unwrap(),
+        start: 0,
+        end: 3,
+        slice: vec![1, 2, 3],
+        holder: m(2),
+        signature: key(1, 2).sign("golden", b"slice"),
+    };
+    vec![
+        twins.clone(),
+        Evidence::MalformedBlock {
+            bytes: vec![1, 2, 3],
+        },
+        Evidence::ContradictingTags(headers.clone()),
+        Evidence::DoubleNumber(Box::new([raw(b"a"), raw(b"b")])),
+        Evidence::ReceiptAgainstDeny {
+            receipt,
+            deny: Deny::sign(&genesis, &key(1, 2), m(2), shard, DenyReason::NeverHad),
+        },
+        Evidence::ReceiptAgainstSlice {
+            receipt,
+            slice: Box::new(slice),
+        },
+    ]
 }
 
 fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {

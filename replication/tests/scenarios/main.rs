@@ -19,6 +19,7 @@ mod checkpoints;
 mod commits_directly;
 mod decides_indirectly;
 mod equivocation_executes_once;
+mod evidence_convicts;
 mod fenced_leases;
 mod golden_bytes;
 mod heads_compare_and_set;
