@@ -39,7 +39,7 @@ pub use seal::{
     NONCE_BYTES, TAG_BYTES, open_message, open_message_in_place, open_random, seal_message,
     seal_message_in_place, seal_random,
 };
-pub use slice::{Outboard, SLICE_BLOCK, encode_slice, outboard, verify_slice};
+pub use slice::{Outboard, SLICE_BLOCK, Window, encode_slice, outboard, prove_slice, verify_slice};
 pub use stripe::{
     ShardProof, Stripe, merkle_root, prove, rebuild, shard_len, stripe, verify_shard,
 };

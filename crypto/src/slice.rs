@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use bao_tree::io::outboard::PreOrderMemOutboard;
-use bao_tree::io::sync::{DecodeResponseIter, encode_ranges};
+use bao_tree::io::sync::{DecodeResponseIter, ReadAt, encode_ranges, encode_ranges_validated};
 use bao_tree::io::{BaoContentItem, Leaf};
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 use borsh::io::{Error, ErrorKind, Read};
@@ -94,6 +94,65 @@ pub fn encode_slice(
     if !range.is_empty() {
         encode_ranges(data, outboard, &blocks_of(len, &range), &mut slice)
             .map_err(|_| CryptoError::BadOutboard)?;
+    }
+    Ok(slice)
+}
+
+/// A stretch of longer data: all that a holder has to read to prove a range.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Bytes of the whole data.
+    pub len: u64,
+    /// Where the stretch begins.
+    pub at: u64,
+    /// The stretch: it must cover the range and whole blocks.
+    pub bytes: &'a [u8],
+}
+
+impl ReadAt for Window<'_> {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> borsh::io::Result<usize> {
+        let known = position
+            .checked_sub(self.at)
+            .and_then(|from| self.bytes.get(usize::try_from(from).ok()?..))
+            .unwrap_or_default();
+        let count = known.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..count), known.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+}
+
+/// The slice that proves `range` of the data under the hash `root`, as [`encode_slice`] makes it, with every byte
+/// checked on the way: what it returns verifies.
+///
+/// # Errors
+/// [`CryptoError::BadSlice`] if the window lacks a block of the range, or its bytes or the outboard are not what
+/// `root` was made of; otherwise as [`encode_slice`].
+pub fn prove_slice(
+    root: &Digest,
+    window: Window<'_>,
+    outboard: &Outboard,
+    range: Range<u64>,
+) -> Result<Vec<u8>, CryptoError> {
+    let tree = tree_of(window.len)?;
+    let range = clip(window.len, range)?;
+    if outboard.0.len() as u64 != tree.outboard_size() {
+        return Err(CryptoError::BadOutboard);
+    }
+    let outboard = PreOrderMemOutboard {
+        root: blake3::Hash::from_bytes(root.0),
+        tree,
+        data: outboard.0.as_slice(),
+    };
+    // The blocks, and 64 bytes for each node above them: at most twice as many as blocks, plus a path.
+    let blocks = (range.end - range.start) / SLICE_BLOCK + 2;
+    let room = blocks * (SLICE_BLOCK + 2 * PAIR_BYTES) + 64 * PAIR_BYTES;
+    let mut slice = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+    if !range.is_empty() {
+        let wanted = blocks_of(window.len, &range);
+        encode_ranges_validated(window, outboard, &wanted, &mut slice)
+            .map_err(|_| CryptoError::BadSlice)?;
     }
     Ok(slice)
 }

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use barfs_crypto::{
-    CryptoError, Outboard, SLICE_BLOCK, encode_slice, hash, outboard, verify_slice,
+    CryptoError, Outboard, SLICE_BLOCK, Window, encode_slice, hash, outboard, prove_slice,
+    verify_slice,
 };
 use proptest::prelude::*;
 
@@ -38,6 +39,31 @@ proptest! {
         // No more travels than the touched blocks and 64 bytes for each level on the way to both ends.
         let blocks = end.min(len as u64).div_ceil(SLICE_BLOCK) - (start / SLICE_BLOCK).min(end.min(len as u64).div_ceil(SLICE_BLOCK));
         prop_assert!(slice.len() as u64 <= blocks * (SLICE_BLOCK + 64) + 2 * 64 * 3);
+    }
+
+    /// A holder that reads only the blocks of the range makes the same slice, and notices any bit that rotted.
+    #[test]
+    fn a_window_is_enough((len, start, end) in length_and_range(), before in 0u64..3, bit: prop::sample::Index) {
+        let data = data(len);
+        let (root, outboard) = outboard(&data);
+        let len = len as u64;
+        let at = (start / SLICE_BLOCK).saturating_sub(before) * SLICE_BLOCK;
+        let until = end.next_multiple_of(SLICE_BLOCK).min(len).max(at);
+        let mut bytes = data[usize::try_from(at).unwrap()..usize::try_from(until).unwrap()].to_vec();
+        let slice = prove_slice(&root, Window { len, at, bytes: &bytes }, &outboard, start..end).unwrap();
+        prop_assert_eq!(&slice, &encode_slice(&data, &outboard, start..end).unwrap());
+
+        let (first, last) = (start / SLICE_BLOCK * SLICE_BLOCK, until);
+        prop_assume!(start < end.min(len));
+        let rotten = usize::try_from(first - at).unwrap() + bit.index(usize::try_from(last - first).unwrap());
+        bytes[rotten] ^= 1;
+        let window = Window { len, at, bytes: &bytes };
+        prop_assert_eq!(prove_slice(&root, window, &outboard, start..end).unwrap_err(), CryptoError::BadSlice);
+        bytes[rotten] ^= 1;
+        let short = Window { len, at, bytes: &bytes[..bytes.len() - 1] };
+        prop_assert_eq!(prove_slice(&root, short, &outboard, start..end).unwrap_err(), CryptoError::BadSlice);
+        let late = Window { len, at: at + 1, bytes: &bytes };
+        prop_assert!(prove_slice(&root, late, &outboard, start..end).is_err());
     }
 
     #[test]

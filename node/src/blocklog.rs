@@ -1,14 +1,20 @@
-//! The durable log of blocks: RocksDB, one key per block, in order of round, author and digest.
+//! The durable log of blocks: RocksDB, one key per block, in order of round, author and digest; and, in a column of
+//! their own, the few numbers that outlive it.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use barfs_replication::{BlockRef, Genesis, MemberId, Record, VerifiedBlock};
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use thiserror::Error;
 
 /// At most so many bytes of blocks go into one answer to a member that catches up.
 pub const SERVE_BYTES_MAX: usize = 4 << 20;
+
+/// The column of the numbers.
+const NUMBERS: &str = "numbers";
+const OWN_ROUND: &[u8] = b"own round";
+const INCARNATION: &[u8] = b"incarnation";
 
 /// Why the log failed.
 #[derive(Debug, Error)]
@@ -24,6 +30,12 @@ pub enum LogError {
         /// How.
         cause: String,
     },
+    /// One of the numbers cannot be read back.
+    #[error("the numbers of the block log are damaged: {0}")]
+    Number(String),
+    /// The snapshot beside the log cannot be written.
+    #[error("the snapshot of the ledger cannot be written: {0}")]
+    Snapshot(String),
 }
 
 /// See the module.
@@ -49,29 +61,81 @@ impl BlockLog {
         options.set_max_open_files(128);
         options.set_keep_log_file_num(2);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        options.create_missing_column_families(true);
         let mut durable = WriteOptions::default();
         durable.set_sync(true);
         Ok(Self {
-            db: DB::open(&options, path)?,
+            db: DB::open_cf(
+                &options,
+                path,
+                [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, NUMBERS],
+            )?,
             durable,
         })
+    }
+
+    fn numbers(&self) -> Result<&ColumnFamily, LogError> {
+        self.db
+            .cf_handle(NUMBERS)
+            .ok_or_else(|| LogError::Number("their column is missing".into()))
+    }
+
+    fn number(&self, name: &[u8]) -> Result<Option<u64>, LogError> {
+        let Some(bytes) = self.db.get_cf(self.numbers()?, name)? else {
+            return Ok(None);
+        };
+        let bytes = bytes.try_into();
+        let bytes = bytes.map_err(|_| LogError::Number("one has not eight bytes".into()))?;
+        Ok(Some(u64::from_be_bytes(bytes)))
+    }
+
+    /// The incarnation that wrote last, `None` in a new log.
+    pub fn incarnation(&self) -> Result<Option<u64>, LogError> {
+        self.number(INCARNATION)
+    }
+
+    /// Keeps the incarnation; durable when it returns.
+    pub fn set_incarnation(&self, number: u64) -> Result<(), LogError> {
+        let column = self.numbers()?;
+        let (name, number) = (INCARNATION, number.to_be_bytes());
+        Ok(self.db.put_cf_opt(column, name, number, &self.durable)?)
+    }
+
+    /// Makes this log count as lost at the next [`Self::incarnation`]; durable when it returns.
+    pub fn forget_incarnation(&self) -> Result<(), LogError> {
+        let column = self.numbers()?;
+        Ok(self.db.delete_cf_opt(column, INCARNATION, &self.durable)?)
+    }
+
+    /// Forgets every block below a round. Not synced: a block that comes back after a crash does no harm.
+    pub fn prune(&self, below_round: u64) -> Result<(), LogError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(first_key(0), first_key(below_round));
+        Ok(self.db.write(batch)?)
     }
 
     /// Makes records durable, all of them or none.
     pub fn append(&self, records: &[Record]) -> Result<(), LogError> {
         let mut batch = WriteBatch::default();
         for record in records {
-            let Record::Block(block) = record else {
-                continue;
-            };
-            batch.put(key(&block.reference()), &block.bytes()[..]);
+            match record {
+                Record::Block(block) => batch.put(key(&block.reference()), &block.bytes()[..]),
+                Record::OwnRound { round } => {
+                    let highest = (*round).max(self.number(OWN_ROUND)?.unwrap_or(0));
+                    batch.put_cf(self.numbers()?, OWN_ROUND, highest.to_be_bytes());
+                }
+                // Kept in a file of its own, in the background.
+                Record::Snapshot(_) => {}
+            }
         }
         Ok(self.db.write_opt(batch, &self.durable)?)
     }
 
-    /// Every record, in order of round.
+    /// Every record: the own round, if one was kept, then blocks in order of round.
     pub fn replay(&self, genesis: &Arc<Genesis>) -> Result<Vec<Record>, LogError> {
-        let mut records = Vec::new();
+        let own_round = self.number(OWN_ROUND)?;
+        let mut records: Vec<Record> = Vec::new();
+        records.extend(own_round.map(|round| Record::OwnRound { round }));
         for entry in self.db.iterator(IteratorMode::Start) {
             let (key, value) = entry?;
             let round = round_of(&key);
@@ -104,11 +168,7 @@ impl BlockLog {
 
     /// Blocks from `round` on, up to [`SERVE_BYTES_MAX`], but at least every block of the first round that has any.
     pub fn from_round(&self, round: u64) -> Result<Vec<Vec<u8>>, LogError> {
-        let start = key(&BlockRef {
-            round,
-            author: MemberId(0),
-            digest: barfs_crypto::Digest([0; 32]),
-        });
+        let start = first_key(round);
         let (mut blocks, mut bytes, mut last) = (Vec::new(), 0, None);
         for entry in self
             .db
@@ -125,6 +185,15 @@ impl BlockLog {
         }
         Ok(blocks)
     }
+}
+
+/// Before every key of a round.
+fn first_key(round: u64) -> [u8; 42] {
+    key(&BlockRef {
+        round,
+        author: MemberId(0),
+        digest: barfs_crypto::Digest([0; 32]),
+    })
 }
 
 fn round_of(key: &[u8]) -> u64 {

@@ -1,7 +1,7 @@
 //! A node's settings: `node.toml` in its data directory, then `BARFS_NODE_*` variables, then flags; later ones win.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,10 @@ pub struct NodeConfig {
     /// What to log, in the syntax of `tracing`'s filters, e.g. `info` or `barfs=debug`.
     #[serde(default = "default_log")]
     pub log: String,
+    /// Where the count of starts is kept (in the data directory otherwise): on another disk it also notices when the
+    /// whole data directory is put back from an older image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation_file: Option<PathBuf>,
 }
 
 fn default_log() -> String {

@@ -122,6 +122,10 @@ async fn converse<S: Service>(service: Arc<S>, stream: UnixStream) -> std::io::R
             result = &mut call => break result,
         }
     };
+    // What was told before the result comes before it.
+    while let Ok(step) = progress.try_recv() {
+        say::<S>(&mut write, &Line::Progress(step)).await?;
+    }
     let last = match result {
         Ok(reply) => Line::Done(reply),
         Err(failure) => Line::Failed {

@@ -215,6 +215,16 @@ impl DataDir {
         self.path.join("log")
     }
 
+    /// The newest snapshot of the ledger.
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.path.join("ledger.snapshot")
+    }
+
+    /// The count of starts that stays when the database of blocks is replaced.
+    pub fn incarnation_path(&self) -> PathBuf {
+        self.path.join("incarnation")
+    }
+
     /// The database of shards.
     pub fn shards_path(&self) -> PathBuf {
         self.path.join("shards")

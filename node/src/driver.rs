@@ -6,18 +6,20 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use barfs_replication::{
     BlockCommand, Event, Input, Issuer, MemberId, Message, Now, Outcome as LedgerOutcome, Output,
-    Record, Refusal, Replica, Serve,
+    Record, Refusal, Replica, Serve, Snapshot,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::blocklog::{BlockLog, LogError};
+use crate::statefile;
 use crate::transport::frame::encode_bytes;
 
 /// Inputs handled between two writes to the log.
@@ -48,6 +50,7 @@ enum Work {
     Input(Box<Input>),
     Submit(Issuer, u64, Box<BlockCommand>, oneshot::Sender<Executed>),
     Read(Box<dyn FnOnce(&Replica) + Send>),
+    SnapshotFailed(String),
     Stop,
 }
 
@@ -105,10 +108,39 @@ impl DriverHandle {
     }
 }
 
+/// Where a driver keeps what must be durable.
+pub struct Disk {
+    log: Arc<BlockLog>,
+    snapshot: PathBuf,
+}
+
+impl Disk {
+    /// A log, and the file of the newest snapshot.
+    pub fn new(log: Arc<BlockLog>, snapshot: PathBuf) -> Self {
+        Self { log, snapshot }
+    }
+}
+
+/// Writes snapshots one after the other, beside the driver, and tells it when each is durable.
+fn keep_snapshots(path: &Path, snapshots: &Receiver<Snapshot>, driver: &Sender<Work>) {
+    for snapshot in snapshots {
+        let written = statefile::write(path, snapshot.parts());
+        let round = snapshot.checkpoint().round();
+        let work = match written {
+            Ok(()) => Work::Input(Box::new(Input::SnapshotPersisted { round })),
+            Err(cause) => Work::SnapshotFailed(cause.to_string()),
+        };
+        if driver.send(work).is_err() {
+            return;
+        }
+    }
+}
+
 /// A driver that has not been started.
 pub struct Driver<O> {
     replica: Replica,
     log: Arc<BlockLog>,
+    snapshots: Sender<Snapshot>,
     outbox: O,
     work: Receiver<Work>,
     started: Instant,
@@ -135,14 +167,21 @@ impl<O: Outbox> Driver<O> {
     /// A driver for this replica, whose monotonic clock began at `started`.
     pub fn new(
         replica: Replica,
-        log: Arc<BlockLog>,
+        disk: Disk,
         outbox: O,
         started: Instant,
-    ) -> (Self, DriverHandle) {
+    ) -> std::io::Result<(Self, DriverHandle)> {
         let (work, queue) = channel();
+        let (snapshots, to_write) = channel();
+        let Disk { log, snapshot } = disk;
+        let done = work.clone();
+        std::thread::Builder::new()
+            .name("snapshots".into())
+            .spawn(move || keep_snapshots(&snapshot, &to_write, &done))?;
         let driver = Self {
             replica,
             log,
+            snapshots,
             outbox,
             work: queue,
             started,
@@ -152,10 +191,10 @@ impl<O: Outbox> Driver<O> {
             recent: HashMap::new(),
             recent_order: VecDeque::new(),
         };
-        (driver, DriverHandle { work })
+        Ok((driver, DriverHandle { work }))
     }
 
-    /// Runs until told to stop, until nobody can reach it any more, or until the log fails.
+    /// Runs until told to stop or until the disk fails.
     pub fn run(mut self) -> Result<(), LogError> {
         loop {
             let first = match self.work.recv_timeout(self.patience()) {
@@ -179,6 +218,7 @@ impl<O: Outbox> Driver<O> {
                     going = false;
                     break;
                 }
+                Some(Work::SnapshotFailed(cause)) => return Err(LogError::Snapshot(cause)),
                 Some(work) => self.act(work, &mut outputs),
             }
             next = if handled < TURN_INPUTS {
@@ -220,7 +260,7 @@ impl<O: Outbox> Driver<O> {
                 outputs.extend(self.replica.handle(now(self.started), input));
             }
             Work::Read(question) => question(&self.replica),
-            Work::Stop => {}
+            Work::Stop | Work::SnapshotFailed(_) => {}
         }
     }
 
@@ -288,8 +328,11 @@ impl<O: Outbox> Driver<O> {
                 self.signed_executed((issuer, number), (index, outcome));
             }
             Output::Event(event) => self.outbox.event(event),
-            // The log is kept whole: nothing is pruned while no snapshot is reported durable.
-            Output::PersistSnapshot { .. } | Output::Prune { .. } => {}
+            Output::PersistSnapshot { snapshot } => {
+                let stopped = |_| LogError::Snapshot("its writer ended".into());
+                self.snapshots.send(snapshot).map_err(stopped)?;
+            }
+            Output::Prune { below_round } => self.log.prune(below_round)?,
         }
         Ok(())
     }

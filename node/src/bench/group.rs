@@ -1,12 +1,12 @@
-//! A group of node processes on this machine: MB/s from the first write on the mount to group-durable, and MB/s of a
-//! cold read from the group.
+//! A group of node processes on this machine: MB/s from the first write on the mount to group-durable, MB/s of a
+//! cold read from the group, and the same once as many members as may be gone were killed.
 
 use std::fs::File;
 use std::io::Read;
 use std::time::Instant;
 
 use super::Figures;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MountProcess};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::manifest::{forget_pages, hash_file, write_random};
 
@@ -20,7 +20,7 @@ pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
         .tempdir()
         .during(Exit::Failed, "no temporary directory")?;
     let exe = std::env::current_exe().during(Exit::Failed, "cannot find this program")?;
-    let cluster = Cluster::start(&exe, dir.path(), nodes, 64 << 30)?;
+    let mut cluster = Cluster::start(&exe, dir.path(), nodes, 64 << 30)?;
     let home = dir.path().join("home");
     cluster.create_volume(0, &home, "bench")?;
     let mount = cluster.mount(&home, &dir.path().join("mnt"), &[])?;
@@ -41,22 +41,19 @@ pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
         "MB/s",
     );
 
-    mount.drop_caches()?;
-    forget_pages(mount.at())?;
-    let started = Instant::now();
-    for number in 0..FILES {
-        read_all(&mount.at().join(format!("file{number}")))?;
-    }
-    figures.print(
-        "group_read_mb_s",
-        bytes / started.elapsed().as_secs_f64(),
-        "MB/s",
-    );
-    let status = cluster.status(0, &home)?;
-    let rebuilt = status["mounts"][0]["shards_rebuilt"]
+    figures.print("group_read_mb_s", bytes / cold_read(&mount)?, "MB/s");
+    let rebuilt = cluster.status(0, &home)?["mounts"][0]["shards_rebuilt"]
         .as_f64()
         .unwrap_or(0.0);
     figures.print("group_reads_rebuilt", rebuilt, "reads");
+
+    let gone = barfs_replication::Thresholds::of(nodes).u;
+    (0..gone).try_for_each(|back| cluster.kill_node(nodes - 1 - back))?;
+    figures.print(
+        "group_read_degraded_mb_s",
+        bytes / cold_read(&mount)?,
+        "MB/s",
+    );
     for number in 0..FILES {
         check(
             &mount.at().join(format!("file{number}")),
@@ -96,6 +93,17 @@ fn copy(source: &std::path::Path, to: &std::path::Path, mask: u64) -> Outcome<()
         to.write_all(&buffer[..read])
             .during(Exit::Failed, doing())?;
     }
+}
+
+/// Reads every file, no cache having any of it; the seconds that it took.
+fn cold_read(mount: &MountProcess) -> Outcome<f64> {
+    mount.drop_caches()?;
+    forget_pages(mount.at())?;
+    let started = Instant::now();
+    for number in 0..FILES {
+        read_all(&mount.at().join(format!("file{number}")))?;
+    }
+    Ok(started.elapsed().as_secs_f64())
 }
 
 fn read_all(path: &std::path::Path) -> Outcome<()> {

@@ -126,6 +126,7 @@ async fn start(dir: &std::path::Path, count: usize) -> Outcome<Vec<Node>> {
                 &NodeConfig {
                     listen,
                     log: "warn".into(),
+                    incarnation_file: None,
                 },
             )
             .await?,

@@ -6,6 +6,7 @@ mod group;
 mod mount;
 mod node;
 mod recover;
+mod snapshot;
 mod status;
 mod volume;
 
@@ -66,6 +67,11 @@ enum Command {
     Umount(mount::UmountArgs),
     /// Wait until everything written under a mount is on the group
     Sync(mount::SyncArgs),
+    /// Keep, list, compare and forget states of a volume
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Give the group back what no file and no snapshot of a volume uses
+    Prune(snapshot::PruneArgs),
     /// Show how the node, the group and the mounts of this machine do
     Status(status::StatusArgs),
     /// Bring volumes back on a new machine, with the 24 words and one member's address
@@ -108,6 +114,8 @@ fn run(command: Command) -> Outcome<()> {
         Command::Mount(args) => mount::mount(args),
         Command::Umount(args) => mount::umount(&args),
         Command::Sync(args) => mount::sync(&args),
+        Command::Snapshot(command) => snapshot::run(command),
+        Command::Prune(args) => snapshot::prune(&args),
         Command::Status(args) => status::run(&args),
         Command::Recover(args) => recover::run(args),
         Command::Demo(args) => demo::run(args),

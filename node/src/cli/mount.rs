@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use barfs_fs::Rung;
+use clap::{Args, ValueEnum};
 
 use super::human;
 use crate::control;
-use crate::exit::{Exit, Failure, Outcome};
-use crate::mount::{self, MountReply, MountRequest, MountStatus, SyncStep};
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::jobs::Step;
+use crate::mount::{self, MountReply, MountRequest, MountStatus};
 use crate::profile::{self, Profile};
 use crate::progress::ByteBar;
 use crate::secrets;
@@ -35,9 +37,22 @@ pub(crate) struct MountArgs {
     /// How long to wait for the group when unmounting
     #[arg(long, value_parser = super::parse_duration, default_value = "5m")]
     wait: Duration,
+    /// What fsync waits for: this disk, or the group
+    #[arg(long, value_enum, default_value = "local")]
+    fsync: FsyncTo,
+    /// How long fsync waits for the group before it fails
+    #[arg(long, value_parser = super::parse_duration, default_value = "60s")]
+    fsync_limit: Duration,
     /// Take the volume from another device that is lost
     #[arg(long)]
     steal: bool,
+}
+
+/// A rung of the ladder of durability.
+#[derive(Clone, Copy, ValueEnum)]
+enum FsyncTo {
+    Local,
+    Group,
 }
 
 #[derive(Args)]
@@ -69,15 +84,27 @@ pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
         allow_other: args.allow_other,
         wait: args.wait,
         steal: args.steal,
+        fsync: match args.fsync {
+            FsyncTo::Local => Rung::Local,
+            FsyncTo::Group => Rung::Group,
+        },
+        fsync_limit: args.fsync_limit,
     };
     super::runtime()?.block_on(mount::run(profile, passphrase.as_bytes(), &at, options))
+}
+
+/// Shows a step on a bar, if it is one about bytes.
+pub(crate) fn show(bar: &mut ByteBar, step: &Step) {
+    if let Step::Bytes(step) = step {
+        bar.show(step.done, step.total, step.waiting.as_deref());
+    }
 }
 
 /// The state of every mount of this person on this machine.
 pub(crate) async fn mounts() -> Outcome<Vec<(Profile, MountStatus)>> {
     let mut mounts = Vec::new();
     for profile in profile::all()? {
-        match control::call(&profile.socket(), &MountRequest::Status, |_: SyncStep| ()).await {
+        match control::call(&profile.socket(), &MountRequest::Status, |_: Step| ()).await {
             Ok(MountReply::Status(status)) => mounts.push((profile, status)),
             Ok(_) => {
                 return Err(Failure::new(
@@ -93,7 +120,7 @@ pub(crate) async fn mounts() -> Outcome<Vec<(Profile, MountStatus)>> {
 }
 
 /// The mount that a path lies in.
-async fn mount_of(path: &Path) -> Outcome<(Profile, MountStatus)> {
+pub(crate) async fn mount_of(path: &Path) -> Outcome<(Profile, MountStatus)> {
     // The mount point itself must not be touched: a dead mount does not answer.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = mounts().await?.into_iter().find(|(_, status)| {
@@ -116,8 +143,8 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
         let (profile, status) = mount_of(&args.mountpoint).await?;
         let mut bar = ByteBar::new("to the group");
         let request = MountRequest::Unmount { wait_secs: args.wait.map(|wait| wait.as_secs()) };
-        let reply = control::call(&profile.socket(), &request, |step: SyncStep| {
-            bar.show(step.done, step.total, step.waiting.as_deref());
+        let reply = control::call(&profile.socket(), &request, |step: Step| {
+            show(&mut bar, &step);
         })
         .await?;
         bar.finish();
@@ -137,27 +164,23 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
     })
 }
 
+/// Has the kernel write its pages for a mount back: nothing reaches the mount from sync(2).
+pub(crate) async fn write_back(at: PathBuf) -> Outcome<()> {
+    let written = tokio::task::spawn_blocking(move || crate::mountpoint::write_back(&at)).await;
+    written
+        .during(Exit::Failed, "a worker ended in a panic")?
+        .during(Exit::Failed, "the kernel cannot write its pages back")
+}
+
 pub(crate) fn sync(args: &SyncArgs) -> Outcome<()> {
     super::log_to_stderr("warn")?;
     super::runtime()?.block_on(async {
         let (profile, status) = mount_of(&args.path).await?;
-        let at = status.mountpoint.clone();
-        // Nothing reaches the mount from sync(2): the kernel must write its pages back first, and only for this mount.
-        let written = tokio::task::spawn_blocking(move || crate::mountpoint::write_back(&at)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => {
-                return Err(Failure::new(
-                    Exit::Failed,
-                    format!("the kernel cannot write its pages back: {cause}"),
-                ));
-            }
-            Err(cause) => return Err(Failure::new(Exit::Failed, cause.to_string())),
-        }
+        write_back(status.mountpoint).await?;
         let mut bar = ByteBar::new("to the group");
         let reply: MountReply =
-            control::call(&profile.socket(), &MountRequest::Sync, |step: SyncStep| {
-                bar.show(step.done, step.total, step.waiting.as_deref());
+            control::call(&profile.socket(), &MountRequest::Sync, |step: Step| {
+                show(&mut bar, &step);
             })
             .await?;
         bar.finish();
@@ -175,12 +198,8 @@ pub(crate) fn drop_caches(mountpoint: &Path) -> Outcome<()> {
     super::log_to_stderr("warn")?;
     super::runtime()?.block_on(async {
         let (profile, _) = mount_of(mountpoint).await?;
-        let _: MountReply = control::call(
-            &profile.socket(),
-            &MountRequest::DropCaches,
-            |_: SyncStep| (),
-        )
-        .await?;
+        let _: MountReply =
+            control::call(&profile.socket(), &MountRequest::DropCaches, |_: Step| ()).await?;
         Ok(())
     })
 }

@@ -87,6 +87,7 @@ fn init(args: &InitArgs) -> Outcome<()> {
     NodeConfig {
         listen: args.listen,
         log: "info".into(),
+        incarnation_file: None,
     }
     .store(&args.dir)?;
     dir.store_card(&card)?;

@@ -99,6 +99,12 @@ fn print_node(node: &NodeStatus) {
         "  ledger: {} commands, round {}",
         node.ledger_index, node.committed_round
     );
+    if node.recovering {
+        println!("  RECOVERING: this node lost its log and asks the others where it stood");
+    }
+    if node.fetching_snapshot {
+        println!("  catching up: this node takes the group's state over from a snapshot");
+    }
     let all = std::iter::once((&node.member, " (this node)"))
         .chain(node.others.iter().map(|member| (member, "")));
     for (

@@ -4,25 +4,19 @@
 //! goes to all with a fresh nonce; an answer is believed when r + 2 members give it, and, where freshness matters,
 //! only after a quorum has answered.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{
-    Command, Genesis, GroupId, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand,
-    SignedHome, Thresholds, VolumeId,
-};
+use barfs_replication::{Genesis, GroupId, Issuer, MemberId, SignedHome, Thresholds, VolumeId};
 use bytes::Bytes;
 use s2n_quic::Client;
-use thiserror::Error;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
+use super::error::GroupError;
 use super::peer::{Peer, dial_stranger};
-use crate::exit::{Exit, Failure};
 use crate::transport::TransportError;
 use crate::transport::endpoint::dialler;
 use crate::transport::protocol::{
@@ -31,59 +25,12 @@ use crate::transport::protocol::{
 };
 
 /// How long one member may take to answer a question.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a command may take to execute before the caller hears that the group is out of reach.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question is repeated while members disagree.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so long another member is asked to carry a command as well.
-const CARRY_PATIENCE: Duration = Duration::from_millis(1500);
 const REPEAT: Duration = Duration::from_millis(10);
-
-/// Why the group did not do what it was asked.
-#[derive(Debug, Clone, Error)]
-pub enum GroupError {
-    /// Too few members answer.
-    #[error(
-        "only {answering} of {members} members answer, {needed} are needed (silent: {silent}); nothing is lost, it goes on when they are back"
-    )]
-    Unreachable {
-        /// Members that answered.
-        answering: usize,
-        /// Members in the group.
-        members: usize,
-        /// Members needed.
-        needed: usize,
-        /// Names of those that did not answer.
-        silent: String,
-    },
-    /// The members that answer contradict each other.
-    #[error("the members that answer do not agree on the state of the group")]
-    Disagreement,
-    /// The ledger refused the command.
-    #[error("the group refused: {0}")]
-    Refused(Refusal),
-    /// A member broke the protocol.
-    #[error("{0}")]
-    Protocol(String),
-}
-
-impl From<GroupError> for Failure {
-    fn from(error: GroupError) -> Self {
-        let exit = match &error {
-            GroupError::Unreachable { .. } => Exit::GroupUnreachable,
-            GroupError::Refused(Refusal::LeaseHeld { .. }) => {
-                let message = format!(
-                    "the volume is mounted on another device: {error}; unmount it there, or use --steal if that device is lost"
-                );
-                return Self::new(Exit::VolumeInUse, message);
-            }
-            GroupError::Refused(Refusal::OverQuota { .. }) => Exit::NoSpace,
-            _ => Exit::Failed,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
 
 /// How new an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +49,11 @@ pub struct GroupClient {
     pub group: GroupId,
     /// How many members may lie, be gone, must answer.
     pub thresholds: Thresholds,
-    key: SigningKey,
-    issuer: Issuer,
-    recovery: Option<SigningKey>,
-    peers: Vec<Arc<Peer>>,
-    next_number: AtomicU64,
+    pub(super) key: SigningKey,
+    pub(super) issuer: Issuer,
+    pub(super) recovery: Option<SigningKey>,
+    pub(super) peers: Vec<Arc<Peer>>,
+    pub(super) next_number: AtomicU64,
 }
 
 /// Asks an address that nobody vouches for what group it belongs to and for the home of a recovery key. The caller
@@ -197,7 +144,7 @@ impl GroupClient {
         }
     }
 
-    fn unreachable(&self, answered: &[MemberId], needed: usize) -> GroupError {
+    pub(super) fn unreachable(&self, answered: &[MemberId], needed: usize) -> GroupError {
         let silent = self
             .peers
             .iter()
@@ -212,7 +159,7 @@ impl GroupClient {
     }
 
     /// Members whose same answer is believed.
-    fn believed(&self) -> usize {
+    pub(super) fn believed(&self) -> usize {
         (self.thresholds.r + 2).min(self.thresholds.quorum)
     }
 
@@ -252,7 +199,7 @@ impl GroupClient {
         asked
     }
 
-    fn recovery_request(&self, peer: &Peer) -> Option<Request> {
+    pub(super) fn recovery_request(&self, peer: &Peer) -> Option<Request> {
         let recovery = self.recovery.as_ref()?;
         let proof = recovery_proof(&self.group, &peer.key, &self.key.id()).ok()?;
         Some(Request::ProveRecovery {
@@ -313,156 +260,6 @@ impl GroupClient {
             .iter()
             .any(|(_, other)| other.state != *state && other.index > index);
         (fresh == Fresh::Any || !newer).then(|| state.clone())
-    }
-
-    /// The next command number of this device.
-    async fn number(&self, issuer: Issuer) -> Result<u64, GroupError> {
-        if issuer == self.issuer && self.next_number.load(Ordering::Relaxed) > 0 {
-            return Ok(self.next_number.fetch_add(1, Ordering::Relaxed));
-        }
-        let state = self.query(Query::Number(issuer), Fresh::Quorum).await?;
-        let State::Number(next) = state else {
-            return Err(GroupError::Protocol("not a number".into()));
-        };
-        if issuer == self.issuer {
-            // Two first commands at once must not take the same number.
-            let begun = self.next_number.compare_exchange(
-                0,
-                next + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            return Ok(if begun.is_ok() {
-                next
-            } else {
-                self.next_number.fetch_add(1, Ordering::Relaxed)
-            });
-        }
-        Ok(next)
-    }
-
-    /// Has a command of this device executed.
-    pub async fn submit(&self, command: Command) -> Result<LedgerOutcome, GroupError> {
-        self.submit_as(self.issuer, &self.key, command).await
-    }
-
-    /// Has a command executed that the recovery key of `member` signs.
-    pub async fn submit_recovery(
-        &self,
-        member: MemberId,
-        key: &SigningKey,
-        command: Command,
-    ) -> Result<LedgerOutcome, GroupError> {
-        self.submit_as(Issuer::Recovery(member), key, command).await
-    }
-
-    async fn submit_as(
-        &self,
-        issuer: Issuer,
-        key: &SigningKey,
-        command: Command,
-    ) -> Result<LedgerOutcome, GroupError> {
-        loop {
-            let number = self.number(issuer).await?;
-            let signed = SignedCommand::sign(self.group, key, issuer, number, command.clone());
-            match self.carry(signed).await? {
-                // It executed before, and the outcome was forgotten: the same again is harmless.
-                LedgerOutcome::Refused(Refusal::DuplicateNumber) => {}
-                LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
-                applied => return Ok(applied),
-            }
-        }
-    }
-
-    /// Hands a command to carriers until r + 1 of them report the same outcome.
-    async fn carry(&self, command: SignedCommand) -> Result<LedgerOutcome, GroupError> {
-        let needed = (self.thresholds.r + 1).min(self.peers.len());
-        let carriers = (self.thresholds.r + 2).min(self.peers.len());
-        let mut order = self.carriers().await.into_iter();
-        let mut carrying = JoinSet::new();
-        let mut answered = Vec::new();
-        let mut outcomes: HashMap<Vec<u8>, (usize, LedgerOutcome)> = HashMap::new();
-        for peer in order.by_ref().take(carriers) {
-            self.give(&mut carrying, peer, &command);
-        }
-        loop {
-            let answer = match timeout(CARRY_PATIENCE, carrying.join_next()).await {
-                Ok(None) => break,
-                Ok(Some(answer)) => answer,
-                // Slow or dead: another member carries it as well.
-                Err(_) => {
-                    if let Some(peer) = order.next() {
-                        self.give(&mut carrying, peer, &command);
-                    }
-                    continue;
-                }
-            };
-            if let Ok((id, Some(outcome))) = answer {
-                answered.push(id);
-                let name = borsh::to_vec(&outcome)
-                    .map_err(|cause| GroupError::Protocol(cause.to_string()))?;
-                let entry = outcomes.entry(name).or_insert((0, outcome));
-                entry.0 += 1;
-                if entry.0 >= needed {
-                    return Ok(entry.1.clone());
-                }
-            } else if let Some(peer) = order.next() {
-                self.give(&mut carrying, peer, &command);
-            }
-            if carrying.is_empty()
-                && let Some(peer) = order.next()
-            {
-                self.give(&mut carrying, peer, &command);
-            }
-        }
-        if answered.len() < needed {
-            return Err(self.unreachable(&answered, self.thresholds.quorum));
-        }
-        Err(GroupError::Disagreement)
-    }
-
-    /// Members in the order in which they are asked to carry: those that answer first.
-    async fn carriers(&self) -> Vec<Arc<Peer>> {
-        let (mut up, down): (Vec<_>, Vec<_>) = self
-            .peers
-            .iter()
-            .cloned()
-            .partition(|peer| !peer.is_suspect());
-        let turn = usize::from(self.key.id().0[0]) % up.len().max(1);
-        up.rotate_left(turn);
-        up.extend(down);
-        up
-    }
-
-    fn give(
-        &self,
-        carrying: &mut JoinSet<(MemberId, Option<LedgerOutcome>)>,
-        peer: Arc<Peer>,
-        command: &SignedCommand,
-    ) {
-        let request = Request::Submit(command.clone());
-        let proof = self.recovery_request(&peer);
-        carrying.spawn(async move {
-            if let Some(proof) = proof
-                && peer.ask(&proof, Bytes::new(), ANSWER_TIMEOUT).await.is_err()
-            {
-                return (peer.id, None);
-            }
-            match peer.ask(&request, Bytes::new(), COMMAND_TIMEOUT).await {
-                Ok(frame) => match frame.header {
-                    Answer::Executed { outcome, .. } => (peer.id, Some(outcome)),
-                    Answer::Refused(cause) => {
-                        tracing::warn!(member = %peer.name, cause, "a member does not carry our command");
-                        (peer.id, None)
-                    }
-                    _ => (peer.id, None),
-                },
-                Err(cause) => {
-                    tracing::debug!(member = %peer.name, %cause, "a member did not carry our command");
-                    (peer.id, None)
-                }
-            }
-        });
     }
 
     /// Returns once a quorum of members has signed that they executed the head with this sequence.

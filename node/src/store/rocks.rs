@@ -25,6 +25,8 @@ use super::{ShardKey, ShardMeta, ShardStore, ShardStoreError, Usage};
 pub const PIECE_BYTES: usize = 256 << 10;
 /// A group of puts is closed when it has this many bytes.
 const GROUP_BYTES: usize = 32 << 20;
+/// What a put takes in a batch beside its bytes: keys, metadata with the hashes above its blocks.
+const ENTRY_ROOM_BYTES: usize = 16 << 10;
 /// A group of at least so many bytes is flushed instead of logged.
 const FLUSH_BYTES: u64 = 4 << 20;
 /// Deleted bytes after which, at the earliest, the disk gets them back; never less than a quarter of what is left.
@@ -193,7 +195,9 @@ impl Shared {
         if free < wanted.saturating_mul(2).saturating_add(DISK_RESERVE_BYTES) {
             return Err(ShardStoreError::Full);
         }
-        let mut batch = WriteBatch::default();
+        // With room for all at once, growing copies nothing.
+        let room = wanted as usize + group.len() * ENTRY_ROOM_BYTES;
+        let mut batch = WriteBatch::with_capacity_bytes(room);
         let (mut shards, mut bytes) = (0u64, 0u64);
         for put in group {
             if self.meta(&put.key)?.is_none() {

@@ -91,7 +91,7 @@ fn certified(key: &SigningKey) -> Result<Arc<CertifiedKey>, Error> {
 /// TLS for the accepting side.
 pub fn server_config(key: &SigningKey) -> Result<ServerConfig, Error> {
     let provider = Arc::new(provider());
-    let verifier = Arc::new(AnyEd25519 {
+    let verifier = Arc::new(Ed25519Only {
         algorithms: provider.signature_verification_algorithms,
     });
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -109,7 +109,7 @@ pub fn server_config(key: &SigningKey) -> Result<ServerConfig, Error> {
 /// TLS for the dialling side.
 pub fn client_config(key: &SigningKey) -> Result<ClientConfig, Error> {
     let provider = Arc::new(provider());
-    let verifier = Arc::new(NamedEd25519 {
+    let verifier = Arc::new(Ed25519Only {
         algorithms: provider.signature_verification_algorithms,
     });
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -145,13 +145,45 @@ fn bad_key() -> Error {
     Error::InvalidCertificate(CertificateError::BadEncoding)
 }
 
-/// Accepts every client that holds an Ed25519 key: who it is decides what it may ask.
+/// How both sides check what the other proves.
 #[derive(Debug)]
-struct AnyEd25519 {
+struct Ed25519Only {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ClientCertVerifier for AnyEd25519 {
+/// What a verifier of raw keys answers whichever side it is on.
+macro_rules! handshake_by_raw_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("TLS 1.2 is not spoken here".into()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify(&self.algorithms, message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
+}
+
+/// The accepting side takes every client that holds an Ed25519 key: who it is decides what it may ask.
+impl ClientCertVerifier for Ed25519Only {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -167,40 +199,11 @@ impl ClientCertVerifier for AnyEd25519 {
             .ok_or_else(bad_key)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify(&self.algorithms, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    handshake_by_raw_key!();
 }
 
-/// Accepts exactly the key that the server name asks for.
-#[derive(Debug)]
-struct NamedEd25519 {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for NamedEd25519 {
+/// The dialling side takes exactly the key that the server name asks for.
+impl ServerCertVerifier for Ed25519Only {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -217,29 +220,5 @@ impl ServerCertVerifier for NamedEd25519 {
         Err(Error::InvalidCertificate(CertificateError::NotValidForName))
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify(&self.algorithms, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    handshake_by_raw_key!();
 }

@@ -1,0 +1,320 @@
+//! A whole group on this machine, of real processes: `barfs demo`, the tests and the benches use the same one.
+//!
+//! Everything goes through the command line, as a user would do it. What was started here is ended here, by pid, when
+//! the cluster is dropped.
+
+mod command;
+mod mount;
+
+use std::fs::File;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::exit::{During, Exit, Failure, Outcome};
+
+pub use command::{Ended, must, run};
+pub use mount::MountProcess;
+
+/// How long a node or a mount may take to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// One node of the cluster.
+pub struct NodeProcess {
+    /// Its data directory.
+    pub dir: PathBuf,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its member's 24 words.
+    pub phrase_file: PathBuf,
+    child: Option<Child>,
+}
+
+/// A group of node processes on loopback.
+pub struct Cluster {
+    exe: PathBuf,
+    dir: PathBuf,
+    nodes: Vec<NodeProcess>,
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Ports that nobody uses at this moment, all different.
+fn free_ports(count: usize) -> Outcome<Vec<u16>> {
+    let bind = || UdpSocket::bind("127.0.0.1:0").during(Exit::Failed, "no free port");
+    let sockets: Vec<UdpSocket> = (0..count).map(|_| bind()).collect::<Outcome<_>>()?;
+    sockets
+        .iter()
+        .map(|socket| {
+            Ok(socket
+                .local_addr()
+                .during(Exit::Failed, "no free port")?
+                .port())
+        })
+        .collect()
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(Err(cause)) = pid.map(|pid| rustix::process::kill_process(pid, signal)) {
+        tracing::debug!(%cause, "a process was gone already");
+    }
+}
+
+impl Cluster {
+    /// Makes and starts a group of `count` nodes under `dir`, each lending `pledge` bytes.
+    pub fn start(exe: &Path, dir: &Path, count: usize, pledge: u64) -> Outcome<Self> {
+        let mut cluster = Self::create(exe, dir, count, &vec![pledge; count])?;
+        for index in 0..count {
+            cluster.start_node(index)?;
+        }
+        cluster.wait_until_up(0, count)?;
+        Ok(cluster)
+    }
+
+    /// Makes a group of nodes that do not run yet.
+    pub fn create(exe: &Path, dir: &Path, count: usize, pledges: &[u64]) -> Outcome<Self> {
+        std::fs::create_dir_all(dir)
+            .during(Exit::Failed, format!("cannot create {}", dir.display()))?;
+        std::fs::write(dir.join("passphrase"), PASSPHRASE)
+            .during(Exit::Failed, "cannot write the passphrase")?;
+        let mut nodes = Vec::new();
+        for (index, (port, pledge)) in free_ports(count)?.into_iter().zip(pledges).enumerate() {
+            let node = NodeProcess {
+                dir: dir.join(format!("node{index}")),
+                address: SocketAddr::from(([127, 0, 0, 1], port)),
+                phrase_file: dir.join(format!("words{index}")),
+                child: None,
+            };
+            let (at, listen) = (text(&node.dir), node.address.to_string());
+            let (name, pledge, words) = (
+                format!("member{index}"),
+                pledge.to_string(),
+                text(&node.phrase_file),
+            );
+            let args = [
+                "node",
+                "init",
+                "--dir",
+                &at,
+                "--listen",
+                &listen,
+                "--name",
+                &name,
+                "--pledge",
+                &pledge,
+                "--phrase-file",
+                &words,
+            ];
+            must(exe, dir, &args)?;
+            nodes.push(node);
+        }
+        let group = text(&dir.join("group"));
+        let cards: Vec<String> = nodes
+            .iter()
+            .map(|node| text(&node.dir.join("member.card")))
+            .collect();
+        let mut args = vec!["group", "create", "--name", "demo", "--out", &group];
+        for card in &cards {
+            args.extend(["--card", card]);
+        }
+        must(exe, dir, &args)?;
+        for node in &nodes {
+            must(
+                exe,
+                dir,
+                &["group", "adopt", &group, "--dir", &text(&node.dir)],
+            )?;
+        }
+        Ok(Self {
+            exe: exe.to_owned(),
+            dir: dir.to_owned(),
+            nodes,
+        })
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[NodeProcess] {
+        &self.nodes
+    }
+
+    /// The program.
+    pub fn exe(&self) -> &Path {
+        &self.exe
+    }
+
+    /// The file with the passphrase of all volumes here.
+    pub fn passphrase_file(&self) -> PathBuf {
+        self.dir.join("passphrase")
+    }
+
+    /// The process of a node that runs.
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.nodes.get(index)?.child.as_ref().map(Child::id)
+    }
+
+    /// Starts a node; its log goes to a file beside its data directory.
+    pub fn start_node(&mut self, index: usize) -> Outcome<()> {
+        let log = self.dir.join(format!("node{index}.log"));
+        let doing = || format!("cannot start node {index}");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .during(Exit::Failed, doing())?;
+        let node = self
+            .nodes
+            .get_mut(index)
+            .ok_or_else(|| Failure::new(Exit::Usage, doing()))?;
+        let child = Command::new(&self.exe)
+            .args(["node", "run", "--dir"])
+            .arg(&node.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().during(Exit::Failed, doing())?)
+            .stderr(log)
+            .spawn()
+            .during(Exit::Failed, doing())?;
+        node.child = Some(child);
+        Ok(())
+    }
+
+    /// Ends a node at once, as a power cut would.
+    pub fn kill_node(&mut self, index: usize) -> Outcome<()> {
+        self.end_node(index, rustix::process::Signal::KILL)
+            .map(drop)
+    }
+
+    /// Asks a node to end and returns how it did.
+    pub fn stop_node(&mut self, index: usize) -> Outcome<Option<ExitStatus>> {
+        self.end_node(index, rustix::process::Signal::TERM)
+    }
+
+    fn end_node(
+        &mut self,
+        index: usize,
+        with: rustix::process::Signal,
+    ) -> Outcome<Option<ExitStatus>> {
+        let Some(mut child) = self.nodes.get_mut(index).and_then(|node| node.child.take()) else {
+            return Ok(None);
+        };
+        signal(&child, with);
+        child
+            .wait()
+            .map(Some)
+            .during(Exit::Failed, format!("node {index} does not end"))
+    }
+
+    /// What `barfs status --json` says of a node.
+    pub fn status(&self, index: usize, home: &Path) -> Outcome<Value> {
+        let dir = self
+            .nodes
+            .get(index)
+            .map(|node| text(&node.dir))
+            .unwrap_or_default();
+        let ended = must(&self.exe, home, &["status", "--json", "--node", &dir])?;
+        serde_json::from_str(&ended.stdout).during(Exit::Failed, "the status makes no sense")
+    }
+
+    /// Waits until node `index` has links to `wanted - 1` others.
+    pub fn wait_until_up(&self, index: usize, wanted: usize) -> Outcome<()> {
+        let started = Instant::now();
+        loop {
+            let status = self.status(index, &self.dir)?;
+            let others = status["node"]["others"].as_array().map_or(0, |others| {
+                others
+                    .iter()
+                    .filter(|member| member["up"].as_bool() == Some(true))
+                    .count()
+            });
+            if !status["node"].is_null() && others + 1 >= wanted {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                let message = format!(
+                    "node {index} sees {others} others after {PATIENCE:?}; its log is {}/node{index}.log",
+                    self.dir.display()
+                );
+                return Err(Failure::new(Exit::GroupUnreachable, message));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Makes a volume that belongs to the member of node `index`, for the person whose files are in `home`.
+    pub fn create_volume(&self, index: usize, home: &Path, name: &str) -> Outcome<()> {
+        let node = self
+            .nodes
+            .get(index)
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("there is no node {index}")))?;
+        let (dir, words, pass) = (
+            text(&node.dir),
+            text(&node.phrase_file),
+            text(&self.passphrase_file()),
+        );
+        let args = [
+            "volume",
+            "create",
+            name,
+            "--node",
+            &dir,
+            "--phrase-file",
+            &words,
+            "--passphrase-file",
+            &pass,
+        ];
+        must(&self.exe, home, &args).map(drop)
+    }
+
+    /// Recovers the volumes of member `of` for a new `home`, knowing only the words and the address of node `peer`.
+    pub fn recover(&self, of: usize, peer: usize, home: &Path) -> Outcome<()> {
+        let (Some(of), Some(peer)) = (self.nodes.get(of), self.nodes.get(peer)) else {
+            return Err(Failure::new(Exit::Usage, "there is no such node"));
+        };
+        let (words, pass) = (text(&of.phrase_file), text(&self.passphrase_file()));
+        let peer = peer.address.to_string();
+        must(
+            &self.exe,
+            home,
+            &[
+                "recover",
+                "--peer",
+                &peer,
+                "--phrase-file",
+                &words,
+                "--passphrase-file",
+                &pass,
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Mounts the only volume in `home` at `at`, which is created if it is not there.
+    pub fn mount(&self, home: &Path, at: &Path, more: &[&str]) -> Outcome<MountProcess> {
+        std::fs::create_dir_all(at).during(
+            Exit::BadMountPoint,
+            format!("cannot create {}", at.display()),
+        )?;
+        MountProcess::start(&self.exe, home, at, &self.passphrase_file(), more)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(child) = &mut node.child {
+                signal(child, rustix::process::Signal::KILL);
+                if let Err(cause) = child.wait() {
+                    tracing::warn!(%cause, "a node does not end");
+                }
+            }
+        }
+    }
+}

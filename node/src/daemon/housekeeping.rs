@@ -1,0 +1,107 @@
+//! What the node does when the ledger changes: released shards leave the disk, and a person is told what matters.
+
+use std::sync::Arc;
+
+use barfs_replication::{Event, LedgerEvent, MemberId, PackRecord};
+use tokio::sync::mpsc;
+
+use crate::blocklog::BlockLog;
+use crate::incarnation::Incarnation;
+use crate::store::{ShardKey, ShardStore};
+
+/// Carries out what follows from events.
+pub(super) struct Housekeeper {
+    pub(super) store: Arc<dyn ShardStore>,
+    pub(super) me: MemberId,
+    pub(super) log: Arc<BlockLog>,
+    /// To be finished once this node has recovered.
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+impl Housekeeper {
+    /// Runs until the driver ends.
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Ledger(LedgerEvent::PackDropped(record)) => {
+                    let (store, me) = (Arc::clone(&self.store), self.me);
+                    let dropped =
+                        tokio::task::spawn_blocking(move || drop_shards(&*store, me, &record));
+                    if let Ok(Err(cause)) = dropped.await {
+                        tracing::error!(%cause, "cannot drop a released shard");
+                    }
+                }
+                Event::Recovered { round } => self.recovered(round).await,
+                other => report(&other),
+            }
+        }
+    }
+
+    /// The store counts as whole again.
+    async fn recovered(&mut self, round: u64) {
+        tracing::info!(
+            round,
+            "recovered: this node signs above that round from now on"
+        );
+        let Some(incarnation) = self.incarnation.take() else {
+            return;
+        };
+        let log = Arc::clone(&self.log);
+        let finished = tokio::task::spawn_blocking(move || incarnation.finish(&log));
+        if let Ok(Err(cause)) = finished.await {
+            tracing::error!(%cause, "the next start will have to ask the others again");
+        }
+    }
+}
+
+/// Tells a person what matters.
+fn report(event: &Event) {
+    match event {
+        Event::Equivocation { evidence } => {
+            let (first, second) = &**evidence;
+            tracing::warn!(member = %first.block().author, first = ?first.reference(), second = ?second.reference(),
+                "a member signed two blocks for one round");
+        }
+        Event::TagMismatch { block, index } => {
+            tracing::error!(
+                ?block,
+                index,
+                "a member reports another state than this node has computed"
+            );
+        }
+        Event::ForeignOwnBlock { block } => {
+            tracing::error!(
+                ?block,
+                "a block with this node's signature that it does not know: is a copy of it running?"
+            );
+        }
+        Event::Diverged { round } => {
+            tracing::error!(
+                round,
+                "a quorum certified another state than this node has computed: it takes theirs"
+            );
+        }
+        Event::StateReplaced { round, index } => {
+            tracing::info!(round, index, "took the group's state over from a snapshot");
+        }
+        _ => {}
+    }
+}
+
+fn drop_shards(
+    store: &dyn ShardStore,
+    me: MemberId,
+    record: &PackRecord,
+) -> Result<(), crate::store::ShardStoreError> {
+    let volume = record.volume;
+    for (index, holder) in (0u8..).zip(&record.holders) {
+        if *holder == Some(me) {
+            store.delete(&ShardKey {
+                volume,
+                number: record.number,
+                index,
+            })?;
+        }
+    }
+    Ok(())
+}

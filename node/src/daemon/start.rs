@@ -1,0 +1,110 @@
+//! How the replica comes back: from its newest snapshot and the log behind it, or, where those are gone or damaged, by
+//! asking the others, so that it never signs a round twice.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use barfs_crypto::SigningKey;
+use barfs_replication::{Genesis, MemberId, Record, Replica, Snapshot, Start};
+
+use crate::blocklog::BlockLog;
+use crate::config::NodeConfig;
+use crate::datadir::DataDir;
+use crate::driver::now;
+use crate::exit::{During, Exit, Outcome};
+use crate::incarnation::Incarnation;
+use crate::statefile;
+
+/// Who the replica is.
+pub(super) struct Identity {
+    pub(super) genesis: Arc<Genesis>,
+    pub(super) me: MemberId,
+    pub(super) key: SigningKey,
+}
+
+/// A replica that is ready to run.
+pub(super) struct Restored {
+    pub(super) replica: Replica,
+    /// To be finished once a lost store has recovered.
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+/// Brings the replica back from what is in `dir`. Its monotonic clock began at `started`.
+pub(super) fn restore(
+    identity: &Identity,
+    dir: &DataDir,
+    config: &NodeConfig,
+    log: &BlockLog,
+    started: Instant,
+) -> Outcome<Restored> {
+    let snapshot_path = dir.snapshot_path();
+    let snapshot = match load_snapshot(&identity.genesis, &snapshot_path)? {
+        Loaded::Whole(snapshot) => Some(snapshot),
+        Loaded::Absent => None,
+        Loaded::Damaged => {
+            // What the file held is gone: the store counts as lost, and what is left of it helps to recover.
+            log.forget_incarnation()
+                .during(Exit::BadDataDir, "cannot write the block log")?;
+            None
+        }
+    };
+    let counter: PathBuf = match &config.incarnation_file {
+        Some(file) => file.clone(),
+        None => dir.incarnation_path(),
+    };
+    let (incarnation, start) = Incarnation::begin(counter, log)?;
+    let mut records: Vec<Record> = Vec::new();
+    records.extend(snapshot.map(Record::Snapshot));
+    records.extend(
+        log.replay(&identity.genesis)
+            .during(Exit::Damaged, "cannot read the block log")?,
+    );
+    let count = records.len();
+    let (genesis, me, key) = (
+        Arc::clone(&identity.genesis),
+        identity.me,
+        identity.key.clone(),
+    );
+    let lost = matches!(start, Start::Lost { .. });
+    let replica = if lost {
+        tracing::warn!(
+            "this node's log is lost or was never finished: it asks the others where it stood before it says anything"
+        );
+        let nonce = crate::profile::random()?;
+        Replica::recover(genesis, me, key, records.into_iter(), nonce, now(started))
+    } else {
+        Replica::restore(genesis, me, key, records.into_iter(), now(started))
+    };
+    tracing::info!(
+        records = count,
+        index = replica.ledger().index(),
+        "replayed the log"
+    );
+    Ok(Restored {
+        replica,
+        incarnation: lost.then_some(incarnation),
+    })
+}
+
+enum Loaded {
+    Whole(Snapshot),
+    Absent,
+    Damaged,
+}
+
+fn load_snapshot(genesis: &Genesis, path: &Path) -> Outcome<Loaded> {
+    let doing = || format!("cannot read {}", path.display());
+    let Some(parts) = statefile::read(path).during(Exit::BadDataDir, doing())? else {
+        return Ok(Loaded::Absent);
+    };
+    match Snapshot::load(genesis, parts) {
+        Ok(snapshot) => Ok(Loaded::Whole(snapshot)),
+        Err(cause) => {
+            let aside = path.with_extension("damaged");
+            tracing::error!(%cause, kept_as = %aside.display(), "the snapshot of the ledger is damaged");
+            std::fs::rename(path, &aside).during(Exit::BadDataDir, doing())?;
+            Ok(Loaded::Damaged)
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Shards that no record names: left over from a pack that was never recorded, or from a release that this node did
+//! not see because it took the group's state over whole. They leave the disk after a long while, and only while this
+//! node keeps up with the group: a record may still be on its way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use barfs_replication::{MemberId, Replica};
+
+use crate::driver::{DriverHandle, Stopped};
+use crate::store::{ShardKey, ShardStore, ShardStoreError};
+
+/// Between two sweeps.
+const INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a shard is kept that no record names.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shards looked up at once.
+const BATCH: usize = 1024;
+
+/// See the module.
+pub(super) struct Sweep {
+    store: Arc<dyn ShardStore>,
+    driver: DriverHandle,
+    me: MemberId,
+    /// Shards without a record, and since when.
+    unnamed: HashMap<ShardKey, Instant>,
+    /// The newest round committed at the last sweep.
+    committed: u64,
+}
+
+/// Why a sweep ended early.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    #[error(transparent)]
+    Store(#[from] ShardStoreError),
+}
+
+/// Sweeps for as long as the node runs.
+pub(super) async fn sweep_forever(store: Arc<dyn ShardStore>, driver: DriverHandle, me: MemberId) {
+    let mut sweep = Sweep::new(store, driver, me);
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        match sweep.once(PATIENCE).await {
+            Ok(0) => {}
+            Ok(dropped) => tracing::info!(dropped, "dropped shards that no record names"),
+            Err(SweepError::Stopped(_)) => return,
+            Err(cause) => tracing::error!(%cause, "cannot sweep the shard store"),
+        }
+    }
+}
+
+fn is_recorded(replica: &Replica, me: MemberId, key: &ShardKey) -> bool {
+    let entry = replica.ledger().pack(&key.volume, key.number);
+    let holder = entry.and_then(|entry| entry.record.holders.get(usize::from(key.index)));
+    holder.is_some_and(|holder| *holder == Some(me))
+}
+
+impl Sweep {
+    fn new(store: Arc<dyn ShardStore>, driver: DriverHandle, me: MemberId) -> Self {
+        Self {
+            store,
+            driver,
+            me,
+            unnamed: HashMap::new(),
+            committed: 0,
+        }
+    }
+
+    /// One pass; returns how many shards were dropped: those that no pass found a record for in `patience`.
+    async fn once(&mut self, patience: Duration) -> Result<usize, SweepError> {
+        let committed = |replica: &Replica| replica.status().last_committed_round;
+        let committed = self.driver.read(committed).await?;
+        if committed <= self.committed {
+            // The group, or this node, does not move: what it knows says nothing.
+            self.unnamed.clear();
+            return Ok(0);
+        }
+        self.committed = committed;
+        let (mut after, mut dropped, mut unnamed) = (None, 0, HashMap::new());
+        loop {
+            let keys = self.store.list(after.as_ref(), BATCH)?;
+            let Some(last) = keys.last() else { break };
+            after = Some(*last);
+            for key in self.without_record(keys).await? {
+                let since = self.unnamed.get(&key).copied().unwrap_or_else(Instant::now);
+                if since.elapsed() >= patience {
+                    self.store.delete(&key)?;
+                    dropped += 1;
+                } else {
+                    unnamed.insert(key, since);
+                }
+            }
+        }
+        self.unnamed = unnamed;
+        Ok(dropped)
+    }
+
+    async fn without_record(&self, keys: Vec<ShardKey>) -> Result<Vec<ShardKey>, Stopped> {
+        let me = self.me;
+        let question = move |replica: &Replica| {
+            let unnamed = keys
+                .into_iter()
+                .filter(|key| !is_recorded(replica, me, key));
+            unnamed.collect()
+        };
+        self.driver.read(question).await
+    }
+}

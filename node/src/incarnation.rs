@@ -1,0 +1,78 @@
+//! How often this node was started, counted in its block log and in a file beside it, so that an older copy of the
+//! store (a restored image, a second copy of the machine) is noticed before it signs a round a second time.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use barfs_replication::Start;
+
+use crate::blocklog::BlockLog;
+use crate::exit::{During, Exit, Failure, Outcome};
+
+/// The counter of one node.
+#[derive(Clone, Debug)]
+pub struct Incarnation {
+    file: PathBuf,
+    next: u64,
+}
+
+impl Incarnation {
+    /// Compares both counters and says how the replica must be started.
+    ///
+    /// Where the store is whole the new number is durable on both sides when this returns.
+    pub fn begin(file: PathBuf, log: &BlockLog) -> Outcome<(Self, Start)> {
+        let outside = read(&file)?;
+        let inside = log
+            .incarnation()
+            .during(Exit::BadDataDir, "cannot read the block log")?;
+        let start = Start::judge(outside, inside)
+            .map_err(|stale| Failure::new(Exit::BadDataDir, stale.to_string()))?;
+        let (Start::Fresh { next } | Start::Whole { next } | Start::Lost { next }) = start;
+        let begun = Self { file, next };
+        if !matches!(start, Start::Lost { .. }) {
+            begun.finish(log)?;
+        }
+        Ok((begun, start))
+    }
+
+    /// Writes the new number on both sides: for a lost store only once it has recovered.
+    pub fn finish(&self, log: &BlockLog) -> Outcome<()> {
+        log.set_incarnation(self.next)
+            .during(Exit::BadDataDir, "cannot write the block log")?;
+        write(&self.file, self.next).during(
+            Exit::BadDataDir,
+            format!("cannot write {}", self.file.display()),
+        )
+    }
+}
+
+fn read(file: &Path) -> Outcome<Option<u64>> {
+    let doing = || format!("cannot read {}", file.display());
+    match std::fs::read_to_string(file) {
+        Ok(text) => {
+            let number = text.trim().parse::<u64>();
+            number.map(Some).map_err(|_| {
+                let message = format!(
+                    "{} should hold one number and does not: if it is damaged, remove it, and the node asks the others where it stood",
+                    file.display()
+                );
+                Failure::new(Exit::BadDataDir, message)
+            })
+        }
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause).during(Exit::BadDataDir, doing()),
+    }
+}
+
+fn write(path: &Path, number: u64) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    writeln!(file, "{number}")?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}

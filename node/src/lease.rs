@@ -1,0 +1,89 @@
+//! The writer lease of a volume: taken before anything is written, renewed while it is held, given up at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barfs_replication::{Command, Effect, Outcome as LedgerOutcome, VolumeId};
+
+use crate::group::{GroupClient, GroupError};
+
+/// How long a lease runs without being renewed, in live time of the group.
+const LENGTH: Duration = Duration::from_secs(15 * 60);
+const RENEWAL: Duration = Duration::from_secs(4 * 60);
+
+/// A lease that this process holds.
+pub struct Lease {
+    client: Arc<GroupClient>,
+    volume: VolumeId,
+    fencing: u32,
+    renewal: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Lease {
+    /// Takes the lease; with `steal` also from a device that holds it.
+    pub async fn acquire(
+        client: Arc<GroupClient>,
+        volume: VolumeId,
+        steal: bool,
+    ) -> Result<Self, GroupError> {
+        let duration_ms = LENGTH.as_millis() as u64;
+        let command = Command::AcquireLease {
+            volume,
+            duration_ms,
+            steal,
+        };
+        let fencing = match client.submit(command).await? {
+            LedgerOutcome::Applied(Effect::Lease { fencing, .. }) => fencing,
+            LedgerOutcome::Applied(_) => {
+                return Err(GroupError::Protocol(
+                    "the lease has no fencing number".into(),
+                ));
+            }
+            LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
+        };
+        let renewal = tokio::spawn(renew(Arc::clone(&client), volume, fencing));
+        Ok(Self {
+            client,
+            volume,
+            fencing,
+            renewal,
+        })
+    }
+
+    /// Its fencing number: grows with every holder.
+    pub fn fencing(&self) -> u32 {
+        self.fencing
+    }
+
+    /// Gives it up, so that another device need not wait until it runs out.
+    pub async fn release(self) {
+        let command = Command::ReleaseLease {
+            volume: self.volume,
+            fencing: self.fencing,
+        };
+        if let Err(cause) = self.client.submit(command).await {
+            tracing::warn!(%cause, "the writer lease was not given up; it runs out in {} minutes", LENGTH.as_secs() / 60);
+        }
+    }
+}
+
+async fn renew(client: Arc<GroupClient>, volume: VolumeId, fencing: u32) {
+    let duration_ms = LENGTH.as_millis() as u64;
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let command = Command::RenewLease {
+            volume,
+            fencing,
+            duration_ms,
+        };
+        if let Err(cause) = client.submit(command).await {
+            tracing::warn!(%cause, "the writer lease could not be renewed");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The mount's control socket: what its own user may ask.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use barfs_fs::Rung;
+use serde::{Deserialize, Serialize};
+
+use super::Mount;
+use super::ending::UnmountOrder;
+use crate::control::{self, Progress};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::jobs::{self, Done, Job, Step};
+use crate::session::{blocking, volume_failure};
+
+/// A request on a mount's control socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountRequest {
+    /// Answered with [`MountReply::Status`].
+    Status,
+    /// Wait until everything written before is on the group.
+    Sync,
+    /// Unmount, waiting for the group at most so many seconds.
+    Unmount {
+        /// Seconds; `None` for the mount's own setting.
+        wait_secs: Option<u64>,
+    },
+    /// Forget every cached block, so that the next read comes from the group.
+    DropCaches,
+    /// Something that is done the same way without a mount.
+    Job(Job),
+}
+
+/// An answer on a mount's control socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountReply {
+    /// See [`MountStatus`].
+    Status(MountStatus),
+    /// It is done.
+    Done,
+    /// What came of a job.
+    Job(Done),
+    /// It is unmounted; so many bytes are on this disk but not on the group.
+    Unmounted {
+        /// Bytes.
+        not_on_group: u64,
+        /// Why, if the group could not be reached.
+        waiting: Option<String>,
+    },
+}
+
+/// How a mount does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// Sequence of the newest head on the group.
+    pub head_sequence: u64,
+    /// Bytes written here that are not on the group.
+    pub not_on_group: u64,
+    /// Bytes of packs on this machine.
+    pub cache_bytes: u64,
+    /// Files and directories.
+    pub files: u64,
+    /// When the last commit reached the group, in seconds since 1970.
+    pub last_commit: Option<u64>,
+    /// What went wrong last, if it has not been put right.
+    pub last_error: Option<String>,
+    /// Why the last read that failed did, until the same bytes can be read.
+    pub read_error: Option<String>,
+    /// Bytes that the quota allows, and that are used.
+    pub space: (u64, u64),
+    /// Ranges of shards that had to be rebuilt from others since the mount began.
+    pub shards_rebuilt: u64,
+}
+
+impl control::Service for Mount {
+    type Request = MountRequest;
+    type Progress = Step;
+    type Reply = MountReply;
+
+    async fn call(&self, request: MountRequest, progress: Progress<Step>) -> Outcome<MountReply> {
+        match request {
+            MountRequest::Status => Ok(MountReply::Status(self.status())),
+            MountRequest::Sync => {
+                let volume = Arc::clone(&self.volume);
+                blocking(move || {
+                    volume
+                        .sync(Rung::Group, &mut |step| progress.tell(Step::of_sync(&step)))
+                        .map_err(volume_failure)
+                })
+                .await?;
+                Ok(MountReply::Done)
+            }
+            MountRequest::Job(job) => {
+                let volume = Arc::clone(&self.volume);
+                blocking(move || {
+                    jobs::perform(&volume, job, &mut |step| progress.tell(step))
+                        .map(MountReply::Job)
+                })
+                .await
+            }
+            MountRequest::DropCaches => {
+                let volume = Arc::clone(&self.volume);
+                blocking(move || {
+                    volume.drop_caches().map_err(volume_failure)?;
+                    Ok(MountReply::Done)
+                })
+                .await
+            }
+            MountRequest::Unmount { wait_secs } => {
+                let (done, ended) = tokio::sync::oneshot::channel();
+                let wait = wait_secs.map(Duration::from_secs);
+                let order = UnmountOrder {
+                    wait,
+                    progress: Some(progress),
+                    done: Some(done),
+                };
+                let ending = || Failure::new(Exit::NotFound, "the mount is ending already");
+                self.unmount.send(order).map_err(|_| ending())?;
+                let (not_on_group, waiting) = ended.await.map_err(|_| ending())??;
+                Ok(MountReply::Unmounted {
+                    not_on_group,
+                    waiting,
+                })
+            }
+        }
+    }
+}
+
+impl Mount {
+    fn status(&self) -> MountStatus {
+        let status = self.volume.status();
+        let space = barfs_fs::PackStore::space(&*self.store);
+        MountStatus {
+            volume: self.name.clone(),
+            mountpoint: self.at.clone(),
+            head_sequence: status.head_sequence,
+            not_on_group: status.dirty_bytes,
+            cache_bytes: status.cache_bytes,
+            files: status.files,
+            last_commit: status.last_commit.and_then(seconds),
+            last_error: status.last_error,
+            read_error: self.store.read_error(),
+            space: (space.total, space.used),
+            shards_rebuilt: self.store.shards_missed(),
+        }
+    }
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
+}

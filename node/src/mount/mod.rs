@@ -1,0 +1,118 @@
+//! The mount process: holds the writer lease and the volume, serves the kernel and its own control socket, and ends
+//! only when everything is at least on this disk and it has said what is not on the group.
+
+mod control;
+mod ending;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use barfs_fs::fuse::MountOptions;
+use barfs_fs::{Rung, Volume};
+use tokio::sync::mpsc;
+
+use crate::control as socket;
+use crate::exit::Outcome;
+use crate::mountpoint;
+use crate::packs::GroupStore;
+use crate::profile::Profile;
+use crate::session::{Session, SessionOptions, volume_failure};
+pub use control::{MountReply, MountRequest, MountStatus};
+use ending::{UnmountOrder, serve_until_end};
+
+/// What a person may choose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long small changes may wait before they go to the group.
+    pub commit_interval: Duration,
+    /// Bytes of packs kept on this machine.
+    pub cache_bytes: u64,
+    /// Whether other users may look in.
+    pub allow_other: bool,
+    /// How long ending waits for the group.
+    pub wait: Duration,
+    /// What fsync(2) waits for.
+    pub fsync: Rung,
+    /// How long fsync(2) waits for the group before it fails.
+    pub fsync_limit: Duration,
+    /// Take the writer lease from another device.
+    pub steal: bool,
+}
+
+/// A mounted volume, as its control socket and its signals see it.
+struct Mount {
+    name: String,
+    at: PathBuf,
+    volume: Arc<Volume>,
+    store: Arc<GroupStore>,
+    unmount: mpsc::UnboundedSender<UnmountOrder>,
+}
+
+/// Mounts the volume of `profile` at `at` and serves it until it is unmounted.
+pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Options) -> Outcome<()> {
+    mountpoint::check_fuse()?;
+    let at = mountpoint::check(at)?;
+    let mounted_yet = Arc::new(AtomicBool::new(false));
+    let helper = write_back_helper(at.clone(), Arc::clone(&mounted_yet));
+    let session_options = SessionOptions {
+        commit_interval: options.commit_interval,
+        cache_bytes: options.cache_bytes,
+        steal: options.steal,
+        before_commit: Some(helper),
+    };
+    let session = Session::open(profile, passphrase, session_options).await?;
+
+    let mount_options = MountOptions {
+        read_only: false,
+        allow_other: options.allow_other,
+        fsname: "barfs".into(),
+        fsync: options.fsync,
+        fsync_limit: options.fsync_limit,
+        threads: 4,
+    };
+    let mounted = barfs_fs::fuse::mount(Arc::clone(&session.volume), &at, mount_options)
+        .map_err(volume_failure)?;
+    mounted_yet.store(true, Ordering::Release);
+    let (unmount, orders) = mpsc::unbounded_channel();
+    let mount = Arc::new(Mount {
+        name: session.profile.file.name.clone(),
+        at,
+        volume: Arc::clone(&session.volume),
+        store: Arc::clone(&session.store),
+        unmount,
+    });
+    let socket = socket::serve(&session.profile.socket(), Arc::clone(&mount))?;
+    println!("{} is mounted at {}", mount.name, mount.at.display());
+    let result = serve_until_end(&mount, mounted, orders, &options).await;
+    drop(socket);
+    if result.is_ok() {
+        session.release().await;
+    }
+    result
+}
+
+/// Has the kernel write its pages back before a commit, from another process: this one serves them.
+fn write_back_helper(at: PathBuf, mounted: Arc<AtomicBool>) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
+        if !mounted.load(Ordering::Acquire) {
+            return;
+        }
+        let helper = std::env::current_exe().and_then(|exe| {
+            std::process::Command::new(exe)
+                .arg("write-back")
+                .arg(&at)
+                .status()
+        });
+        match helper {
+            Ok(status) if status.success() => {}
+            Ok(status) => {
+                tracing::warn!(%status, "the kernel's pages could not be written back before a commit")
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, "the kernel's pages could not be written back before a commit")
+            }
+        }
+    })
+}

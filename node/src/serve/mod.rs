@@ -1,0 +1,324 @@
+//! Answers requests of members, devices and strangers: here it is decided what a verified key may ask.
+//!
+//! | who | may |
+//! |---|---|
+//! | a member's node | consensus, health |
+//! | a device certified by a member | health, submit its commands, ask for the ledger, store and read shards of its member's packs |
+//! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
+//! | anybody | the genesis, a home, a recovery proof: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
+
+mod bucket;
+mod shards;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use barfs_crypto::{NodeId, SigningKey};
+use barfs_replication::{
+    BlockBytes, BlockCommand, Genesis, GroupId, Input, Issuer, Ledger, MemberId, Message,
+    SignedCommand, VerifiedBlock,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use s2n_quic::Connection;
+use s2n_quic::stream::BidirectionalStream;
+
+use crate::driver::{DriverHandle, Stopped};
+use crate::query;
+use crate::store::ShardStore;
+use crate::transport::TransportError;
+use crate::transport::endpoint::peer_key;
+use crate::transport::frame::{self, Frame, FrameReader, Limits};
+use crate::transport::protocol::{
+    Answer, Health, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState, recovery_proof,
+    state_message,
+};
+
+pub use bucket::{Bucket, STRANGER_REQUESTS_PER_SECOND};
+
+/// Everything a request may need.
+pub struct Service {
+    /// The group.
+    pub genesis: Arc<Genesis>,
+    /// Its id.
+    pub group: GroupId,
+    /// This node's place in it.
+    pub me: MemberId,
+    /// This node's key.
+    pub key: SigningKey,
+    /// Bytes of shards this node takes.
+    pub pledge: u64,
+    /// Reaches the replica.
+    pub driver: DriverHandle,
+    /// Keeps the shards.
+    pub store: Arc<dyn ShardStore>,
+    /// Damaged shards met since the start.
+    pub damaged: AtomicU64,
+    /// What strangers may still ask.
+    pub strangers: Mutex<Bucket>,
+}
+
+/// What the ledger knows of a connection's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Member(MemberId),
+    Device(MemberId),
+    Recovery(MemberId),
+    Stranger,
+}
+
+type Reply = (Answer, Bytes);
+
+fn plain(answer: Answer) -> Reply {
+    (answer, Bytes::new())
+}
+
+fn refused(why: impl Into<String>) -> Reply {
+    plain(Answer::Refused(why.into()))
+}
+
+fn stopping(_: Stopped) -> Reply {
+    refused("the node is stopping")
+}
+
+/// One connection and the key behind it.
+struct Caller {
+    key: NodeId,
+    /// The member whose recovery key the caller proved to hold.
+    recovery: Mutex<Option<MemberId>>,
+}
+
+/// Serves one connection until it ends.
+pub async fn connection(service: Arc<Service>, mut connection: Connection) {
+    let key = match peer_key(&connection) {
+        Ok(key) => key,
+        Err(cause) => return tracing::debug!(%cause, "refused a connection"),
+    };
+    let caller = Arc::new(Caller {
+        key,
+        recovery: Mutex::new(None),
+    });
+    while let Ok(Some(stream)) = connection.accept_bidirectional_stream().await {
+        let (service, caller) = (Arc::clone(&service), Arc::clone(&caller));
+        tokio::spawn(async move {
+            if let Err(cause) = service.stream(&caller, stream).await {
+                tracing::debug!(%cause, caller = %caller.key, "a stream failed");
+            }
+        });
+    }
+}
+
+impl Service {
+    async fn role(&self, caller: &Caller) -> Role {
+        if let Some(member) = self.genesis.member_of(caller.key) {
+            return Role::Member(member);
+        }
+        let key = caller.key;
+        let device = self
+            .driver
+            .read(move |replica| replica.ledger().device(key).map(|(member, _)| member))
+            .await;
+        match (device, *caller.recovery.lock()) {
+            (Ok(Some(member)), _) => Role::Device(member),
+            (_, Some(member)) => Role::Recovery(member),
+            _ => Role::Stranger,
+        }
+    }
+
+    async fn stream(
+        &self,
+        caller: &Caller,
+        stream: BidirectionalStream,
+    ) -> Result<(), TransportError> {
+        let (receive, mut send) = stream.split();
+        let role = self.role(caller).await;
+        let limits = if role == Role::Stranger {
+            Limits::STRANGER
+        } else {
+            Limits::KNOWN
+        };
+        let mut frames = FrameReader::new(receive, limits);
+        let request: Frame<Request> = frames.expect().await?;
+        if let (Request::Consensus, Role::Member(from)) = (&request.header, role) {
+            return self.consensus(from, frames).await;
+        }
+        let (answer, payload) = self.answer(caller, role, request).await;
+        frame::send(&mut send, &answer, payload).await?;
+        send.finish()
+            .map_err(|cause| TransportError::Broken(cause.to_string()))
+    }
+
+    async fn consensus(
+        &self,
+        from: MemberId,
+        mut frames: FrameReader,
+    ) -> Result<(), TransportError> {
+        while let Some(Frame { header, .. }) = frames.next_bytes().await? {
+            let message = Message::decode(&header)
+                .map_err(|cause| TransportError::Broken(cause.to_string()))?;
+            let input = match message {
+                Message::Block(bytes) => self.verified(from, vec![bytes]),
+                Message::Blocks(blocks) => self.verified(from, blocks),
+                Message::Want { refs } => Input::Want { from, refs },
+                Message::WantFrom { round } => Input::WantFrom { from, round },
+                Message::Control(control) => Input::Control { from, control },
+            };
+            if self.driver.input(input).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks every signature in the blocks, here on the thread of the stream; what fails is dropped.
+    fn verified(&self, from: MemberId, blocks: Vec<BlockBytes>) -> Input {
+        let verify = |bytes: BlockBytes| {
+            VerifiedBlock::verify(&self.genesis, bytes)
+                .inspect_err(|cause| tracing::warn!(%from, %cause, "dropped an invalid block"))
+                .ok()
+        };
+        let blocks =
+            tokio::task::block_in_place(|| blocks.into_iter().filter_map(verify).collect());
+        Input::Blocks { from, blocks }
+    }
+
+    async fn answer(&self, caller: &Caller, role: Role, request: Frame<Request>) -> Reply {
+        let Frame { header, payload } = request;
+        match (header, role) {
+            (
+                Request::Group | Request::Home { .. } | Request::ProveRecovery { .. },
+                Role::Stranger,
+            ) if !self.strangers.lock().take() => {
+                refused("too many requests of unknown keys: try again in a second")
+            }
+            (Request::Group, _) => plain(Answer::Group(self.genesis.encode())),
+            (Request::Home { recovery }, _) => self.home(recovery).await,
+            (
+                Request::ProveRecovery {
+                    recovery,
+                    signature,
+                },
+                _,
+            ) => self.prove(caller, recovery, &signature),
+            (Request::Submit(command), Role::Device(_) | Role::Recovery(_)) => {
+                self.submit(caller, role, command).await
+            }
+            (
+                Request::Query { nonce, query },
+                Role::Device(_) | Role::Recovery(_) | Role::Member(_),
+            ) => self.query(nonce, query).await,
+            (Request::PutShard(put), Role::Device(owner)) => self.put(owner, put, payload).await,
+            (Request::GetRange { key, start, end }, Role::Device(owner)) => {
+                self.get(owner, key, start, end)
+            }
+            (Request::Health, Role::Device(_) | Role::Member(_)) => self.health().await,
+            _ => refused("this key may not ask that"),
+        }
+    }
+
+    async fn home(&self, recovery: NodeId) -> Reply {
+        let find = move |ledger: &Ledger| ledger.home_of_recovery_key(&recovery).cloned();
+        match self
+            .driver
+            .read(move |replica| find(replica.ledger()))
+            .await
+        {
+            Ok(home) => plain(Answer::Home(home)),
+            Err(stopped) => stopping(stopped),
+        }
+    }
+
+    fn prove(
+        &self,
+        caller: &Caller,
+        recovery: NodeId,
+        signature: &barfs_crypto::Signature,
+    ) -> Reply {
+        let member = self.genesis.ids().find(|id| {
+            self.genesis
+                .member(*id)
+                .is_some_and(|card| card.recovery == recovery)
+        });
+        let Some(member) = member else {
+            return refused("no member has this recovery key");
+        };
+        let valid = recovery_proof(&self.group, &self.key.id(), &caller.key)
+            .is_ok_and(|proof| recovery.verify(RECOVERY_DOMAIN, &proof, signature).is_ok());
+        if !valid {
+            return refused("the recovery proof is wrong");
+        }
+        *caller.recovery.lock() = Some(member);
+        plain(Answer::Done)
+    }
+
+    async fn submit(&self, caller: &Caller, role: Role, command: SignedCommand) -> Reply {
+        let allowed = match (command.issuer, role) {
+            (Issuer::Device(device), Role::Device(_)) => device == caller.key,
+            (Issuer::Recovery(member), Role::Device(own) | Role::Recovery(own)) => member == own,
+            _ => false,
+        };
+        if !allowed {
+            return refused("this key may not issue that command");
+        }
+        if let Err(cause) = tokio::task::block_in_place(|| command.verify_signature(&self.genesis))
+        {
+            return refused(format!("the command is not valid: {cause}"));
+        }
+        let (issuer, number) = (command.issuer, command.number);
+        match self
+            .driver
+            .submit(issuer, number, BlockCommand::Signed(command))
+            .await
+        {
+            Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),
+            Err(stopped) => stopping(stopped),
+        }
+    }
+
+    async fn query(&self, nonce: [u8; 16], query: crate::transport::protocol::Query) -> Reply {
+        let asked = query.clone();
+        let found = self.driver.read(move |replica| {
+            let ledger = replica.ledger();
+            (ledger.index(), query::answer(ledger, &asked))
+        });
+        let (index, state) = match found.await {
+            Ok(found) => found,
+            Err(stopped) => return stopping(stopped),
+        };
+        match state_message(&self.group, &nonce, index, &query, &state) {
+            Ok(message) => {
+                let signature = self.key.sign(STATE_DOMAIN, &message);
+                plain(Answer::State(SignedState {
+                    index,
+                    state,
+                    signature,
+                }))
+            }
+            Err(cause) => refused(cause.to_string()),
+        }
+    }
+
+    async fn health(&self) -> Reply {
+        let found = self
+            .driver
+            .read(|replica| {
+                (
+                    replica.ledger().index(),
+                    replica.status().last_committed_round,
+                )
+            })
+            .await;
+        let (ledger_index, committed_round) = match found {
+            Ok(found) => found,
+            Err(stopped) => return stopping(stopped),
+        };
+        let usage = self.store.usage();
+        plain(Answer::Health(Health {
+            shards: usage.shards,
+            shard_bytes: usage.bytes,
+            damaged: self.damaged.load(Ordering::Relaxed),
+            ledger_index,
+            committed_round,
+        }))
+    }
+}

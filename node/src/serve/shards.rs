@@ -1,0 +1,148 @@
+//! Shards: what is stored gets a receipt only once it is durable; what leaves is checked first.
+
+use std::sync::atomic::Ordering;
+
+use barfs_crypto::{Window, outboard, prove_slice, verify_shard};
+use barfs_replication::{MemberId, Receipt, Reject, RejectReason, ShardName, candidates};
+use bytes::Bytes;
+
+use super::{Reply, Service, plain, refused, stopping};
+use crate::store::{ShardKey, ShardMeta, ShardStoreError};
+use crate::transport::protocol::{Answer, PutShard};
+
+fn shard_name(put: &PutShard) -> ShardName {
+    let ShardKey {
+        volume,
+        number,
+        index,
+    } = put.key;
+    ShardName {
+        volume,
+        number,
+        root: put.root,
+        index,
+    }
+}
+
+impl Service {
+    pub(super) async fn put(&self, owner: MemberId, put: PutShard, bytes: Bytes) -> Reply {
+        let volume = put.key.volume;
+        let owned = self
+            .driver
+            .read(move |replica| replica.ledger().volume(&volume).map(|volume| volume.member))
+            .await;
+        let reject = |reason: RejectReason| {
+            plain(Answer::Rejected(Reject::sign(
+                self.group,
+                &self.key,
+                self.me,
+                shard_name(&put),
+                reason,
+            )))
+        };
+        match owned {
+            Err(stopped) => return stopping(stopped),
+            Ok(found) if found != Some(owner) => {
+                return refused("the volume does not belong to this key's member");
+            }
+            Ok(_) => {}
+        }
+        if !candidates(&self.genesis, owner, volume, put.key.number).contains(&self.me) {
+            return reject(RejectReason::NotYours);
+        }
+        if self.store.usage().bytes.saturating_add(bytes.len() as u64) > self.pledge {
+            return reject(RejectReason::Full);
+        }
+        let stored = tokio::task::block_in_place(|| self.check_and_store(owner, &put, bytes));
+        match stored {
+            Ok(receipt) => plain(Answer::Stored(receipt)),
+            Err(reason) => reject(reason),
+        }
+    }
+
+    fn check_and_store(
+        &self,
+        owner: MemberId,
+        put: &PutShard,
+        bytes: Bytes,
+    ) -> Result<Receipt, RejectReason> {
+        let shards = put.k.checked_add(put.m).ok_or(RejectReason::Malformed)?;
+        let (hash, outboard) = outboard(&bytes);
+        if hash != put.hash
+            || verify_shard(&put.root, shards, put.key.index, &hash, &put.proof).is_err()
+        {
+            return Err(RejectReason::BadProof);
+        }
+        let len = u32::try_from(bytes.len()).map_err(|_| RejectReason::Malformed)?;
+        let meta = ShardMeta {
+            owner,
+            root: put.root,
+            hash,
+            proof: put.proof.clone(),
+            shards,
+            len,
+            outboard,
+        };
+        self.store.put(put.key, meta, bytes).map_err(|cause| {
+            tracing::warn!(%cause, "cannot store a shard");
+            if matches!(cause, ShardStoreError::Full) {
+                RejectReason::Full
+            } else {
+                RejectReason::Busy
+            }
+        })?;
+        Ok(Receipt::sign(
+            self.group,
+            &self.key,
+            self.me,
+            shard_name(put),
+            len,
+        ))
+    }
+
+    pub(super) fn get(&self, owner: MemberId, key: ShardKey, start: u64, end: u64) -> Reply {
+        tokio::task::block_in_place(|| match self.slice(owner, &key, start, end) {
+            Ok(Some((meta, slice))) => (
+                Answer::Slice {
+                    hash: meta.hash,
+                    proof: meta.proof,
+                },
+                slice.into(),
+            ),
+            Ok(None) => plain(Answer::NotHere),
+            Err(cause) => {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%cause, ?key, "a stored shard is damaged");
+                plain(Answer::Damaged)
+            }
+        })
+    }
+
+    /// A verified slice: the bytes are checked against the shard's own tree before they leave.
+    fn slice(
+        &self,
+        owner: MemberId,
+        key: &ShardKey,
+        start: u64,
+        end: u64,
+    ) -> Result<Option<(ShardMeta, Vec<u8>)>, ShardStoreError> {
+        let Some(meta) = self.store.meta(key)? else {
+            return Ok(None);
+        };
+        let len = u64::from(meta.len);
+        if meta.owner != owner || start >= end || end > len {
+            return Ok(None);
+        }
+        let aligned = start / barfs_crypto::SLICE_BLOCK * barfs_crypto::SLICE_BLOCK
+            ..end.next_multiple_of(barfs_crypto::SLICE_BLOCK).min(len);
+        let (at, bytes) = self.store.read(key, aligned)?;
+        let window = Window {
+            len,
+            at,
+            bytes: &bytes,
+        };
+        let slice = prove_slice(&meta.hash, window, &meta.outboard, start..end)
+            .map_err(|cause| ShardStoreError::Damaged(cause.to_string()))?;
+        Ok(Some((meta, slice)))
+    }
+}
