@@ -12,10 +12,13 @@ use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, Stamp};
 use crate::live::{Flight, LiveRef, State};
+use crate::store::StoreError;
 use crate::tree::overlay::Changes;
 
 /// How often a writer that waits for memory looks again.
 const WAIT: Duration = Duration::from_secs(1);
+/// Room on the group that new data may not take, in bytes, on volumes that are large enough.
+const QUOTA_RESERVE: u64 = 32 << 20;
 /// A writer gives up after waiting so often.
 const WAITS_MAX: u32 = 120;
 
@@ -46,6 +49,7 @@ impl Volume {
         if data.is_empty() {
             return Ok(());
         }
+        self.check_quota(data.len() as u64)?;
         self.wait_for_room(data.len() as u64)?;
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
@@ -129,6 +133,7 @@ impl Volume {
     /// Refuses new work when what is left of the cache bound may be needed for pages that the kernel has accepted
     /// already: it lets a FUSE filesystem have about a hundredth of what may be dirty, and what opens next adds to it.
     pub(crate) fn check_reserve(&self) -> Result<()> {
+        self.check_quota(0)?;
         self.check_backlog(self.options.cache_bytes / 16)
     }
 
@@ -146,6 +151,26 @@ impl Volume {
         Err(VolumeError::NoSpace(format!(
             "{waiting} MiB wait for the group, and the cache is full"
         )))
+    }
+
+    /// Refuses what the quota could not take, while there is still room to commit that something was removed, and to
+    /// prune: else a full volume could never be emptied.
+    fn check_quota(&self, bytes: u64) -> Result<()> {
+        let space = self.store.space();
+        let reserve = (space.total / 64).max(QUOTA_RESERVE).min(space.total / 4);
+        let wanted = space
+            .used
+            .saturating_add(self.dirty_bytes())
+            .saturating_add(bytes);
+        if space.total > 0 && wanted > space.total - reserve {
+            let told = format!(
+                "{} of {} MiB are used, and some are kept for removing files",
+                space.used >> 20,
+                space.total >> 20
+            );
+            return Err(StoreError::Quota(told).into());
+        }
+        Ok(())
     }
 
     /// Hands runs of the buffer to the sealers: long ones, or with `all` every one. Returns the flights begun.

@@ -4,8 +4,9 @@
 //! head and lose the answer, may be slow, counts what is asked. It never loses or changes a placed pack, and never
 //! answers wrongly.
 //! Fault model of [`FakeOverlay`]: at a crash it keeps every batch written before the last sync and a prefix, of any
-//! length, of those after it. It never tears a batch. With a directory to watch, a crash also cuts the pack files to
-//! the lengths they had when the last batch that survived was written: later bytes were not synced.
+//! length, of those after it. It never tears a batch. With a directory to watch, a crash also keeps, drops or garbles what
+//! the pack files got after the last batch that survived was written: later bytes were not synced. The power may fail
+//! at any call that changes something: that call and all after it do nothing.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct FakeGroup {
     /// After this many calls more the group is unreachable; negative: never.
     pub calls_left: AtomicI64,
     pub bounded: AtomicBool,
+    /// Bytes of packs that the group takes; 0: as many as come.
+    pub quota: AtomicU64,
 }
 
 impl FakeGroup {
@@ -66,6 +69,13 @@ impl PackStore for FakeGroup {
             bytes.len()
         );
         let mut packs = self.packs.lock().unwrap();
+        let used: usize = packs.values().map(|pack| pack.len()).sum();
+        let quota = self.quota.load(Ordering::Relaxed);
+        if quota > 0 && (used + bytes.len()) as u64 > quota && !packs.contains_key(&pack) {
+            return Err(StoreError::Quota(format!(
+                "{used} bytes of {quota} are used"
+            )));
+        }
         if let Some(old) = packs.insert(pack, bytes.clone()) {
             assert!(old == bytes, "pack {pack:?} was given two contents");
         }
@@ -144,7 +154,10 @@ impl PackStore for FakeGroup {
             .map(|pack| pack.len() as u64)
             .sum();
         Space {
-            total: 100 << 30,
+            total: match self.quota.load(Ordering::Relaxed) {
+                0 => 100 << 30,
+                quota => quota,
+            },
             used,
         }
     }
@@ -173,6 +186,9 @@ type Lengths = BTreeMap<PathBuf, u64>;
 pub struct FakeOverlay {
     state: Mutex<OverlayState>,
     pub syncs: AtomicU64,
+    /// After this many calls more the power is gone: nothing is written any more. Negative: never.
+    pub calls_left: AtomicI64,
+    pub powered_off: AtomicBool,
     pub watched: Mutex<Option<PathBuf>>,
 }
 
@@ -199,6 +215,44 @@ fn replay(rows: &mut Rows, logged: &Logged) {
 }
 
 impl FakeOverlay {
+    /// Lets the power fail after some more calls that would change something.
+    pub fn power_off_after(&self, calls: i64) {
+        self.calls_left.store(calls.max(1), Ordering::SeqCst);
+    }
+
+    fn power(&self) -> Result<(), StoreError> {
+        if self.calls_left.load(Ordering::SeqCst) > 0
+            && self.calls_left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            self.powered_off.store(true, Ordering::SeqCst);
+        }
+        match self.powered_off.load(Ordering::SeqCst) {
+            true => Err(StoreError::Local("the power is gone".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Damages what was written to files after the length that is known to be synced: keeps, drops or garbles it.
+    fn tear(&self, path: &Path, synced: u64, len: u64) {
+        let seed = path
+            .to_string_lossy()
+            .bytes()
+            .fold(len ^ synced << 20, |all, byte| {
+                all.wrapping_mul(31) + u64::from(byte)
+            });
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        match seed % 4 {
+            0 => {}
+            1 => file.set_len(synced).unwrap(),
+            2 => file.set_len(synced + (len - synced) / 2).unwrap(),
+            _ => {
+                use std::os::unix::fs::FileExt;
+                file.write_all_at(&noise((len - synced) as usize, seed), synced)
+                    .unwrap();
+            }
+        }
+    }
+
     /// What is left after a crash that kept `keep` thousandths of what was not synced.
     pub fn crashed(&self, keep: usize) -> Arc<Self> {
         let state = self.state.lock().unwrap();
@@ -238,8 +292,7 @@ impl FakeOverlay {
             match lengths.get(&path) {
                 None => std::fs::remove_file(path).unwrap(),
                 Some(synced) if *synced < len => {
-                    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                    file.set_len(*synced).unwrap();
+                    self.tear(&path, *synced, len);
                 }
                 Some(_) => {}
             }
@@ -282,6 +335,7 @@ impl OverlayStore for FakeOverlay {
             .collect())
     }
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.power()?;
         let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Batch(batch);
@@ -290,6 +344,7 @@ impl OverlayStore for FakeOverlay {
         Ok(())
     }
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        self.power()?;
         if from >= to {
             return Ok(());
         }
@@ -301,6 +356,7 @@ impl OverlayStore for FakeOverlay {
         Ok(())
     }
     fn sync(&self) -> Result<(), StoreError> {
+        self.power()?;
         let mut guard = self.state.lock().unwrap();
         let state = &mut *guard;
         for (logged, lengths) in std::mem::take(&mut state.since_sync) {

@@ -1,0 +1,173 @@
+//! A full disk and a full quota: refused with the right word, nothing damaged, and on it goes when there is room.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::process::Command;
+use std::sync::atomic::Ordering;
+
+use barfs_fs::*;
+use support::*;
+
+/// A small disk of memory, unmounted at the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(at: std::path::PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let disk = Self(at);
+        disk.mount(&format!("size={size}"));
+        disk
+    }
+    fn mount(&self, options: &str) {
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&self.0)
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+    fn grow(&self, size: &str) {
+        self.mount(&format!("remount,size={size}"));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(
+            Command::new("umount")
+                .args(["-l"])
+                .arg(&self.0)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+fn try_write(volume: &Volume, name: &str, data: &[u8]) -> Result<(), VolumeError> {
+    let create = Create {
+        kind: Kind::File,
+        mode: 0o644,
+        umask: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: vec![],
+    };
+    let ino = volume.create(ROOT, name.as_bytes(), create)?.ino;
+    for (at, part) in data.chunks(1 << 20).enumerate() {
+        volume.write(ino, (at << 20) as u64, part, false)?;
+    }
+    volume.fsync(ino)
+}
+
+#[test]
+fn a_full_disk_is_enospc_and_goes_on_with_room() {
+    let rig = Rig::default();
+    let disk = SmallDisk::new(rig.cache(), "24m");
+    let volume = rig.open();
+    let mut kept = 0u64;
+    let error = loop {
+        match try_write(&volume, &format!("f{kept}"), &noise(2 << 20, kept)) {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 20, "the disk never was full");
+    };
+    assert_eq!(errno(&error), libc::ENOSPC, "{error}");
+    assert!(kept >= 5);
+    let verify = |volume: &Volume| {
+        for n in 0..kept {
+            assert!(
+                read_all(volume, walk(volume, &format!("f{n}")).unwrap()) == noise(2 << 20, n),
+                "f{n}"
+            );
+        }
+    };
+    verify(&volume);
+    disk.grow("200m");
+    // What could not be kept is still in memory: it is kept now.
+    let late = walk(&volume, &format!("f{kept}")).unwrap();
+    volume.fsync(late).unwrap();
+    try_write(&volume, "after", &noise(3 << 20, 99)).unwrap();
+    verify(&volume);
+    sync_group(&volume);
+    volume.close().unwrap();
+    drop(volume);
+    let volume = rig.elsewhere().open();
+    verify(&volume);
+    assert!(read_all(&volume, walk(&volume, "after").unwrap()) == noise(3 << 20, 99));
+    let report = volume
+        .check(
+            &CheckOptions {
+                read_data: Some((1, 1)),
+            },
+            &mut |_| true,
+        )
+        .unwrap();
+    assert!(report.problems.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_full_quota_is_edquot_and_removing_files_makes_room() {
+    let rig = Rig::default();
+    rig.group.quota.store(128 << 20, Ordering::SeqCst);
+    let volume = rig.open_with(keep_nothing);
+    let mut kept = 0u64;
+    let error = loop {
+        match try_write(&volume, &format!("f{kept}"), &noise(8 << 20, kept)) {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 20, "the quota never was used up");
+    };
+    assert_eq!(errno(&error), libc::EDQUOT, "{error}");
+    assert!(kept >= 8, "only {kept} files");
+    sync_group(&volume);
+    assert_eq!(
+        errno(&try_write(&volume, "no", b"x").unwrap_err()),
+        libc::EDQUOT
+    );
+    for n in 0..3 {
+        volume.unlink(ROOT, format!("f{n}").as_bytes()).unwrap();
+    }
+    // The file that did not fit was perhaps refused before it had a name.
+    let cut = volume.unlink(ROOT, format!("f{kept}").as_bytes());
+    assert!(
+        matches!(cut, Ok(()) | Err(VolumeError::NotFound)),
+        "{cut:?}"
+    );
+    volume.forget_all().unwrap();
+    let report = volume.prune(&PruneOptions::default(), &mut |_| ()).unwrap();
+    assert!(report.bytes_released >= 16 << 20, "{report:?}");
+    try_write(&volume, "after", &noise(4 << 20, 50)).unwrap();
+    sync_group(&volume);
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open();
+    for n in 3..kept {
+        assert!(read_all(&volume, walk(&volume, &format!("f{n}")).unwrap()) == noise(8 << 20, n));
+    }
+}
+
+#[test]
+fn a_group_that_takes_no_more_is_waited_for() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    write_file(&volume, ROOT, "f", &noise(4 << 20, 1));
+    // Less than the volume believes: another writer of the same member used it.
+    rig.group.quota.store(1, Ordering::SeqCst);
+    let mut told = 0;
+    let error = volume.sync(Rung::Group, &mut |progress| {
+        if progress.waiting.is_some() {
+            told += 1;
+            volume.cancel_sync();
+        }
+    });
+    assert!(matches!(error, Err(VolumeError::Cancelled { .. })) && told > 0);
+    rig.group.quota.store(0, Ordering::SeqCst);
+    sync_group(&volume);
+    volume.close().unwrap();
+    let volume = rig.elsewhere().open();
+    assert!(read_all(&volume, walk(&volume, "f").unwrap()) == noise(4 << 20, 1));
+}
