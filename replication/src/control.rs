@@ -7,6 +7,7 @@ use barfs_crypto::Digest;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::checkpoint::certificate::{Certificate, CheckpointVote};
+use crate::roster::{HANDOVERS_MAX, Handover};
 use crate::wire;
 
 const HEAD_BYTES_MAX: usize = 7 << 20;
@@ -69,10 +70,21 @@ pub enum Control {
         #[borsh(deserialize_with = "optional_block")]
         yours: Option<Vec<u8>>,
     } = 13,
+    /// Asks for the hand-overs from this epoch on.
+    WantHandovers {
+        /// The epoch that is known.
+        epoch: u32,
+    } = 14,
+    /// Hand-overs, one after the other.
+    Handovers {
+        /// At most 256.
+        #[borsh(deserialize_with = "wire::list::<_, _, HANDOVERS_MAX>")]
+        handovers: Vec<Handover>,
+    } = 15,
 }
 
 /// The lowest and highest tag in use.
-pub(crate) const TAGS: core::ops::RangeInclusive<u8> = 5..=13;
+pub(crate) const TAGS: core::ops::RangeInclusive<u8> = 5..=15;
 
 fn optional_block<R: borsh::io::Read>(reader: &mut R) -> borsh::io::Result<Option<Vec<u8>>> {
     match bool::deserialize_reader(reader)? {

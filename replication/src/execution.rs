@@ -69,13 +69,22 @@ impl Execution {
     }
 
     /// Goes on from a snapshot.
-    pub(crate) fn resume(genesis: &Arc<Genesis>, me: MemberId, snapshot: &Snapshot) -> Self {
+    pub(crate) fn resume(founding: &Arc<Genesis>, me: MemberId, snapshot: &Snapshot) -> Self {
         let frozen = snapshot.frozen().clone();
+        let ledger = Ledger::thawed(founding, frozen);
         Self {
-            ledger: Ledger::thawed(Arc::clone(genesis), frozen),
+            time_rank: ledger.genesis().thresholds().r,
+            ledger,
             marks: snapshot.graph().marks.iter().copied().collect(),
-            ..Self::new(genesis, me)
+            ..Self::new(founding, me)
         }
+    }
+
+    /// The committee changes: the group under the next roster, whose epoch begins at `first_round`.
+    pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
+        let next = self.ledger.turn(first_round);
+        self.time_rank = next.thresholds().r;
+        next
     }
 
     /// The state as it is, with its digest, and the roots that tags may speak of.

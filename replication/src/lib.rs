@@ -37,6 +37,7 @@ mod params;
 mod placement;
 mod recovery;
 mod replica;
+mod roster;
 mod time;
 mod wire;
 
@@ -57,6 +58,8 @@ pub use ledger::command::{
     HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, RELEASE_PACKS_MAX, SignedCommand,
     SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
 };
+pub use ledger::invite::{InviteToken, Subject};
+pub use ledger::members::{Applicant, Seat, SeatState};
 pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal};
 pub use ledger::pack::{
     PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
@@ -73,5 +76,6 @@ pub use output::{Event, Output, Record, Serve};
 pub use params::{Params, ParamsError, Thresholds};
 pub use placement::{candidates, redundancy};
 pub use replica::{Replica, ReplicaStatus};
+pub use roster::{Handover, Roster};
 pub use time::{LiveTime, Now, WallTime};
 pub use wire::WireError;

@@ -13,8 +13,11 @@ use barfs_crypto::{Digest, NodeId, Signature, SigningKey, derive};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use crate::checkpoint::certificate::CertificateError;
+use crate::consensus::block::ROUND_MAX;
 use crate::consensus::tally::Schedule;
 use crate::params::{Params, ParamsError, Thresholds};
+use crate::roster::{Handover, Roster};
 use crate::wire::{self, WireError};
 
 /// The most members of one group.
@@ -197,6 +200,10 @@ pub struct Genesis {
     terms: GenesisTerms,
     group: GroupId,
     by_node: BTreeMap<NodeId, MemberId>,
+    epoch: u32,
+    first_round: u64,
+    /// Who sits in the committee of this epoch.
+    cards: BTreeMap<MemberId, MemberCard>,
 }
 
 /// Why a genesis is not taken.
@@ -271,24 +278,99 @@ impl Genesis {
             return Err(GenesisError::Members(terms.members.len()));
         }
         terms.params.validate()?;
-        let mut by_key = BTreeMap::new();
-        let mut by_node = BTreeMap::new();
-        for (card, member) in terms.members.iter().zip(numbers()) {
-            card.verify()
-                .map_err(|error| GenesisError::Card { member, error })?;
-            for key in [card.node, card.recovery] {
-                if by_key.insert(key, member).is_some() {
-                    return Err(GenesisError::DuplicateKey(member));
-                }
-            }
-            by_node.insert(card.node, member);
-        }
+        let cards: BTreeMap<MemberId, MemberCard> =
+            numbers().zip(terms.members.iter().cloned()).collect();
+        let by_node = check_cards(&cards)?;
         let group = GroupId(derive(GROUP_DOMAIN, &wire::encode(&terms)));
         Ok(Self {
             terms,
             group,
             by_node,
+            epoch: 0,
+            first_round: 1,
+            cards,
         })
+    }
+
+    /// The same group under the roster of the next epoch.
+    ///
+    /// # Errors
+    /// If the roster is not of the next epoch, nobody is in it, a card does not verify, or a key appears twice.
+    pub fn successor(&self, roster: &Roster) -> Result<Self, GenesisError> {
+        let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
+        let count = roster.members.len();
+        let follows = self.epoch.checked_add(1) == Some(roster.epoch)
+            && roster.first_round > self.first_round
+            && roster.first_round < ROUND_MAX
+            && cards.len() == count;
+        if !follows || !(1..=MEMBERS_MAX).contains(&count) {
+            return Err(GenesisError::Members(count));
+        }
+        Ok(Self {
+            terms: self.terms.clone(),
+            group: self.group,
+            by_node: check_cards(&cards)?,
+            epoch: roster.epoch,
+            first_round: roster.first_round,
+            cards,
+        })
+    }
+
+    /// The group under a roster that the own, certified state describes.
+    pub(crate) fn seated(
+        &self,
+        epoch: u32,
+        first_round: u64,
+        cards: BTreeMap<MemberId, MemberCard>,
+    ) -> Self {
+        Self {
+            terms: self.terms.clone(),
+            group: self.group,
+            by_node: cards.iter().map(|(id, card)| (card.node, *id)).collect(),
+            epoch,
+            first_round,
+            cards,
+        }
+    }
+
+    /// The group under the newest roster that a chain of hand-overs leads to.
+    ///
+    /// # Errors
+    /// If one of them does not follow.
+    pub fn after(&self, handovers: &[Handover]) -> Result<Self, CertificateError> {
+        let follow = |genesis: Self, handover: &Handover| handover.follow(&genesis);
+        handovers.iter().try_fold(self.clone(), follow)
+    }
+
+    /// Who sits in the committee now.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        Roster {
+            epoch: self.epoch,
+            first_round: self.first_round,
+            members: self
+                .cards
+                .iter()
+                .map(|(member, card)| (*member, card.clone()))
+                .collect(),
+        }
+    }
+
+    /// The epoch of this roster, from 0.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The first round of this epoch.
+    #[must_use]
+    pub fn first_round(&self) -> u64 {
+        self.first_round
+    }
+
+    /// The members of this epoch's committee with their cards, ascending.
+    pub fn cards(&self) -> impl Iterator<Item = (MemberId, &MemberCard)> {
+        self.cards.iter().map(|(member, card)| (*member, card))
     }
 
     /// The group's name among all groups.
@@ -314,7 +396,7 @@ impl Genesis {
     /// A member's card.
     #[must_use]
     pub fn member(&self, member: MemberId) -> Option<&MemberCard> {
-        self.terms.members.get(member.index())
+        self.cards.get(&member)
     }
 
     /// Whose node key this is.
@@ -326,24 +408,20 @@ impl Genesis {
     /// Whose recovery key this is.
     #[must_use]
     pub fn member_of_recovery(&self, recovery: NodeId) -> Option<MemberId> {
-        self.ids()
-            .zip(&self.terms.members)
+        self.cards()
             .find_map(|(member, card)| (card.recovery == recovery).then_some(member))
     }
 
     /// All members, ascending.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = MemberId> + ExactSizeIterator + use<> {
-        let count = u16::try_from(self.terms.members.len()).unwrap_or(u16::MAX);
-        (0..count).map(MemberId)
+        let ids: Vec<MemberId> = self.cards.keys().copied().collect();
+        ids.into_iter()
     }
 
     /// The leaders of a round, in the order of their slots.
     #[must_use]
     pub fn leaders(&self, round: u64) -> Vec<MemberId> {
-        let schedule = Schedule::new(
-            self.terms.members.len(),
-            self.terms.params.leaders_per_round,
-        );
+        let schedule = self.schedule();
         schedule
             .slots(round)
             .map(|slot| schedule.leader(slot))
@@ -353,8 +431,32 @@ impl Genesis {
     /// The faults that this group tolerates.
     #[must_use]
     pub fn thresholds(&self) -> Thresholds {
-        Thresholds::of(self.terms.members.len())
+        Thresholds::of(self.cards.len())
     }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule::new(self.ids().collect(), self.terms.params.leaders_per_round)
+    }
+}
+
+/// Every card verifies and no key stands for two; whose node key is whose.
+fn check_cards(
+    cards: &BTreeMap<MemberId, MemberCard>,
+) -> Result<BTreeMap<NodeId, MemberId>, GenesisError> {
+    let mut by_key = BTreeMap::new();
+    let mut by_node = BTreeMap::new();
+    for (member, card) in cards {
+        let member = *member;
+        card.verify()
+            .map_err(|error| GenesisError::Card { member, error })?;
+        for key in [card.node, card.recovery] {
+            if by_key.insert(key, member).is_some() {
+                return Err(GenesisError::DuplicateKey(member));
+            }
+        }
+        by_node.insert(card.node, member);
+    }
+    Ok(by_node)
 }
 
 fn numbers() -> impl Iterator<Item = MemberId> {

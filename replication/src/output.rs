@@ -2,13 +2,14 @@
 //! that `Confirm` comes back as `Input::Persisted`.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::checkpoint::snapshot::Snapshot;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::ledger::command::Issuer;
 use crate::ledger::outcome::{LedgerEvent, Outcome};
-use crate::membership::MemberId;
+use crate::membership::{Genesis, MemberId};
 use crate::message::Message;
 use crate::time::{LiveTime, WallTime};
 
@@ -154,6 +155,11 @@ pub enum Event {
     Diverged {
         /// The round of the checkpoint.
         round: u64,
+    },
+    /// The committee has changed. Blocks of the new epoch verify under this roster.
+    Epoch {
+        /// The group under the new roster.
+        roster: Arc<Genesis>,
     },
     /// The ledger was replaced by a certified snapshot: what happened between was not told.
     StateReplaced {

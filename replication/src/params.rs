@@ -65,6 +65,8 @@ pub struct Params {
     pub lease_max_ms: u64,
     /// Room for commands in one block, in bytes, 4 KiB to 4 MiB.
     pub block_bytes_max: u32,
+    /// Members that must be for somebody who wants to join, the inviter included; never fewer than r + 1.
+    pub join_votes: u16,
 }
 
 impl Default for Params {
@@ -82,6 +84,7 @@ impl Default for Params {
             small_release_grace_ms: HOUR_MS,
             lease_max_ms: 90 * 24 * HOUR_MS,
             block_bytes_max: 1 << 20,
+            join_votes: 0,
         }
     }
 }

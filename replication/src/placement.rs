@@ -26,8 +26,7 @@ pub fn candidates(
 ) -> Vec<MemberId> {
     let group = genesis.group_id();
     let mut drawn: Vec<(u64, u64, MemberId)> = genesis
-        .ids()
-        .zip(&genesis.members)
+        .cards()
         .filter(|(member, card)| *member != owner && card.pledge > 0)
         .map(|(member, card)| {
             let digest = derive_parts(

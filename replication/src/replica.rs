@@ -5,13 +5,14 @@
 //! `restore` the replica is where its records say, and never signs again for a round that they hold.
 
 mod checkpoints;
+mod epochs;
 mod intake;
 mod propose;
 mod recovering;
 mod serve;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,10 +26,10 @@ use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::consensus::catchup::{Fetch, Peers, RangeSync};
 use crate::consensus::commit::{Committer, Decision};
 use crate::consensus::dag::Dag;
+use crate::consensus::delivery;
 use crate::consensus::own::Own;
 use crate::consensus::pace::Pace;
 use crate::consensus::suspended::Suspended;
-use crate::consensus::tally::Schedule;
 use crate::evidence::Evidence;
 use crate::execution::Execution;
 use crate::input::Input;
@@ -38,6 +39,7 @@ use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
 use crate::output::{Event, Output, Record};
 use crate::recovery::Recovery;
+use crate::roster::Handover;
 use crate::time::Now;
 
 /// Received blocks are made durable with the next own block, or when there are this many bytes of them.
@@ -74,7 +76,17 @@ pub struct ReplicaStatus {
 
 /// One member of a group, without its network, disk and clock.
 pub struct Replica {
+    /// The group as it was founded.
+    founding: Arc<Genesis>,
+    /// Under the roster of the present epoch.
     genesis: Arc<Genesis>,
+    /// The newest rosters, the present one among them.
+    rosters: VecDeque<Arc<Genesis>>,
+    /// From the genesis on.
+    handovers: Vec<Handover>,
+    /// Without a seat: when to ask for news, and who was asked last.
+    asked_micros: u64,
+    asked_peer: MemberId,
     me: MemberId,
     key: SigningKey,
     peers: Peers,
@@ -118,23 +130,22 @@ impl Replica {
     /// A member of a new group, with nothing on record. `key` is the node key of member `me`.
     #[must_use]
     pub fn new(genesis: Arc<Genesis>, me: MemberId, key: SigningKey, now: Now) -> Self {
-        let thresholds = genesis.thresholds();
         let params = &genesis.params;
-        let schedule = Schedule::new(thresholds.n, params.leaders_per_round);
-        let peers = Peers::new(me, thresholds.n);
+        let dag = delivery::empty(&genesis);
+        let peers = Peers::new(me, dag.schedule().seats());
         Self {
-            peers,
-            dag: Dag::new(thresholds, schedule, params.gc_depth),
-            committer: Committer::new(),
+            dag,
+            committer: Committer::new(genesis.first_round()),
             suspended: Suspended::default(),
             named_in_batch: BTreeSet::new(),
-            fetch: Fetch::new(peers),
-            range_sync: RangeSync::new(peers),
+            fetch: Fetch::new(peers.clone()),
+            range_sync: RangeSync::new(peers.clone()),
             pace: Pace::new(me, params, now.monotonic_micros),
             own: Own::new(me, params.block_bytes_max),
             execution: Execution::new(&genesis, me),
-            checkpoints: Checkpoints::new(thresholds.quorum, LOG_BYTES_MIN),
-            sync: SnapshotSync::new(peers),
+            checkpoints: Checkpoints::new(LOG_BYTES_MIN),
+            sync: SnapshotSync::new(peers.clone()),
+            peers,
             offer: None,
             diverged: false,
             recovery: None,
@@ -149,6 +160,11 @@ impl Replica {
             first_logged: None,
             now,
             out: Vec::new(),
+            founding: Arc::clone(&genesis),
+            rosters: VecDeque::from([Arc::clone(&genesis)]),
+            handovers: Vec::new(),
+            asked_micros: now.monotonic_micros,
+            asked_peer: me,
             genesis,
             me,
             key,
@@ -233,6 +249,7 @@ impl Replica {
             asking,
             self.offer_due_micros(),
             recovery,
+            self.follow_due_micros(),
         ]
         .into_iter()
         .flatten()
@@ -301,6 +318,11 @@ impl Replica {
         let Some(block) = self.own.persisted(token) else {
             return;
         };
+        if block.block().epoch != self.genesis.epoch() {
+            // Its epoch has ended: what it carried waits again.
+            self.own.raise_floor(self.dag.floor());
+            return;
+        }
         // A snapshot may have taken the place of its parents meanwhile.
         match self.dag.missing_parents(&block).is_empty() {
             true => self.insert(block, true),
@@ -313,6 +335,7 @@ impl Replica {
         self.commit();
         self.decide_offer();
         self.recover_further();
+        self.follow_without_seat();
         self.pace
             .at_round(self.dag.quorum_round(), self.now.monotonic_micros);
         self.ask();
@@ -357,7 +380,9 @@ impl Replica {
                 }
             }
             self.out.extend(done.events.into_iter().map(Output::Event));
-            if self.is_checkpoint(before, leader.round) {
+            if self.execution.ledger().turns() {
+                self.turn(leader);
+            } else if self.is_checkpoint(before, leader.round) {
                 self.take_checkpoint(leader);
             }
             self.floor_raised();

@@ -18,7 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut applied = Vec::new();
     copy(&sources, Path::new(""), &target, &mut applied)?;
-    let text = format!("/// The defects whose lines were found.\npub const APPLIED: &[usize] = &{applied:?};\n");
+    let text = format!(
+        "/// The defects whose lines were found.\npub const APPLIED: &[usize] = &{applied:?};\n"
+    );
     fs::write(out.join("applied.rs"), text)?;
     Ok(())
 }
@@ -63,11 +65,15 @@ fn open(name: &Path, text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
         let trimmed = line.trim_start();
-        if is_root && (inside_attribute || trimmed.starts_with("#![") || trimmed.starts_with("//!")) {
-            inside_attribute = (inside_attribute || trimmed.starts_with("#![")) && !line.ends_with(")]");
+        if is_root && (inside_attribute || trimmed.starts_with("#![") || trimmed.starts_with("//!"))
+        {
+            inside_attribute =
+                (inside_attribute || trimmed.starts_with("#![")) && !line.ends_with(")]");
             continue;
         }
-        let line = line.replace("pub(crate)", "pub").replace("pub(super)", "pub");
+        let line = line
+            .replace("pub(crate)", "pub")
+            .replace("pub(super)", "pub");
         let is_module = line.starts_with("mod ") && line.ends_with(';');
         lines.push(match is_module {
             true => format!("pub {line}"),
@@ -75,6 +81,13 @@ fn open(name: &Path, text: &str) -> String {
         });
     }
     let text = lines.join("\n") + "\n";
-    // A block without a signature: for those who exhaust the rules, never for a group.
-    text.replace("    fn assemble(", "    pub fn assemble(")
+    // A block without a signature, and graphs that can be copied: for those who exhaust the rules, never for a group.
+    let mut text = text.replace("    fn assemble(", "    pub fn assemble(");
+    for name in ["Dag", "Held"] {
+        let (plain, copied) = (format!("pub struct {name} {{"), "#[derive(Clone)]\n");
+        if !text.contains(&format!("{copied}{plain}")) {
+            text = text.replace(&plain, &format!("{copied}{plain}"));
+        }
+    }
+    text
 }

@@ -89,5 +89,6 @@ fn params(plan: &Plan) -> Params {
         max_timeout_ms: plan.genesis.max_timeout_ms,
         block_bytes_max: plan.genesis.block_bytes_max,
         lease_max_ms: 600 * SECOND / 1_000,
+        ..Params::default()
     }
 }

@@ -34,6 +34,8 @@ pub struct Checkpoint {
     pub state: Digest,
     /// Digest of what the order needs to go on from here.
     pub graph: Digest,
+    /// Digest of the roster that goes on from here: the next one at the last checkpoint of an epoch.
+    pub roster: Digest,
 }
 
 impl Checkpoint {
@@ -80,6 +82,9 @@ impl CheckpointVote {
         if self.checkpoint.group != genesis.group_id() {
             return Err(CertificateError::Group);
         }
+        if self.checkpoint.epoch != genesis.epoch() {
+            return Err(CertificateError::Epoch(self.checkpoint.epoch));
+        }
         verify_one(
             genesis,
             self.member,
@@ -105,6 +110,12 @@ pub enum CertificateError {
     /// Of another group.
     #[error("the checkpoint is of another group")]
     Group,
+    /// Of an epoch whose roster this is not.
+    #[error("the checkpoint is of epoch {0}")]
+    Epoch(u32),
+    /// The roster that follows is another one.
+    #[error("the hand-over names another roster")]
+    Roster,
     /// Names a member that the group does not have.
     #[error("{0} is not in the group")]
     UnknownMember(MemberId),
@@ -148,6 +159,9 @@ impl Certificate {
     pub fn verify(&self, genesis: &Genesis) -> Result<(), CertificateError> {
         if self.checkpoint.group != genesis.group_id() {
             return Err(CertificateError::Group);
+        }
+        if self.checkpoint.epoch != genesis.epoch() {
+            return Err(CertificateError::Epoch(self.checkpoint.epoch));
         }
         let members = || self.signatures.iter().map(|(member, _)| *member);
         if members().zip(members().skip(1)).any(|(a, b)| a >= b) {

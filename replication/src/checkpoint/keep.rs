@@ -1,7 +1,7 @@
 //! The checkpoints that this member keeps: own ones that wait for a quorum, the votes of others, the newest certified
 //! one, one more while somebody fetches it; and when a snapshot goes to disk and the log before it may go.
 //!
-//! Bounds, whatever others do: two own checkpoints that wait, two votes of each member, two certified snapshots.
+//! Bounds, whatever others do: two own checkpoints that wait, three votes of each member, two certified snapshots.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -11,9 +11,10 @@ use barfs_crypto::Digest;
 use super::certificate::{Certificate, CheckpointVote};
 use super::snapshot::{Snapshot, Taken};
 use crate::membership::MemberId;
+use crate::roster::{Handover, Roster};
 
 const TAKEN_MAX: usize = 2;
-const VOTES_MAX: usize = 2;
+const VOTES_MAX: usize = 3;
 /// How long a snapshot that was asked for stays beside a newer one.
 const ASKED_MICROS: u64 = 30_000_000;
 /// And how long at most, however often it is asked for.
@@ -22,8 +23,8 @@ const OLDER_MICROS_MAX: u64 = 600_000_000;
 /// What the votes say of an own checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// It is certified now.
-    Certified,
+    /// It is certified now; with it the roster that takes over there, if one does.
+    Certified(Option<Roster>),
     /// A quorum certified another state at the same place: this member's own is wrong.
     Diverged(Certificate),
 }
@@ -36,7 +37,6 @@ struct Older {
 
 /// See the module.
 pub(crate) struct Checkpoints {
-    quorum: usize,
     taken: VecDeque<Taken>,
     votes: BTreeMap<MemberId, VecDeque<CheckpointVote>>,
     newest: Option<Snapshot>,
@@ -54,9 +54,8 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(crate) fn new(quorum: usize, log_bytes_min: u64) -> Self {
+    pub(crate) fn new(log_bytes_min: u64) -> Self {
         Self {
-            quorum,
             taken: VecDeque::new(),
             votes: BTreeMap::new(),
             newest: None,
@@ -77,8 +76,11 @@ impl Checkpoints {
 
     /// This member has reached a checkpoint.
     pub(crate) fn take(&mut self, taken: Taken) {
-        if self.taken.len() == TAKEN_MAX {
-            self.taken.pop_front();
+        if self.taken.len() >= TAKEN_MAX {
+            // The last of an epoch stays: without its certificate nothing after it can be shown.
+            let ends = |taken: &Taken| taken.next.is_none();
+            let place = self.taken.iter().position(ends).unwrap_or(0);
+            self.taken.remove(place);
         }
         self.taken.push_back(taken);
     }
@@ -100,7 +102,12 @@ impl Checkpoints {
     }
 
     /// A certificate of others, verified, for a place that this member has reached too.
-    pub(crate) fn certify(&mut self, certificate: Certificate, now_micros: u64) -> Option<Finding> {
+    pub(crate) fn certify(
+        &mut self,
+        certificate: Certificate,
+        handovers: &[Handover],
+        now_micros: u64,
+    ) -> Option<Finding> {
         let round = certificate.checkpoint.round();
         let place = self
             .taken
@@ -111,14 +118,18 @@ impl Checkpoints {
             return Some(Finding::Diverged(certificate));
         }
         let taken = self.taken.drain(..=place).next_back()?;
-        self.adopt(Snapshot::new(taken, certificate), now_micros);
-        Some(Finding::Certified)
+        let epoch = usize::try_from(certificate.checkpoint.epoch).unwrap_or(usize::MAX);
+        let handovers = handovers.get(..epoch)?.to_vec();
+        let state = (taken.graph, taken.frozen);
+        self.adopt(Snapshot::new(certificate, state, handovers), now_micros);
+        Some(Finding::Certified(taken.next))
     }
 
     /// Looks whether the votes settle an own checkpoint.
-    pub(crate) fn settle(&mut self, now_micros: u64) -> Option<Finding> {
-        let rounds: Vec<u64> = self.taken.iter().map(|t| t.checkpoint.round()).collect();
-        rounds.into_iter().rev().find_map(|round| {
+    pub(crate) fn settle(&mut self, handovers: &[Handover], now_micros: u64) -> Option<Finding> {
+        let place = |taken: &Taken| (taken.checkpoint.round(), taken.quorum);
+        let places: Vec<(u64, usize)> = self.taken.iter().map(place).collect();
+        places.into_iter().rev().find_map(|(round, quorum)| {
             let mut alike: BTreeMap<Digest, Vec<CheckpointVote>> = BTreeMap::new();
             let votes = self.votes.values().flatten();
             for vote in votes.filter(|vote| vote.checkpoint.round() == round) {
@@ -129,8 +140,8 @@ impl Checkpoints {
             }
             let certificate = alike
                 .values()
-                .find_map(|votes| Certificate::of(votes, self.quorum))?;
-            self.certify(certificate, now_micros)
+                .find_map(|votes| Certificate::of(votes, quorum))?;
+            self.certify(certificate, handovers, now_micros)
         })
     }
 
@@ -191,9 +202,9 @@ impl Checkpoints {
             .map_or(0, |newest| newest.checkpoint().round())
     }
 
-    /// The newest own checkpoint that nobody has certified yet.
-    pub(crate) fn waiting(&self) -> Option<&Taken> {
-        self.taken.back()
+    /// The own checkpoints that nobody has certified yet.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Taken> {
+        self.taken.iter()
     }
 
     /// Rounds up to this one are no longer in the log.

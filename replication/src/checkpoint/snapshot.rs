@@ -17,6 +17,7 @@ use crate::consensus::block::BlockRef;
 use crate::ledger::seal::{Frozen, Stand};
 use crate::ledger::tree::{BUCKETS, root_over};
 use crate::membership::{Genesis, MEMBERS_MAX, MemberId};
+use crate::roster::{Handover, Roster};
 use crate::wire::{self, WireError};
 
 const GRAPH_DOMAIN: &str = "barfs 2026 checkpoint graph v1";
@@ -92,6 +93,10 @@ pub(crate) struct Taken {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) graph: GraphState,
     pub(crate) frozen: Frozen,
+    /// How many members of its epoch certify it.
+    pub(crate) quorum: usize,
+    /// The roster that takes over here, at the last checkpoint of an epoch.
+    pub(crate) next: Option<Roster>,
 }
 
 /// The whole state at a certified checkpoint. Cloning is cheap; reading it needs no replica, so any thread may.
@@ -103,6 +108,8 @@ struct Inner {
     certificate: Certificate,
     graph: GraphState,
     frozen: Frozen,
+    /// From the genesis to the epoch that certifies this.
+    handovers: Vec<Handover>,
 }
 
 impl PartialEq for Snapshot {
@@ -114,12 +121,23 @@ impl PartialEq for Snapshot {
 impl Eq for Snapshot {}
 
 impl Snapshot {
-    pub(crate) fn new(taken: Taken, certificate: Certificate) -> Self {
+    pub(crate) fn new(
+        certificate: Certificate,
+        (graph, frozen): (GraphState, Frozen),
+        handovers: Vec<Handover>,
+    ) -> Self {
         Self(Arc::new(Inner {
             certificate,
-            graph: taken.graph,
-            frozen: taken.frozen,
+            graph,
+            frozen,
+            handovers,
         }))
+    }
+
+    /// The hand-overs from the genesis to the epoch that certifies this.
+    #[must_use]
+    pub fn handovers(&self) -> &[Handover] {
+        &self.0.handovers
     }
 
     /// The proof that it is the group's.
@@ -174,7 +192,7 @@ impl Snapshot {
     /// Its parts, to be kept one after the other and given back to [`load`](Self::load) in the same order. Each is
     /// made when it is asked for and at most 8 MiB long.
     pub fn parts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let first = wire::encode(&(self.certificate(), self.head()));
+        let first = wire::encode(&(self.handovers(), self.certificate(), self.head()));
         let mut next = 0;
         let buckets = core::iter::from_fn(move || {
             let part = self.buckets(next, BUCKETS);
@@ -193,8 +211,9 @@ impl Snapshot {
         mut parts: impl Iterator<Item = Vec<u8>>,
     ) -> Result<Self, SnapshotError> {
         let first = parts.next().ok_or(SnapshotError::Missing(1))?;
-        let (certificate, head): (Certificate, Vec<u8>) = wire::decode(&first, HEAD_BYTES_MAX)?;
-        certificate.verify(genesis)?;
+        let (handovers, certificate, head): (Vec<Handover>, Certificate, Vec<u8>) =
+            wire::decode(&first, HEAD_BYTES_MAX)?;
+        certificate.verify(&genesis.after(&handovers)?)?;
         let mut assembly = Assembly::begin(certificate, &head, None)?;
         let mut next = 0;
         for part in parts {
@@ -212,7 +231,7 @@ impl Snapshot {
                 return Err(SnapshotError::Part);
             }
         }
-        assembly.finish()
+        assembly.finish(handovers)
     }
 }
 
@@ -283,18 +302,14 @@ impl Assembly {
     }
 
     /// The snapshot, once nothing is missing.
-    pub(crate) fn finish(mut self) -> Result<Snapshot, SnapshotError> {
+    pub(crate) fn finish(mut self, handovers: Vec<Handover>) -> Result<Snapshot, SnapshotError> {
         if !self.missing.is_empty() {
             return Err(SnapshotError::Missing(self.missing.len()));
         }
         if self.frozen.digest() != self.certificate.checkpoint.state {
             return Err(SnapshotError::Head);
         }
-        let taken = Taken {
-            checkpoint: self.certificate.checkpoint,
-            graph: self.head.graph,
-            frozen: self.frozen,
-        };
-        Ok(Snapshot::new(taken, self.certificate))
+        let state = (self.head.graph, self.frozen);
+        Ok(Snapshot::new(self.certificate, state, handovers))
     }
 }

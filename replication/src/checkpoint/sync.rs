@@ -15,6 +15,7 @@ use crate::consensus::catchup::Peers;
 use crate::control::Control;
 use crate::ledger::seal::Frozen;
 use crate::membership::MemberId;
+use crate::roster::Handover;
 
 /// Buckets asked for in one question.
 const RANGE: usize = 64;
@@ -58,6 +59,11 @@ impl SnapshotSync {
             moved_micros: 0,
             forced: false,
         }
+    }
+
+    /// The committee changed: other members are asked from now on.
+    pub(crate) fn ask_others(&mut self, peers: Peers) {
+        self.peers = peers;
     }
 
     /// Whether a snapshot is being fetched.
@@ -150,7 +156,7 @@ impl SnapshotSync {
     }
 
     /// The snapshot, once it is whole.
-    pub(crate) fn finished(&mut self) -> Option<Snapshot> {
+    pub(crate) fn finished(&mut self, handovers: &[Handover]) -> Option<Snapshot> {
         let whole = |target: &mut Target| {
             let assembly = target.assembly.as_ref();
             assembly.is_some_and(|assembly| assembly.missing().is_empty())
@@ -158,7 +164,10 @@ impl SnapshotSync {
         let target = self.target.take_if(whole)?;
         self.stop();
         // The head and every bucket were checked: putting them together cannot fail.
-        target.assembly.and_then(|assembly| assembly.finish().ok())
+        let epoch = usize::try_from(target.certificate.checkpoint.epoch).unwrap_or(usize::MAX);
+        let handovers = handovers.get(..epoch)?.to_vec();
+        let assembly = target.assembly?;
+        assembly.finish(handovers).ok()
     }
 
     /// Ends the fetching.

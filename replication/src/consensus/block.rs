@@ -24,6 +24,8 @@ pub(crate) const ROUND_MAX: u64 = 1 << 48;
 pub(crate) const COMMANDS_MAX: usize = 65_536;
 const SIGNATURE_BYTES: usize = 64;
 const HEADER_BYTES_MAX: usize = 256;
+/// The most bytes of a block of any group.
+const BLOCK_BYTES_MAX: usize = 5 << 20;
 const PARENT_BYTES: usize = 42;
 pub(crate) const SIGNATURE_DOMAIN: &str = "barfs 2026 block v1";
 
@@ -67,7 +69,7 @@ pub struct Executed {
 pub struct Block {
     /// The group.
     pub group: GroupId,
-    /// The membership it belongs to; 0 until membership can change.
+    /// The membership it belongs to.
     pub epoch: u32,
     /// Its round, from 1.
     pub round: u64,
@@ -125,8 +127,8 @@ pub(crate) fn block_bytes_max(genesis: &Genesis) -> usize {
 /// The most parents of one block of a group: its own previous, the round before, and some late ones.
 pub(crate) fn parents_max(genesis: &Genesis) -> usize {
     genesis
-        .members
-        .len()
+        .thresholds()
+        .n
         .saturating_mul(4)
         .saturating_add(1)
         .min(PARENTS_MAX)
@@ -163,7 +165,9 @@ impl VerifiedBlock {
     /// Says which rule the block breaks.
     pub fn verify(genesis: &Genesis, bytes: impl Into<BlockBytes>) -> Result<Self, BlockError> {
         let bytes = bytes.into();
-        let (verified, signature) = Self::read(genesis, bytes)?;
+        check_length(genesis, bytes.len())?;
+        let (verified, signature) = Self::read(bytes)?;
+        check(genesis, verified.block())?;
         let block = &verified.0.block;
         let author = genesis
             .member(block.author)
@@ -182,7 +186,7 @@ impl VerifiedBlock {
         Ok(verified)
     }
 
-    /// Reads a block that this member verified before and kept in its own, checksummed log.
+    /// Reads a block that this member verified before and kept in its own, checksummed log, whatever its epoch.
     ///
     /// # Errors
     /// If the bytes are not a block of this group.
@@ -190,7 +194,28 @@ impl VerifiedBlock {
         genesis: &Genesis,
         bytes: impl Into<BlockBytes>,
     ) -> Result<Self, BlockError> {
-        Self::read(genesis, bytes.into()).map(|(verified, _)| verified)
+        let (verified, _) = Self::read(bytes.into())?;
+        match verified.block().group == genesis.group_id() {
+            true => Ok(verified),
+            false => Err(BlockError::Group),
+        }
+    }
+
+    /// As [`verify`](Self::verify), under the roster of the block's epoch, if it is among these.
+    ///
+    /// # Errors
+    /// Says which rule the block breaks; `Group` if its epoch's roster is not given.
+    pub fn verify_any(
+        rosters: &[Arc<Genesis>],
+        bytes: impl Into<BlockBytes>,
+    ) -> Result<Self, BlockError> {
+        let bytes = bytes.into();
+        let epoch = bytes
+            .get(32..36)
+            .and_then(|epoch| epoch.first_chunk::<4>())
+            .map(|epoch| u32::from_le_bytes(*epoch));
+        let roster = rosters.iter().find(|it| Some(it.epoch()) == epoch);
+        Self::verify(roster.ok_or(BlockError::Group)?, bytes)
     }
 
     /// Signs a block. The caller makes it durable before anybody sees it.
@@ -248,14 +273,16 @@ impl VerifiedBlock {
         }
     }
 
-    fn read(genesis: &Genesis, bytes: BlockBytes) -> Result<(Self, Signature), BlockError> {
-        check_length(genesis, bytes.len())?;
+    fn read(bytes: BlockBytes) -> Result<(Self, Signature), BlockError> {
+        if bytes.len() > BLOCK_BYTES_MAX {
+            let (len, max) = (bytes.len(), BLOCK_BYTES_MAX);
+            return Err(WireError::TooLong { len, max }.into());
+        }
         let (body, signature) = bytes
             .split_last_chunk::<SIGNATURE_BYTES>()
             .ok_or(WireError::Malformed)?;
         let signature = Signature(*signature);
         let block: Block = wire::decode(body, body.len())?;
-        check(genesis, &block)?;
         let digest = block_digest(body, block.parents.len());
         Ok((Self::assemble(block, bytes, digest), signature))
     }
@@ -307,13 +334,13 @@ fn check_length(genesis: &Genesis, len: usize) -> Result<(), WireError> {
 }
 
 fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
-    if block.group != genesis.group_id() || block.epoch != 0 {
+    if block.group != genesis.group_id() || block.epoch != genesis.epoch() {
         return Err(BlockError::Group);
     }
     if genesis.member(block.author).is_none() {
         return Err(BlockError::Author(block.author));
     }
-    if !(1..ROUND_MAX).contains(&block.round) {
+    if !(genesis.first_round()..ROUND_MAX).contains(&block.round) {
         return Err(BlockError::Round(block.round));
     }
     if !block.commands.iter().all(BlockCommand::is_allowed) {
@@ -324,10 +351,11 @@ fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
 
 fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
     let fault = |what| Err(BlockError::Parents(what));
-    if block.round == 1 {
+    let first_round = genesis.first_round();
+    if block.round == first_round {
         return match block.parents.is_empty() {
             true => Ok(()),
-            false => fault("must be empty in round 1"),
+            false => fault("must be empty in the first round"),
         };
     }
     if block.parents.len() > parents_max(genesis) {
@@ -338,12 +366,12 @@ fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
         _ => (None, block.parents.as_slice()),
     };
     let previous_round = block.round - 1;
-    if own.is_some_and(|own| !(1..block.round).contains(&own.round)) {
+    if own.is_some_and(|own| !(first_round..block.round).contains(&own.round)) {
         return fault("name an own block of no earlier round");
     }
     let mut last = None;
     for parent in others {
-        let in_range = (1..block.round).contains(&parent.round);
+        let in_range = (first_round..block.round).contains(&parent.round);
         if !in_range || genesis.member(parent.author).is_none() || parent.author == block.author {
             return fault("name a round or author that cannot be");
         }

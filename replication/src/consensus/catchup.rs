@@ -5,6 +5,7 @@
 //! costs one retry and the next is asked.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::block::{BlockBytes, BlockRef};
@@ -22,29 +23,29 @@ const RETRY_DOUBLINGS_MAX: u32 = 4;
 const GENEROUS_ROUNDS: u64 = 16;
 
 /// Members other than this one, asked in turn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peers {
     me: MemberId,
-    members: u16,
+    seats: Arc<[MemberId]>,
 }
 
 impl Peers {
-    pub(crate) fn new(me: MemberId, members: usize) -> Self {
-        Self {
-            me,
-            members: u16::try_from(members).unwrap_or(u16::MAX),
-        }
+    pub(crate) fn new(me: MemberId, seats: &Arc<[MemberId]>) -> Self {
+        let seats = Arc::clone(seats);
+        Self { me, seats }
     }
 
     /// All of them, ascending.
-    pub(crate) fn all(self) -> impl Iterator<Item = MemberId> {
-        (0..self.members)
-            .map(MemberId)
-            .filter(move |member| *member != self.me)
+    pub(crate) fn all(&self) -> impl Iterator<Item = MemberId> + use<> {
+        let (me, seats) = (self.me, Arc::clone(&self.seats));
+        let seat = move |place| seats.get(place).copied();
+        (0..self.seats.len())
+            .filter_map(seat)
+            .filter(move |member| *member != me)
     }
 
     /// The one after `member`, around the circle; `None` in a group of one.
-    pub(crate) fn after(self, member: MemberId) -> Option<MemberId> {
+    pub(crate) fn after(&self, member: MemberId) -> Option<MemberId> {
         let mut later = self.all().filter(|peer| *peer > member);
         later.next().or_else(|| self.all().next())
     }
@@ -164,9 +165,9 @@ pub(crate) struct RangeSync {
 impl RangeSync {
     pub(crate) fn new(peers: Peers) -> Self {
         Self {
+            next_peer: peers.me,
             peers,
             target_round: 0,
-            next_peer: peers.me,
             active: None,
             fruitless: 0,
         }

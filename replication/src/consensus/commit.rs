@@ -25,10 +25,10 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(first_round: u64) -> Self {
         Self {
             next: Slot {
-                round: 1,
+                round: first_round,
                 offset: 0,
             },
         }

@@ -14,6 +14,7 @@ use super::tally::{Schedule, Slot, SlotTally};
 use crate::membership::MemberId;
 use crate::params::Thresholds;
 
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) reference: BlockRef,
     pub(super) time_ms: u64,
@@ -36,10 +37,13 @@ impl Held {
 }
 
 /// The graph.
+#[derive(Clone)]
 pub(crate) struct Dag {
     pub(super) thresholds: Thresholds,
     pub(super) schedule: Schedule,
     pub(super) gc_depth: u64,
+    /// The round before the first of this epoch.
+    pub(super) base: u64,
     pub(super) rounds: BTreeMap<u64, BTreeMap<MemberId, Vec<Held>>>,
     pub(super) tallies: BTreeMap<Slot, SlotTally>,
     /// Held blocks above the floor that no held block names as parent.
@@ -54,26 +58,39 @@ pub(crate) struct Dag {
 }
 
 impl Dag {
-    pub(crate) fn new(thresholds: Thresholds, schedule: Schedule, gc_depth: u64) -> Self {
+    /// The empty graph of an epoch that begins at `first_round`.
+    pub(crate) fn new(
+        thresholds: Thresholds,
+        schedule: Schedule,
+        gc_depth: u64,
+        first_round: u64,
+    ) -> Self {
+        let base = first_round.saturating_sub(1);
         Self {
             thresholds,
             schedule,
             gc_depth,
+            base,
             rounds: BTreeMap::new(),
             tallies: BTreeMap::new(),
             tips: BTreeSet::new(),
-            floor: 0,
-            content_floor: 0,
-            quorum_round: 0,
-            last_committed: 0,
+            floor: base,
+            content_floor: base,
+            quorum_round: base,
+            last_committed: base,
             last_delivered: BTreeMap::new(),
             waiting_commands: 0,
             blocks: 0,
         }
     }
 
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.schedule
+    pub(crate) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The round before the first of this epoch.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
     }
 
     pub(crate) fn thresholds(&self) -> Thresholds {
@@ -81,8 +98,8 @@ impl Dag {
     }
 
     /// All members, ascending.
-    pub(crate) fn members(&self) -> impl Iterator<Item = MemberId> + use<> {
-        (0..u16::try_from(self.thresholds.n).unwrap_or(u16::MAX)).map(MemberId)
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.schedule.seats().iter().copied()
     }
 
     /// At and below this round everything is decided and nothing is required.
@@ -95,17 +112,18 @@ impl Dag {
         self.content_floor
     }
 
-    /// The highest round with blocks of a quorum of authors; 0 before the first.
+    /// The highest round with blocks of a quorum of authors; the base before the first.
     pub(crate) fn quorum_round(&self) -> u64 {
         self.quorum_round
     }
 
-    /// The highest round with any block; 0 before the first.
+    /// The highest round with any block; the base before the first.
     pub(crate) fn highest_round(&self) -> u64 {
-        self.rounds.last_key_value().map_or(0, |(round, _)| *round)
+        let highest = self.rounds.last_key_value();
+        highest.map_or(self.base, |(round, _)| *round)
     }
 
-    /// The round of the newest committed leader; 0 before the first.
+    /// The round of the newest committed leader; the base before the first.
     pub(crate) fn last_committed(&self) -> u64 {
         self.last_committed
     }
@@ -198,7 +216,8 @@ impl Dag {
     /// A leader is timely while the order keeps delivering its blocks: its newest delivered block is at most `window`
     /// rounds older than the newest committed leader. A rule over the committed graph, so the same at every member.
     pub(crate) fn timely(&self, member: MemberId, window: u64) -> bool {
-        let delivered = self.last_delivered.get(&member).copied().unwrap_or(0);
+        let delivered = self.last_delivered.get(&member);
+        let delivered = delivered.copied().unwrap_or(self.base);
         delivered.saturating_add(window) >= self.last_committed
     }
 
@@ -287,12 +306,12 @@ impl Dag {
         certifies: &[Option<Digest>],
     ) {
         let BlockRef { round, author, .. } = reference;
-        if round > 1 {
+        if round > self.base + 1 {
             for (slot, vote) in self.schedule.slots(round - 1).zip(votes) {
                 self.tallies.entry(slot).or_default().vote(author, *vote);
             }
         }
-        if round > 2 {
+        if round > self.base + 2 {
             for (slot, certified) in self.schedule.slots(round - 2).zip(certifies) {
                 if let Some(digest) = certified {
                     self.tallies

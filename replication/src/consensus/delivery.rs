@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use super::block::{BlockRef, VerifiedBlock};
 use super::dag::{Dag, Held};
-use super::tally::{Schedule, Slot};
+use super::tally::Slot;
 use crate::checkpoint::snapshot::GraphState;
-use crate::params::Thresholds;
+use crate::membership::Genesis;
 
 /// Rounds behind the last commit for which the content of delivered blocks stays in memory.
 const CONTENT_ROUNDS: u64 = 16;
@@ -20,6 +20,16 @@ pub(crate) struct Delivered {
     pub(crate) block: VerifiedBlock,
     /// False for a further block of a slot that has delivered one.
     pub(crate) first_of_slot: bool,
+}
+
+/// The empty graph of an epoch.
+pub(crate) fn empty(genesis: &Genesis) -> Dag {
+    Dag::new(
+        genesis.thresholds(),
+        genesis.schedule(),
+        genesis.params.gc_depth,
+        genesis.first_round(),
+    )
 }
 
 impl Dag {
@@ -40,7 +50,7 @@ impl Dag {
     /// Commits a leader: its undelivered history above `leader round - gc_depth`, in order. Raises the floor and
     /// drops what lies below.
     pub(crate) fn deliver(&mut self, leader: BlockRef) -> Vec<Delivered> {
-        let line = leader.round.saturating_sub(self.gc_depth);
+        let line = leader.round.saturating_sub(self.gc_depth).max(self.base);
         let mut found = BTreeSet::new();
         let mut open = Vec::from([leader]);
         while let Some(reference) = open.pop() {
@@ -138,13 +148,13 @@ impl Dag {
     }
 
     /// The graph right after the commit of a leader of round `committed`: delivered blocks without their content.
-    pub(crate) fn resume(
-        (thresholds, schedule, gc_depth): (Thresholds, Schedule, u64),
-        committed: u64,
-        state: &GraphState,
-    ) -> Self {
-        let mut dag = Self::new(thresholds, schedule, gc_depth);
-        dag.floor = committed.saturating_sub(gc_depth);
+    pub(crate) fn resume(genesis: &Genesis, committed: u64, state: &GraphState) -> Self {
+        let mut dag = empty(genesis);
+        let thresholds = dag.thresholds;
+        // A checkpoint that ends an epoch lies below the first round of the next.
+        let committed = committed.max(dag.base);
+        let line = committed.saturating_sub(dag.gc_depth);
+        dag.floor = line.max(dag.base);
         dag.last_committed = committed;
         // What is delivered has to come from a log, if anywhere.
         dag.content_floor = committed;

@@ -194,6 +194,11 @@ impl Own {
         }
     }
 
+    /// A new epoch begins: its first own block follows none.
+    pub(crate) fn forget_newest(&mut self) {
+        self.newest = None;
+    }
+
     /// An own block of this round exists somewhere: never propose one at or below it again.
     pub(crate) fn raise_round(&mut self, round: u64) {
         self.round = self.round.max(round);

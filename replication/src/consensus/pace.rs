@@ -128,7 +128,7 @@ impl Pace {
     /// Whether a block of the round after the newest quorum round may go out.
     pub(crate) fn readiness(&self, dag: &Dag, now_micros: u64) -> Readiness {
         let round = dag.quorum_round();
-        if round == 0 || (self.has_leaders(dag, round) && votes_settled(dag, round)) {
+        if round == dag.base() || (self.has_leaders(dag, round) && votes_settled(dag, round)) {
             return Readiness::Ready;
         }
         let due = self.quorum_since_micros.saturating_add(self.timeout_micros);
@@ -156,7 +156,7 @@ fn awaited(dag: &Dag, round: u64, member: MemberId) -> bool {
 /// The blocks of `round` settle each leader slot of the round before, or those to come cannot do it either: a leader
 /// that split the votes is not worth a timeout.
 fn votes_settled(dag: &Dag, round: u64) -> bool {
-    if round < 2 {
+    if round < dag.base() + 2 {
         return true;
     }
     let to_come = dag

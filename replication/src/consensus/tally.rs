@@ -1,6 +1,7 @@
 //! Who leads a round, and what the blocks after a leader slot say of it. Counts distinct authors, never blocks.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use barfs_crypto::Digest;
@@ -50,8 +51,9 @@ pub(crate) struct Slot {
 /// The first slots of three rounds in a row decide, as anchors, everything that was left open before. Rounds 3a,
 /// 3a + 1, 3a + 2 are led by a, a + s, a + 2s with s = ceil(n/3): three different members, and each member is in three
 /// of the n such triples. As 3u < n, in every 3n rounds there is a triple without any of u failed members.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Schedule {
+    seats: Arc<[MemberId]>,
     members: u64,
     leaders: usize,
     /// How far apart the leaders of a triple are.
@@ -59,12 +61,14 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// For a group of `members`; never more leaders than members.
-    pub(crate) fn new(members: usize, leaders_per_round: u8) -> Self {
-        let count = u64::try_from(members.max(1)).unwrap_or(u64::MAX);
+    /// For these members; never more leaders than members.
+    pub(crate) fn new(seats: Arc<[MemberId]>, leaders_per_round: u8) -> Self {
+        let members = seats.len().max(1);
+        let count = u64::try_from(members).unwrap_or(u64::MAX);
         Self {
+            seats,
             members: count,
-            leaders: usize::from(leaders_per_round).clamp(1, members.max(1)),
+            leaders: usize::from(leaders_per_round).clamp(1, members),
             stride: count.div_ceil(3),
         }
     }
@@ -79,7 +83,13 @@ impl Schedule {
         let offset = u64::try_from(slot.offset).unwrap_or(0);
         let chain = (slot.round % 3) * self.stride;
         let place = (slot.round / 3 + chain + offset) % self.members;
-        MemberId(u16::try_from(place).unwrap_or(0))
+        let place = usize::try_from(place).unwrap_or(0);
+        self.seats.get(place).copied().unwrap_or(MemberId(0))
+    }
+
+    /// All members, ascending.
+    pub(crate) fn seats(&self) -> &Arc<[MemberId]> {
+        &self.seats
     }
 
     /// The slots of a round, in order.
@@ -154,7 +164,11 @@ mod tests {
     use super::*;
     use crate::params::Thresholds;
 
-    fn leaders_of(schedule: Schedule, round: u64) -> Vec<MemberId> {
+    fn schedule(members: usize, leaders: u8) -> Schedule {
+        Schedule::new((0..members as u16).map(MemberId).collect(), leaders)
+    }
+
+    fn leaders_of(schedule: &Schedule, round: u64) -> Vec<MemberId> {
         let slots = schedule.slots(round);
         slots.map(|slot| schedule.leader(slot)).collect()
     }
@@ -168,7 +182,7 @@ mod tests {
     fn whoever_fails_three_rounds_in_a_row_have_live_first_leaders() {
         for members in 4..=17_u32 {
             let failing = Thresholds::of(members as usize).u as u32;
-            let schedule = Schedule::new(members as usize, 2);
+            let schedule = &schedule(members as usize, 2);
             let triples: Vec<u32> = (1..=u64::from(members))
                 .map(|a| {
                     let first = |round| 1 << leaders_of(schedule, round)[0].0;
@@ -190,7 +204,7 @@ mod tests {
     fn everybody_leads_alike_and_nobody_twice_in_a_round() {
         for members in 1..=30 {
             for leaders in 1..=4 {
-                let schedule = Schedule::new(members, leaders);
+                let schedule = &schedule(members, leaders);
                 let mut led = alloc::vec![0; members];
                 for round in 1..=3 * members as u64 {
                     let round = leaders_of(schedule, round);

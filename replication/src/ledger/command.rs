@@ -2,6 +2,7 @@
 //!
 //! Tags of retired commands stay reserved. A command is executed once, by issuer and number, whoever carries it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,10 +11,12 @@ use barfs_crypto::{NodeId, Signature, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use super::invite::{InviteToken, Subject};
 use super::pack::Placement;
 pub use super::signed::{BlockCommand, SignedCommand};
 use crate::evidence::{self, Evidence};
-use crate::membership::{Genesis, GroupId, MemberId};
+use crate::membership::{Genesis, GroupId, MemberCard, MemberId};
+use crate::time::LiveTime;
 use crate::wire::{self, WireError};
 
 /// The longest label of a device, in bytes.
@@ -86,6 +89,12 @@ pub enum AuthError {
     /// What is called evidence proves nothing.
     #[error("the evidence proves nothing")]
     Evidence,
+    /// An invitation of another group, or not signed by its inviter.
+    #[error("the invitation's signature does not verify")]
+    Invite,
+    /// A card that is not signed by its own key.
+    #[error("the member card does not verify")]
+    Card,
 }
 
 /// Which volumes a member has in which group, signed by its recovery key: what a bare machine trusts.
@@ -260,6 +269,41 @@ pub enum Command {
         /// The proof.
         evidence: Evidence,
     } = 13,
+    /// Takes an invitation up. By anyone; the invitation and the card speak for themselves.
+    Join {
+        /// The invitation.
+        token: InviteToken,
+        /// Who joins.
+        card: Box<MemberCard>,
+    } = 14,
+    /// Gives a seat up from the next epoch on. By that member's node or recovery key.
+    Leave {
+        /// Who leaves.
+        member: MemberId,
+    } = 15,
+    /// A member's vote; its newest counts. By its node key.
+    Vote {
+        /// On what.
+        subject: Subject,
+        /// For it.
+        approve: bool,
+    } = 16,
+    /// Gives a member a new card (keys, address) from the next epoch on. By its node or recovery key.
+    RotateIdentity {
+        /// Whose.
+        member: MemberId,
+        /// The card, signed by the new node key.
+        card: Box<MemberCard>,
+    } = 17,
+    /// Announces an absence ahead. By that member's node or recovery key.
+    Vacation {
+        /// Whose.
+        member: MemberId,
+        /// From then, in live time.
+        from: LiveTime,
+        /// Until then.
+        until: LiveTime,
+    } = 18,
 }
 
 impl Command {
@@ -284,6 +328,11 @@ impl Command {
             Self::Accuse { evidence } => evidence::verify(evidence, genesis)
                 .map(drop)
                 .map_err(|_| AuthError::Evidence),
+            Self::Join { token, card } => {
+                token.verify(genesis)?;
+                card.verify().map_err(|_| AuthError::Card)
+            }
+            Self::RotateIdentity { card, .. } => card.verify().map_err(|_| AuthError::Card),
             _ => Ok(()),
         }
     }
@@ -312,6 +361,11 @@ impl Command {
             Self::Note { bytes } => bytes.len() <= NOTE_BYTES_MAX,
             // Bounded when it is decoded; whoever sends what others cannot decode gains nothing.
             Self::Accuse { .. }
+            | Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::Vote { .. }
+            | Self::RotateIdentity { .. }
+            | Self::Vacation { .. }
             | Self::RevokeDevice { .. }
             | Self::AcquireLease { .. }
             | Self::RenewLease { .. }

@@ -2,6 +2,8 @@
 
 pub(crate) mod command;
 mod devices;
+pub(crate) mod invite;
+pub(crate) mod members;
 mod numbers;
 pub(crate) mod outcome;
 pub(crate) mod pack;

@@ -48,6 +48,18 @@ pub enum Effect {
         /// How many changed by this command.
         changed: u32,
     } = 4,
+    /// Somebody joins with the next epoch.
+    Joined {
+        /// Its number.
+        member: MemberId,
+    } = 5,
+    /// The vote is counted.
+    Votes {
+        /// How many are for it.
+        have: u32,
+        /// How many it takes.
+        need: u32,
+    } = 6,
 }
 
 /// Why a command was refused.
@@ -154,6 +166,32 @@ pub enum Refusal {
     /// A lie of this member is on record.
     #[error("{0} has lied: nothing new is placed for it")]
     Convicted(MemberId) = 22,
+    /// The invitation was used by somebody else.
+    #[error("this invitation has been used")]
+    InviteUsed = 23,
+    /// The invitation's time is over.
+    #[error("this invitation has expired")]
+    InviteExpired = 24,
+    /// A key of the card stands for somebody already.
+    #[error("a key of this card is or was a member's")]
+    KeyTaken = 25,
+    /// The group would tolerate nothing any more, or be empty.
+    #[error("only {remaining} members would remain")]
+    TooFewMembers {
+        /// How many.
+        remaining: u32,
+    } = 26,
+    /// There is nothing of this to vote on.
+    #[error("there is no such question to vote on")]
+    NoSuchVote = 27,
+    /// Vacations begin later than now, are short, and rare.
+    #[error(
+        "a vacation is announced ahead, lasts at most {max_ms} ms, and comes twice a year at most"
+    )]
+    Vacation {
+        /// The longest.
+        max_ms: u64,
+    } = 28,
 }
 
 /// Which rule of placement is broken.
@@ -206,6 +244,21 @@ pub enum LedgerEvent {
         device: NodeId,
         /// Its fencing number.
         fencing: u32,
+    },
+    /// Somebody joins with the next epoch.
+    Joined {
+        /// Its number.
+        member: MemberId,
+    },
+    /// A member leaves with the next epoch.
+    Leaves {
+        /// Who.
+        member: MemberId,
+    },
+    /// A member was voted out, from the next epoch on.
+    Evicted {
+        /// Who.
+        member: MemberId,
     },
     /// A lie was proven.
     Convicted {

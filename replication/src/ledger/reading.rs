@@ -1,6 +1,7 @@
 //! How the state is read.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
 use barfs_crypto::{Digest, NodeId};
 
@@ -8,7 +9,7 @@ use super::command::{Issuer, SignedHome, VolumeId};
 use super::numbers::Numbers;
 use super::pages;
 use super::state::{Account, Device, Head, Lease, Ledger, PackEntry, Volume};
-use crate::membership::MemberId;
+use crate::membership::{Genesis, MemberId};
 use crate::time::{LiveTime, WallTime};
 
 impl Ledger {
@@ -115,6 +116,12 @@ impl Ledger {
     pub(crate) fn is_used(&self, issuer: &Issuer, number: u64) -> bool {
         let numbers = self.tables.numbers.get(issuer);
         numbers.is_some_and(|numbers| numbers.is_used(number))
+    }
+
+    /// The group under the roster of this state.
+    #[must_use]
+    pub fn genesis(&self) -> &Arc<Genesis> {
+        &self.genesis
     }
 
     /// Commands executed.

@@ -7,6 +7,7 @@ use barfs_crypto::NodeId;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::{Issuer, SignedHome, VolumeId};
+use super::members::{Applicant, EpochRow, Seat};
 use super::numbers::Numbers;
 use super::pages::{PackPage, PackTable};
 use super::state::{Account, Device, Volume};
@@ -34,6 +35,14 @@ pub(crate) enum RowKey {
     Packs(VolumeId, u64) = 5,
     /// The numbers that an issuer has used.
     Numbers(Issuer) = 6,
+    /// A member past or present.
+    Seat(MemberId) = 7,
+    /// The epoch; there is one.
+    Epoch(u8) = 8,
+    /// An invitation that was used, by its id.
+    Invite([u8; 16]) = 9,
+    /// Somebody who waits for votes, by its node key.
+    Applicant(NodeId) = 10,
 }
 
 /// Everything that commands change.
@@ -45,6 +54,10 @@ pub(crate) struct Tables {
     pub(super) volumes: Table<VolumeId, Volume>,
     pub(super) packs: PackTable,
     pub(super) numbers: Table<Issuer, Numbers>,
+    pub(super) seats: Table<MemberId, Seat>,
+    pub(super) epoch: Table<u8, EpochRow>,
+    pub(super) invites: Table<[u8; 16], MemberId>,
+    pub(super) applicants: Table<NodeId, Option<Applicant>>,
 }
 
 impl Tables {
@@ -58,6 +71,10 @@ impl Tables {
         let page = |(volume, page)| RowKey::Packs(volume, page);
         keys.extend(self.packs.take_changed().map(page));
         keys.extend(self.numbers.take_changed().map(RowKey::Numbers));
+        keys.extend(self.seats.take_changed().map(RowKey::Seat));
+        keys.extend(self.epoch.take_changed().map(RowKey::Epoch));
+        keys.extend(self.invites.take_changed().map(RowKey::Invite));
+        keys.extend(self.applicants.take_changed().map(RowKey::Applicant));
         keys
     }
 
@@ -70,6 +87,10 @@ impl Tables {
             RowKey::Volume(volume) => self.volumes.get(volume).map(wire::encode),
             RowKey::Packs(volume, page) => self.packs.get(&(*volume, *page)).map(wire::encode),
             RowKey::Numbers(issuer) => self.numbers.get(issuer).map(wire::encode),
+            RowKey::Seat(member) => self.seats.get(member).map(wire::encode),
+            RowKey::Epoch(place) => self.epoch.get(place).map(wire::encode),
+            RowKey::Invite(id) => self.invites.get(id).map(wire::encode),
+            RowKey::Applicant(node) => self.applicants.get(node).map(wire::encode),
         }
     }
 
@@ -89,6 +110,10 @@ impl Tables {
                 Ok(())
             }
             RowKey::Numbers(issuer) => put(&mut self.numbers, issuer, bytes),
+            RowKey::Seat(member) => put(&mut self.seats, member, bytes),
+            RowKey::Epoch(place) => put(&mut self.epoch, place, bytes),
+            RowKey::Invite(id) => put(&mut self.invites, id, bytes),
+            RowKey::Applicant(node) => put(&mut self.applicants, node, bytes),
         }
     }
 
@@ -101,6 +126,10 @@ impl Tables {
             RowKey::Volume(volume) => drop(self.volumes.remove(volume)),
             RowKey::Packs(volume, page) => drop(self.packs.remove(&(*volume, *page))),
             RowKey::Numbers(issuer) => drop(self.numbers.remove(issuer)),
+            RowKey::Seat(member) => drop(self.seats.remove(member)),
+            RowKey::Epoch(place) => drop(self.epoch.remove(place)),
+            RowKey::Invite(id) => drop(self.invites.remove(id)),
+            RowKey::Applicant(node) => drop(self.applicants.remove(node)),
         }
     }
 }

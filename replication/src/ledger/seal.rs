@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use barfs_crypto::{Digest, derive_parts};
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::members::genesis_of;
 use super::outcome::Outcome;
 use super::pack::PackRecord;
 use super::pages::page_of;
@@ -143,7 +144,7 @@ impl Ledger {
     #[must_use]
     pub fn new(genesis: Arc<Genesis>) -> Self {
         let mut tables = Tables::default();
-        for (member, card) in genesis.ids().zip(&genesis.members) {
+        for (member, card) in genesis.cards() {
             let account = Account {
                 pledge: card.pledge,
                 ..Account::default()
@@ -158,21 +159,27 @@ impl Ledger {
             history: derive_parts(GENESIS_HISTORY_DOMAIN, &[group.0.as_bytes()]),
             root: Digest([0; 32]),
         };
-        let tree = StateTree::default();
-        let mut ledger = Self::thawed(
-            genesis,
+        let mut ledger = Self::with(
+            Arc::clone(&genesis),
             Frozen {
                 stand,
                 tables,
-                tree,
+                tree: StateTree::default(),
             },
         );
+        ledger.seat_founders(&genesis);
         ledger.seal();
         ledger
     }
 
-    /// The ledger that was frozen.
-    pub(crate) fn thawed(genesis: Arc<Genesis>, frozen: Frozen) -> Self {
+    /// The ledger that was frozen, of the group with this genesis.
+    pub(crate) fn thawed(founding: &Arc<Genesis>, frozen: Frozen) -> Self {
+        let mut ledger = Self::with(Arc::clone(founding), frozen);
+        ledger.genesis = genesis_of(founding, &ledger.roster());
+        ledger
+    }
+
+    fn with(genesis: Arc<Genesis>, frozen: Frozen) -> Self {
         let Stand {
             index,
             live,

@@ -94,7 +94,7 @@ pub enum BlockCommand {
     } = 1,
     /// Somebody else asks.
     Signed(SignedCommand) = 2,
-    /// Nobody asks: an accusation, which speaks for itself and is harmless when repeated.
+    /// Nobody asks: an accusation or an invitation, which speaks for itself and is harmless when repeated.
     Unnumbered(Command) = 3,
 }
 
@@ -122,8 +122,11 @@ impl BlockCommand {
     /// Whether a block may carry it: within its bounds, and unnumbered only what may be.
     pub(crate) fn is_allowed(&self) -> bool {
         let unnumbered = matches!(self, Self::Unnumbered(_));
-        let accusation = matches!(self.command(), Command::Accuse { .. });
-        self.command().within_bounds() && (accusation || !unnumbered)
+        let speaks_for_itself = matches!(
+            self.command(),
+            Command::Accuse { .. } | Command::Join { .. }
+        );
+        self.command().within_bounds() && (speaks_for_itself || !unnumbered)
     }
 
     /// The issuer's number for it; 0 if it has none.

@@ -184,6 +184,7 @@ impl Ledger {
         if let BlockCommand::Unnumbered(command) = command {
             return match command {
                 Command::Accuse { evidence } => self.accuse(evidence),
+                Command::Join { token, card } => self.join(token, card),
                 _ => Err(Refusal::NotAllowed),
             };
         }
@@ -254,6 +255,15 @@ impl Ledger {
             Command::VetoRelease { volume, packs } => self.veto_release(actor, *volume, packs),
             Command::Note { .. } => Ok(Effect::Done),
             Command::Accuse { evidence } => self.accuse(evidence),
+            Command::Join { token, card } => self.join(token, card),
+            Command::Leave { member } => self.leave(actor, *member),
+            Command::Vote { subject, approve } => self.vote(actor, *subject, *approve),
+            Command::RotateIdentity { member, card } => self.rotate(actor, *member, card),
+            Command::Vacation {
+                member,
+                from,
+                until,
+            } => self.announce_vacation(actor, *member, (*from, *until)),
         }
     }
 

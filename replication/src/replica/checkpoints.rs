@@ -1,6 +1,7 @@
 //! Checkpoints of this member: taking them, voting, keeping snapshots, serving and fetching them, and going on from
 //! one. The rules are in `checkpoint/`.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Replica;
@@ -14,9 +15,10 @@ use crate::consensus::tally::Slot;
 use crate::control::Control;
 use crate::execution::Execution;
 use crate::ledger::outcome::{Outcome, Refusal};
-use crate::membership::MemberId;
+use crate::membership::{Genesis, MemberId};
 use crate::message::Message;
 use crate::output::{Event, Output};
+use crate::roster::Handover;
 
 /// How long a member that was told to fetch a snapshot looks whether it gets on without.
 const HESITATE_MICROS: u64 = 1_000_000;
@@ -40,16 +42,19 @@ impl Replica {
         let graph = self.dag.state(self.committer.next(), marks);
         let checkpoint = Checkpoint {
             group: self.genesis.group_id(),
-            epoch: 0,
+            epoch: self.genesis.epoch(),
             leader,
             index: frozen.stand.index,
             state,
             graph: graph.digest(),
+            roster: self.genesis.roster().digest(),
         };
         self.checkpoints.take(Taken {
             checkpoint,
             graph,
             frozen,
+            quorum: self.genesis.thresholds().quorum,
+            next: None,
         });
         if !self.replaying {
             self.vote();
@@ -57,26 +62,34 @@ impl Replica {
         }
     }
 
-    /// Tells everybody of the newest own checkpoint that is not certified.
+    /// Tells everybody of the own checkpoints that are not certified.
     pub(super) fn vote(&mut self) {
-        if let Some(vote) = self.own_vote() {
+        for vote in self.own_votes() {
             self.checkpoints.vote(vote);
             let message = Message::Control(Control::Vote(vote));
             self.out.push(Output::Broadcast { message });
         }
     }
 
-    pub(super) fn own_vote(&self) -> Option<CheckpointVote> {
-        let checkpoint = self.checkpoints.waiting()?.checkpoint;
-        Some(CheckpointVote::sign(&self.key, self.me, checkpoint))
+    pub(super) fn own_votes(&self) -> Vec<CheckpointVote> {
+        let seated = |taken: &&Taken| {
+            let roster = self.roster_of(taken.checkpoint.epoch);
+            let card = roster.and_then(|roster| roster.member(self.me).map(|card| card.node));
+            card == Some(self.key.id())
+        };
+        let waiting = self.checkpoints.waiting().filter(seated);
+        waiting
+            .map(|taken| CheckpointVote::sign(&self.key, self.me, taken.checkpoint))
+            .collect()
     }
 
     /// What a member that is there (again) should know of checkpoints.
     pub(super) fn greet_with_checkpoints(&mut self, to: MemberId) {
-        let vote = self.own_vote().map(Control::Vote);
+        let votes = self.own_votes().into_iter().map(Control::Vote);
         let newest = self.checkpoints.newest();
         let certificate = newest.map(|it| Control::Certificate(it.certificate().clone()));
-        for control in vote.into_iter().chain(certificate) {
+        let controls: Vec<Control> = votes.chain(certificate).collect();
+        for control in controls {
             self.send_control(to, control);
         }
     }
@@ -90,9 +103,17 @@ impl Replica {
     pub(super) fn take_control(&mut self, from: MemberId, control: Control) {
         let now_micros = self.now.monotonic_micros;
         match control {
-            Control::Vote(vote) => self.take_vote(vote),
-            Control::Certificate(certificate) => self.take_certificate(certificate),
-            Control::Pruned(certificate) => self.consider(certificate),
+            Control::Vote(vote) => {
+                self.hear_of_epoch(from, vote.checkpoint.epoch);
+                self.take_vote(vote);
+            }
+            Control::Certificate(certificate) => {
+                self.hear_of_epoch(from, certificate.checkpoint.epoch);
+                self.take_certificate(certificate);
+            }
+            Control::Pruned(certificate) => self.consider(from, certificate),
+            Control::WantHandovers { epoch } => self.answer_handovers(from, epoch),
+            Control::Handovers { handovers } => self.take_handovers(handovers),
             Control::WantHead { checkpoint } => {
                 let found = self.checkpoints.asked(&checkpoint, now_micros);
                 match found {
@@ -140,7 +161,7 @@ impl Replica {
                 self.sync.buckets(source, first, &buckets, now_micros);
             }
         }
-        if let Some(snapshot) = self.sync.finished() {
+        if let Some(snapshot) = self.sync.finished(&self.handovers) {
             self.install(snapshot);
         }
     }
@@ -154,7 +175,9 @@ impl Replica {
     }
 
     fn take_vote(&mut self, vote: CheckpointVote) {
-        if self.checkpoints.wants(&vote) && vote.verify(&self.genesis).is_ok() {
+        let roster = self.roster_of(vote.checkpoint.epoch);
+        let verifies = |roster: Arc<Genesis>| vote.verify(&roster).is_ok();
+        if self.checkpoints.wants(&vote) && roster.is_some_and(verifies) {
             self.checkpoints.vote(vote);
             self.settle_checkpoints();
         }
@@ -162,23 +185,33 @@ impl Replica {
 
     fn take_certificate(&mut self, certificate: Certificate) {
         let round = certificate.checkpoint.round();
-        if round <= self.checkpoints.round() || certificate.verify(&self.genesis).is_err() {
+        if round <= self.checkpoints.round() || !self.verifies(&certificate) {
             return;
         }
         let now_micros = self.now.monotonic_micros;
-        let finding = self.checkpoints.certify(certificate, now_micros);
+        let handovers = &self.handovers;
+        let finding = self.checkpoints.certify(certificate, handovers, now_micros);
         self.found(finding);
     }
 
     pub(super) fn settle_checkpoints(&mut self) {
-        let finding = self.checkpoints.settle(self.now.monotonic_micros);
+        let now_micros = self.now.monotonic_micros;
+        let finding = self.checkpoints.settle(&self.handovers, now_micros);
         self.found(finding);
     }
 
     fn found(&mut self, finding: Option<Finding>) {
         match finding {
             None => {}
-            Some(Finding::Certified) => {
+            Some(Finding::Certified(next)) => {
+                let newest = self.checkpoints.newest();
+                if let (Some(roster), Some(newest)) = (next, newest) {
+                    let certificate = newest.certificate().clone();
+                    self.handed_over(Handover {
+                        certificate,
+                        roster,
+                    });
+                }
                 if let Some(newest) = self.checkpoints.newest() {
                     let Checkpoint { leader, index, .. } = *newest.checkpoint();
                     let round = leader.round;
@@ -202,11 +235,29 @@ impl Replica {
         }
     }
 
+    /// Whether a certificate holds under the roster of its epoch.
+    fn verifies(&self, certificate: &Certificate) -> bool {
+        let roster = self.roster_of(certificate.checkpoint.epoch);
+        roster.is_some_and(|roster| certificate.verify(&roster).is_ok())
+    }
+
+    /// Fetches this certified state, or moves on to it.
+    pub(super) fn fetch_snapshot(&mut self, certificate: Certificate) {
+        let base = self.base();
+        self.sync
+            .begin(certificate, base, self.now.monotonic_micros);
+    }
+
     /// A member says that it pruned what this one asked for.
-    fn consider(&mut self, certificate: Certificate) {
+    fn consider(&mut self, from: MemberId, certificate: Certificate) {
+        let epoch = usize::try_from(certificate.checkpoint.epoch).unwrap_or(usize::MAX);
+        if epoch > self.handovers.len() {
+            return self.ask_handovers(from);
+        }
         let round = certificate.checkpoint.round();
         let floor = round.saturating_sub(self.genesis.params.gc_depth);
         let asked = self.sync.is_active()
+            || !self.is_seated()
             || self.range_sync.due_micros().is_some()
             || self.fetch.asks_at_or_below(floor);
         let newer = round > self.dag.last_committed()
@@ -214,7 +265,7 @@ impl Replica {
                 .offer
                 .as_ref()
                 .is_none_or(|offer| offer.certificate.checkpoint.round() < round);
-        if !asked || !newer || certificate.verify(&self.genesis).is_err() {
+        if !asked || !newer || !self.verifies(&certificate) {
             return;
         }
         let now_micros = self.now.monotonic_micros;
@@ -326,13 +377,22 @@ impl Replica {
     fn go_on_from(&mut self, snapshot: &Snapshot) {
         let round = snapshot.checkpoint().round();
         let graph = snapshot.graph();
-        let setting = (
-            self.dag.thresholds(),
-            self.dag.schedule(),
-            self.genesis.params.gc_depth,
-        );
-        self.execution = Execution::resume(&self.genesis, self.me, snapshot);
-        self.dag = Dag::resume(setting, round, graph);
+        self.execution = Execution::resume(&self.founding, self.me, snapshot);
+        if self.handovers.len() < snapshot.handovers().len() {
+            self.handovers = snapshot.handovers().to_vec();
+        }
+        let roster = Arc::clone(self.execution.ledger().genesis());
+        if roster.epoch() != self.genesis.epoch() {
+            let certificate = snapshot.certificate().clone();
+            if certificate.checkpoint.epoch.checked_add(1) == Some(roster.epoch()) {
+                self.handed_over(Handover {
+                    certificate,
+                    roster: roster.roster(),
+                });
+            }
+            self.begin_epoch(roster);
+        }
+        self.dag = Dag::resume(&self.genesis, round, graph);
         self.committer = Committer::at(Slot {
             round: graph.next.0,
             offset: usize::from(graph.next.1),

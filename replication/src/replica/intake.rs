@@ -30,6 +30,8 @@ fn named_within(blocks: &[VerifiedBlock]) -> BTreeSet<BlockRef> {
 impl Replica {
     /// Blocks from a member, in any order.
     pub(super) fn take_blocks(&mut self, from: MemberId, mut blocks: Vec<VerifiedBlock>) {
+        let epoch = self.genesis.epoch();
+        blocks.retain(|block| block.block().epoch == epoch);
         blocks.sort_by_key(VerifiedBlock::reference);
         if self.diverged {
             // Nothing is built on a state that is wrong; how far the others are is still of interest.
@@ -176,6 +178,9 @@ impl Replica {
         let reference = block.reference();
         self.note_seen(reference);
         self.first_logged.get_or_insert(reference.round);
+        if block.block().epoch != self.genesis.epoch() {
+            return;
+        }
         if reference.author == self.me {
             self.own.remember(&block);
         }
@@ -201,9 +206,9 @@ impl Replica {
             self.fetch.want(parent, parent.author, now_micros);
         }
         self.pace.at_round(self.dag.quorum_round(), now_micros);
-        if let Some(vote) = self.own_vote() {
+        for vote in self.own_votes() {
             self.checkpoints.vote(vote);
-            self.settle_checkpoints();
         }
+        self.settle_checkpoints();
     }
 }

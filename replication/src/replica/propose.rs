@@ -50,7 +50,7 @@ impl Replica {
     fn is_free(&self) -> bool {
         let behind = self.range_sync.is_following() || self.sync.is_active();
         let whole = self.installing.is_none() && self.recovery.is_none();
-        !self.own.is_busy() && !behind && whole
+        !self.own.is_busy() && !behind && whole && self.is_seated()
     }
 
     /// Rounds are made on demand: for waiting commands, anybody's, or because it was quiet for long.
@@ -97,7 +97,7 @@ impl Replica {
         };
         let block = Block {
             group: self.genesis.group_id(),
-            epoch: 0,
+            epoch: self.genesis.epoch(),
             round,
             author: self.me,
             parents: self.parents(round),
@@ -125,7 +125,7 @@ impl Replica {
 
     /// The own previous block, then one block of every other author of the round before, then late ones.
     fn parents(&self, round: u64) -> Vec<BlockRef> {
-        if round == 1 {
+        if round == self.genesis.first_round() {
             return vec![];
         }
         let others = |block: &BlockRef| block.author != self.me;

@@ -70,6 +70,9 @@ impl Replica {
             self.out.push(Output::Send { to: peer, message });
         }
         self.greet_with_checkpoints(peer);
+        if !self.is_seated() {
+            self.ask_handovers(peer);
+        }
     }
 
     /// Sends the questions that are due.

@@ -45,6 +45,10 @@ fn packs() -> Vec<Placement> {
     }]
 }
 
+fn card() -> MemberCard {
+    MemberCard::sign(&key(1, 9), key(2, 9).id(), "nine", "127.0.0.1:9", 9, "").unwrap()
+}
+
 fn commands() -> Vec<(&'static str, Command)> {
     let (member, device) = (m(1), key(3, 1).id());
     let group = GroupId(hash(b"group"));
@@ -113,6 +117,43 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("Note", Command::Note { bytes: vec![4, 5] }),
+        (
+            "Join",
+            Command::Join {
+                token: InviteToken::sign(group, &key(1, 1), m(1), [3; 16], LiveTime(9)),
+                card: Box::new(card()),
+            },
+        ),
+        ("Leave", Command::Leave { member }),
+        (
+            "VoteJoin",
+            Command::Vote {
+                subject: Subject::Join(key(1, 9).id()),
+                approve: true,
+            },
+        ),
+        (
+            "VoteEvict",
+            Command::Vote {
+                subject: Subject::Evict(m(2)),
+                approve: false,
+            },
+        ),
+        (
+            "RotateIdentity",
+            Command::RotateIdentity {
+                member,
+                card: Box::new(card()),
+            },
+        ),
+        (
+            "Vacation",
+            Command::Vacation {
+                member,
+                from: LiveTime(1),
+                until: LiveTime(2),
+            },
+        ),
     ]
 }
 
@@ -231,6 +272,7 @@ fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
         index: 17,
         state: hash(b"state"),
         graph: hash(b"graph"),
+        roster: hash(b"roster"),
     };
     let vote = CheckpointVote::sign(&key(1, 2), m(2), checkpoint);
     let certificate = Certificate {
@@ -241,6 +283,16 @@ fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
     let controls = vec![
         ("Vote", Control::Vote(vote)),
         ("Certificate", Control::Certificate(certificate.clone())),
+        ("WantHandovers", Control::WantHandovers { epoch: 1 }),
+        (
+            "Handovers",
+            Control::Handovers {
+                handovers: vec![Handover {
+                    certificate: certificate.clone(),
+                    roster: found(4, Params::default()).roster(),
+                }],
+            },
+        ),
         ("Pruned", Control::Pruned(certificate)),
         ("WantHead", Control::WantHead { checkpoint: digest }),
         ("Head", Control::Head { bytes: vec![1, 2] }),

@@ -18,6 +18,7 @@ mod catches_up;
 mod checkpoints;
 mod commits_directly;
 mod decides_indirectly;
+mod epochs_turn;
 mod equivocation_executes_once;
 mod evidence_convicts;
 mod fenced_leases;

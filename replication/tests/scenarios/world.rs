@@ -221,7 +221,11 @@ impl World {
         if let (Some(bytes), Some(replica)) = (self.log_bytes, &mut node.replica) {
             replica.keep_log_bytes(bytes);
         }
-        for peer in self.genesis.ids().filter(|peer| *peer != member) {
+        self.connect(member);
+    }
+
+    fn connect(&mut self, member: MemberId) {
+        for peer in self.everybody().filter(|peer| *peer != member) {
             self.input(member, Input::PeerConnected { peer });
             if self.nodes[peer.index()].replica.is_some() {
                 self.input(peer, Input::PeerConnected { peer: member });
@@ -229,12 +233,36 @@ impl World {
         }
     }
 
+    /// Whoever has a machine, member or not.
+    pub fn everybody(&self) -> impl Iterator<Item = MemberId> + use<> {
+        (0..self.nodes.len()).map(|place| m(place as u16))
+    }
+
+    /// A machine with nothing on its disk, for whoever has this number or is about to get it.
+    pub fn add_machine(&mut self) -> MemberId {
+        let member = m(self.nodes.len() as u16);
+        let genesis = Arc::clone(&self.genesis);
+        let mut replica = Replica::new(genesis, member, key(1, member.0), self.now());
+        if let Some(bytes) = self.log_bytes {
+            replica.keep_log_bytes(bytes);
+        }
+        self.nodes.push(Node {
+            replica: Some(replica),
+            log: BTreeMap::new(),
+            snapshot: None,
+            own_round: 0,
+            life: 0,
+        });
+        self.connect(member);
+        member
+    }
+
     pub fn cut(&mut self, from: MemberId, to: MemberId) {
         self.cut.insert((from, to));
     }
 
     pub fn isolate(&mut self, member: MemberId) {
-        for peer in self.genesis.ids() {
+        for peer in self.everybody() {
             self.cut(member, peer);
             self.cut(peer, member);
         }
@@ -251,7 +279,7 @@ impl World {
     }
 
     pub fn carry(&mut self, member: MemberId, command: BlockCommand) -> u64 {
-        command.verify(&self.genesis).unwrap();
+        command.verify(self.replica(member).genesis()).unwrap();
         self.tickets += 1;
         let ticket = Some(self.tickets);
         self.input(member, Input::Submit { ticket, command });
@@ -285,9 +313,10 @@ impl World {
         command: Command,
     ) -> Outcome {
         // Another member may not have executed yet what the issuer knows to be done.
+        let up = |i: &MemberId| self.nodes[i.index()].replica.is_some();
         let numbers = self
-            .genesis
-            .ids()
+            .everybody()
+            .filter(up)
             .map(|i| self.ledger(i).next_number(&issuer));
         let number = numbers.max().unwrap();
         let group = self.genesis.group_id();
@@ -360,15 +389,21 @@ impl World {
             }
             Arrival::Frame { from, bytes } => (from, bytes),
         };
-        let verify = |bytes: BlockBytes| VerifiedBlock::verify(&self.genesis, bytes).unwrap();
+        let rosters = self.replica(to).rosters();
+        let verify = |bytes: BlockBytes| match VerifiedBlock::verify_any(&rosters, bytes) {
+            Ok(block) => Some(block),
+            // Of an epoch that this member does not know.
+            Err(BlockError::Group) => None,
+            Err(error) => panic!("{error}"),
+        };
         let input = match Message::decode(&bytes).unwrap() {
             Message::Block(block) => Input::Blocks {
                 from,
-                blocks: vec![verify(block)],
+                blocks: verify(block).into_iter().collect(),
             },
             Message::Blocks(blocks) => Input::Blocks {
                 from,
-                blocks: blocks.into_iter().map(verify).collect(),
+                blocks: blocks.into_iter().filter_map(verify).collect(),
             },
             Message::Want { refs } => Input::Want { from, refs },
             Message::WantFrom { round } => Input::WantFrom { from, round },
@@ -402,7 +437,7 @@ impl World {
                 Output::Confirm { token } => self.input(member, Input::Persisted { token }),
                 Output::Send { to, message } => self.send(member, to, &message),
                 Output::Broadcast { message } => {
-                    for to in self.genesis.ids().filter(|to| *to != member) {
+                    for to in self.everybody().filter(|to| *to != member) {
                         self.send(member, to, &message);
                     }
                 }
@@ -464,7 +499,8 @@ impl World {
 
     fn send(&mut self, from: MemberId, to: MemberId, message: &Message) {
         if let Message::Block(bytes) = message {
-            let block = VerifiedBlock::verify(&self.genesis, bytes.clone()).unwrap();
+            let rosters = self.replica(from).rosters();
+            let block = VerifiedBlock::verify_any(&rosters, bytes.clone()).unwrap();
             let BlockRef {
                 round,
                 author,

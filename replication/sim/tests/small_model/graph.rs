@@ -16,7 +16,7 @@ use std::sync::Arc;
 const GC_DEPTH: u64 = 64;
 
 /// The group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Group {
     pub thresholds: Thresholds,
     pub schedule: Schedule,
@@ -28,7 +28,7 @@ impl Group {
     pub fn new(members: u16, leaders: u8, liar: Option<(u16, u64)>) -> Self {
         Group {
             thresholds: Thresholds::of(usize::from(members)),
-            schedule: Schedule::new(usize::from(members), leaders),
+            schedule: Schedule::new((0..members).map(MemberId).collect(), leaders),
             liar,
         }
     }
@@ -38,7 +38,7 @@ impl Group {
     }
 
     pub fn dag<'a>(&self, blocks: impl IntoIterator<Item = &'a VerifiedBlock>) -> Dag {
-        let mut dag = Dag::new(self.thresholds, self.schedule, GC_DEPTH);
+        let mut dag = Dag::new(self.thresholds, self.schedule.clone(), GC_DEPTH, 1);
         for block in blocks {
             assert!(dag.missing_parents(block).is_empty(), "a graph is closed");
             dag.insert(block.clone());
@@ -98,7 +98,7 @@ pub fn sequence<'a>(
     after_each: bool,
 ) -> Vec<Step> {
     let mut dag = group.dag([]);
-    let (mut committer, mut steps) = (Committer::new(), Vec::new());
+    let (mut committer, mut steps) = (Committer::new(1), Vec::new());
     for block in blocks {
         dag.insert(block.clone());
         if after_each {

@@ -72,10 +72,15 @@ impl State {
                     .filter(|block| block.author == MemberId(other))
                     .collect();
                 let longer = |set: &Vec<BlockRef>| {
-                    theirs.iter().map(|block| [set.as_slice(), &[*block]].concat()).collect()
+                    theirs
+                        .iter()
+                        .map(|block| [set.as_slice(), &[*block]].concat())
+                        .collect()
                 };
-                let more: Vec<Vec<BlockRef>> =
-                    sets.iter().flat_map(|set| -> Vec<Vec<BlockRef>> { longer(set) }).collect();
+                let more: Vec<Vec<BlockRef>> = sets
+                    .iter()
+                    .flat_map(|set| -> Vec<Vec<BlockRef>> { longer(set) })
+                    .collect();
                 sets.extend(more);
             }
             sets.retain(|set| {
@@ -103,12 +108,20 @@ impl State {
     }
 
     /// The possible next blocks of an author, one of each class.
-    fn candidates(&self, group: &Group, dag: &mut Dag, author: u16, twin: u8) -> Vec<(Class, VerifiedBlock)> {
+    fn candidates(
+        &self,
+        group: &Group,
+        dag: &mut Dag,
+        author: u16,
+        twin: u8,
+    ) -> Vec<(Class, VerifiedBlock)> {
         let mut found = BTreeMap::new();
         for parents in self.choices(group, author) {
             let block = block(self.round + 1, author, twin, parents);
             dag.insert(block.clone());
-            found.entry(class(group, dag, block.reference())).or_insert(block);
+            found
+                .entry(class(group, dag, block.reference()))
+                .or_insert(block);
         }
         found.into_iter().collect()
     }
@@ -125,7 +138,9 @@ impl State {
             let first = self.candidates(group, &mut dag, author, 0);
             let mut options: Vec<Vec<VerifiedBlock>> = vec![Vec::new()];
             options.extend(first.iter().map(|(_, block)| vec![block.clone()]));
-            let liar = group.liar.filter(|(liar, until)| *liar == author && self.round < *until);
+            let liar = group
+                .liar
+                .filter(|(liar, until)| *liar == author && self.round < *until);
             if liar.is_some() {
                 let second = self.candidates(group, &mut dag, author, 1);
                 for (place, (_, one)) in first.iter().enumerate() {
@@ -161,7 +176,11 @@ impl State {
         front.extend(self.tips().into_iter().filter(|tip| tip.round < self.round));
         let late = front.len();
         for author in 0..group.members() {
-            front.extend(self.newest_of(author).into_iter().filter(|b| b.round < self.round));
+            front.extend(
+                self.newest_of(author)
+                    .into_iter()
+                    .filter(|b| b.round < self.round),
+            );
         }
         let mut key = vec![self.round as u8];
         let mut open_from = u64::MAX;
@@ -178,7 +197,12 @@ impl State {
         }
         for (place, block) in front.iter().enumerate() {
             let kind = if place < late { 200 } else { 201 };
-            key.extend([kind, block.author.0 as u8, block.digest.0[0], (self.round - block.round).min(3) as u8]);
+            key.extend([
+                kind,
+                block.author.0 as u8,
+                block.digest.0[0],
+                (self.round - block.round).min(3) as u8,
+            ]);
         }
         key
     }
@@ -197,19 +221,41 @@ impl State {
         }
         let leaders = self.leaders_after(group, slot);
         let anchors = front.iter().filter(|block| block.round >= slot.round + 3);
-        let mut words = anchors.chain(&leaders).map(|block| says(group, dag, *block, slot));
+        let mut words = anchors
+            .chain(&leaders)
+            .map(|block| says(group, dag, *block, slot));
         let first = words.next()?;
         let decided = direct(group, dag, slot);
         (words.all(|word| word == first) && (decided == 0 || decided == first + 1)).then_some(first)
     }
 
-    fn describe(&self, group: &Group, dag: &Dag, slot: Slot, front: &[BlockRef], key: &mut Vec<u8>) {
+    fn describe(
+        &self,
+        group: &Group,
+        dag: &Dag,
+        slot: Slot,
+        front: &[BlockRef],
+        key: &mut Vec<u8>,
+    ) {
         let word = |block: &BlockRef| says(group, dag, *block, slot);
-        key.extend([102, (self.round - slot.round) as u8, direct(group, dag, slot)]);
+        key.extend([
+            102,
+            (self.round - slot.round) as u8,
+            direct(group, dag, slot),
+        ]);
         key.extend(front.iter().map(word));
         key.extend(self.leaders_after(group, slot).iter().flat_map(|block| {
-            let BlockRef { round, author, digest } = block;
-            [(round - slot.round) as u8, author.0 as u8, digest.0[0], word(block)]
+            let BlockRef {
+                round,
+                author,
+                digest,
+            } = block;
+            [
+                (round - slot.round) as u8,
+                author.0 as u8,
+                digest.0[0],
+                word(block),
+            ]
         }));
     }
 }
@@ -226,7 +272,7 @@ fn leads(group: &Group, block: BlockRef) -> bool {
 }
 
 fn slots(group: &Group, up_to: u64) -> impl Iterator<Item = Slot> {
-    let schedule = group.schedule;
+    let schedule = group.schedule.clone();
     (1..=up_to).flat_map(move |round| schedule.slots(round))
 }
 
@@ -248,5 +294,7 @@ fn says(group: &Group, dag: &Dag, block: BlockRef, slot: Slot) -> u8 {
 }
 
 fn class(group: &Group, dag: &Dag, block: BlockRef) -> Class {
-    slots(group, block.round).map(|slot| says(group, dag, block, slot)).collect()
+    slots(group, block.round)
+        .map(|slot| says(group, dag, block, slot))
+        .collect()
 }

@@ -4,7 +4,12 @@
 //! sequences are beginnings of the one of the whole graph. It is enough to show that no block, added last to any
 //! graph, changes what was decided without it. That is checked for every graph of the first rounds, up to what the rule
 //! can tell apart ([`layers`]), by the rule's real code; and for random graphs of more rounds without that reduction.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    missing_docs
+)]
 
 mod graph;
 mod layers;
@@ -81,14 +86,19 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
                 })
             })
             .collect();
-        handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
+        handles
+            .into_iter()
+            .flat_map(|handle| handle.join().unwrap())
+            .collect()
     })
 }
 
 /// No block that can have come last changes what was decided without it.
 fn judge(group: &Group, state: &State) -> Result<Searched, String> {
     let whole = sequence(group, &state.blocks, false);
-    let second = whole.iter().any(|step| matches!(step, Step::Delivered(_, false)));
+    let second = whole
+        .iter()
+        .any(|step| matches!(step, Step::Delivered(_, false)));
     let mut searched = Searched {
         states: 1,
         additions: 0,
@@ -119,7 +129,9 @@ fn judge(group: &Group, state: &State) -> Result<Searched, String> {
 fn assert_exhausted(members: u16, leaders: u8, liar: Option<(u16, u64)>, rounds: u64) {
     let group = Group::new(members, leaders, liar);
     let searched = exhaust(&group, rounds).unwrap_or_else(|broken| panic!("{broken}"));
-    println!("{members} members, {leaders} leaders a round, twins {liar:?}, {rounds} rounds: {searched:?}");
+    println!(
+        "{members} members, {leaders} leaders a round, twins {liar:?}, {rounds} rounds: {searched:?}"
+    );
     assert!(searched.states > 1_000 && searched.decided > 100 && searched.skipped > 100);
     assert!(searched.additions > searched.states);
 }
@@ -178,8 +190,15 @@ fn deeper() {
 
 #[test]
 fn a_wrong_rule_is_found_by_exhaustion() {
-    for defect in ["quorum-one-too-small", "certificate-check-skipped", "one-certificate-commits"] {
-        assert!(switch_on(Some(defect)), "{defect} is no longer in the sources: renew defects.rs");
+    for defect in [
+        "quorum-one-too-small",
+        "certificate-check-skipped",
+        "one-certificate-commits",
+    ] {
+        assert!(
+            switch_on(Some(defect)),
+            "{defect} is no longer in the sources: renew defects.rs"
+        );
         let broken = exhaust(&Group::new(4, 1, None), 6).expect_err(defect);
         println!("{defect}: {}", broken.lines().next().unwrap());
         switch_on(None);
@@ -197,7 +216,10 @@ fn a_wrong_rule_is_found_in_random_graphs() {
         "undecided-anchor-passed-over",
         "history-not-searched",
     ] {
-        assert!(switch_on(Some(defect)), "{defect} is no longer in the sources: renew defects.rs");
+        assert!(
+            switch_on(Some(defect)),
+            "{defect} is no longer in the sources: renew defects.rs"
+        );
         let mut parts = (0..100).map(|part| graphs(part * 500..(part + 1) * 500));
         let broken = parts.find_map(Result::err);
         let broken = broken.unwrap_or_else(|| panic!("{defect} went unseen in 50,000 graphs"));

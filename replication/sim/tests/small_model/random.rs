@@ -5,8 +5,8 @@
 //! names and mostly an old one, and at each step what was decided may only shrink.
 
 use crate::graph::{Group, Step, agree, block, sequence};
-use barfs_replication_mutants::consensus::block::{BlockRef, VerifiedBlock};
 use barfs_replication_mutants::MemberId;
+use barfs_replication_mutants::consensus::block::{BlockRef, VerifiedBlock};
 use barfs_sim::rng::Rng;
 use std::collections::HashSet;
 
@@ -22,7 +22,11 @@ pub struct Shown {
 /// Draws a graph and takes it apart.
 pub fn judge(seed: u64) -> Result<Shown, String> {
     let mut rng = Rng::new(seed);
-    let members = if rng.per_mille(700) { rng.between(4, 5) } else { rng.between(6, 8) } as u16;
+    let members = if rng.per_mille(700) {
+        rng.between(4, 5)
+    } else {
+        rng.between(6, 8)
+    } as u16;
     let group = Group::new(members, rng.between(1, 3) as u8, None);
     let liars = rng.below(group.thresholds.r as u64 + 1) as u16;
     let first_liar = rng.below(u64::from(members)) as u16;
@@ -45,7 +49,11 @@ struct Style {
 
 fn draw(group: &Group, rng: &mut Rng, lies: &dyn Fn(u16) -> bool) -> Vec<VerifiedBlock> {
     let style = Style {
-        absent: if rng.per_mille(300) { rng.below(300) } else { 0 },
+        absent: if rng.per_mille(300) {
+            rng.below(300)
+        } else {
+            0
+        },
         seen: rng.below(700),
         turns: rng.below(1_000),
         late: rng.below(400),
@@ -68,7 +76,11 @@ fn draw(group: &Group, rng: &mut Rng, lies: &dyn Fn(u16) -> bool) -> Vec<Verifie
             if away[place] > 0 && gone <= group.thresholds.u {
                 continue;
             }
-            let twins = if lies(author) && rng.per_mille(600) { 2 } else { 1 };
+            let twins = if lies(author) && rng.per_mille(600) {
+                2
+            } else {
+                1
+            };
             for twin in 0..twins {
                 let parents = parents(group, rng, &blocks, (round, author), &unseen, &style);
                 fresh.extend(parents.map(|parents| block(round, author, twin, parents)));
@@ -118,7 +130,9 @@ fn parents(
     let own_counts = usize::from(own.is_some_and(|own| own.round + 1 == round));
     // The hard to see last; they are left out as far as the quorum allows.
     before.sort_by_key(|block| unseen.contains(&block.author));
-    while before.last().is_some_and(|last| unseen.contains(&last.author))
+    while before
+        .last()
+        .is_some_and(|last| unseen.contains(&last.author))
         && before.len() + own_counts > group.thresholds.quorum
         && !rng.per_mille(style.seen)
     {
@@ -170,7 +184,9 @@ fn take_apart(
         let rest = sequence(group, &blocks, false);
         shown.removals += 1;
         if !agree(&whole, &rest) || rest.len() > whole.len() {
-            return Err(format!("without {gone:?} and those before: {rest:?}, with all: {whole:?}"));
+            return Err(format!(
+                "without {gone:?} and those before: {rest:?}, with all: {whole:?}"
+            ));
         }
     }
     Ok(shown)

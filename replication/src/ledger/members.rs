@@ -1,0 +1,493 @@
+//! Rules of membership: invitations, joining, leaving, votes, evictions, new keys, vacations.
+//!
+//! Commands only note what is to change; the change itself comes with the next epoch, at the first leader committed
+//! after (`turn`), for everybody at the same place of the order. A member's number is never given twice.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use barfs_crypto::NodeId;
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::command::Issuer;
+use super::invite::{InviteToken, Subject};
+use super::outcome::{Effect, LedgerEvent, Refusal};
+use super::state::{Account, Actor, Ledger};
+use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
+use crate::roster::Roster;
+use crate::time::LiveTime;
+use crate::wire;
+
+/// Below so many members a group tolerates nothing: nobody is voted out of the last ones.
+const TOLERANT_MIN: usize = 4;
+/// The most that wait for votes.
+const APPLICANTS_MAX: usize = 64;
+/// The longest vacation, and how long after one begins the next may.
+const VACATION_MAX_MS: u64 = 45 * 24 * 3_600_000;
+const VACATION_EVERY_MS: u64 = 180 * 24 * 3_600_000;
+
+/// Whether a member sits in the committee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum SeatState {
+    /// It does.
+    Seated = 1,
+    /// From the next epoch on.
+    Joining = 2,
+    /// Until the next epoch.
+    Leaving = 3,
+    /// Until the next epoch: the others voted it out.
+    Evicting = 4,
+    /// It has left.
+    Left = 5,
+    /// It was voted out, or lied.
+    Evicted = 6,
+}
+
+/// A member past or present.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Seat {
+    /// Its card, as it is in force.
+    pub card: MemberCard,
+    /// Whether it sits.
+    pub state: SeatState,
+    /// The card that replaces it with the next epoch.
+    pub next_card: Option<MemberCard>,
+    /// Who wants it out.
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub against: Vec<MemberId>,
+    /// The newest vacation that it announced, in live time.
+    pub vacation: Option<(LiveTime, LiveTime)>,
+}
+
+/// Somebody with an invitation that the group's rules want votes on.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Applicant {
+    /// Its card.
+    pub card: MemberCard,
+    /// Who is for it.
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub votes: Vec<MemberId>,
+}
+
+/// What the ledger knows of its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub(crate) struct EpochRow {
+    epoch: u32,
+    first_round: u64,
+    next_member: u16,
+    turns: bool,
+}
+
+impl Ledger {
+    /// The members of the genesis, seated.
+    pub(super) fn seat_founders(&mut self, genesis: &Genesis) {
+        let mut next_member = 0;
+        for (member, card) in genesis.cards() {
+            let seat = seat(card.clone(), SeatState::Seated);
+            self.tables.seats.insert(member, seat);
+            next_member = member.0.saturating_add(1);
+        }
+        let row = EpochRow {
+            epoch: 0,
+            first_round: genesis.first_round(),
+            next_member,
+            turns: false,
+        };
+        self.tables.epoch.insert(0, row);
+    }
+
+    fn epoch_row(&self) -> EpochRow {
+        self.tables.epoch.get(&0).copied().unwrap_or_default()
+    }
+
+    fn turn_soon(&mut self) {
+        self.tables.epoch.or_default(0).turns = true;
+    }
+
+    /// Whether the committee changes at the commit that was just executed.
+    pub(crate) fn turns(&self) -> bool {
+        self.epoch_row().turns
+    }
+
+    /// Who sits as the tables say.
+    pub(super) fn roster(&self) -> Roster {
+        let row = self.epoch_row();
+        let sits = |state| {
+            !matches!(
+                state,
+                SeatState::Joining | SeatState::Left | SeatState::Evicted
+            )
+        };
+        let seated = self
+            .tables
+            .seats
+            .iter()
+            .filter(|(_, seat)| sits(seat.state));
+        Roster {
+            epoch: row.epoch,
+            first_round: row.first_round,
+            members: seated
+                .map(|(member, seat)| (*member, seat.card.clone()))
+                .collect(),
+        }
+    }
+
+    /// The next epoch begins at `first_round`.
+    pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
+        let members: Vec<MemberId> = self.tables.seats.iter().map(|(id, _)| *id).collect();
+        for member in members {
+            let convicted = self.is_convicted(member);
+            if let Some(seat) = self.tables.seats.get_mut(&member) {
+                seat.state = after_turn(seat.state, convicted);
+                if let Some(card) = seat.next_card.take() {
+                    seat.card = card;
+                }
+                seat.against.clear();
+            }
+        }
+        let row = self.tables.epoch.or_default(0);
+        row.epoch = row.epoch.saturating_add(1);
+        row.first_round = first_round;
+        row.turns = false;
+        // Cards and keys were checked when they came in, so the roster follows.
+        if let Ok(next) = self.genesis.successor(&self.roster()) {
+            self.genesis = Arc::new(next);
+        }
+        Arc::clone(&self.genesis)
+    }
+
+    pub(super) fn join(
+        &mut self,
+        token: &InviteToken,
+        card: &MemberCard,
+    ) -> Result<Effect, Refusal> {
+        if let Some(member) = self.tables.invites.get(&token.id) {
+            let same = self
+                .tables
+                .seats
+                .get(member)
+                .is_some_and(|seat| seat.card == *card);
+            return match same {
+                true => Ok(Effect::Joined { member: *member }),
+                false => Err(Refusal::InviteUsed),
+            };
+        }
+        if token.expires < self.live {
+            return Err(Refusal::InviteExpired);
+        }
+        if self.is_convicted(token.inviter) {
+            return Err(Refusal::Convicted(token.inviter));
+        }
+        self.check_keys(card, None)?;
+        if self.tables.seats.iter().count() >= MEMBERS_MAX {
+            return Err(Refusal::TooMany);
+        }
+        if self.votes_to_join() > 1 {
+            if self.tables.applicants.iter().count() >= APPLICANTS_MAX {
+                return Err(Refusal::TooMany);
+            }
+            let applicant = self.tables.applicants.or_default(card.node);
+            if applicant.is_none() {
+                *applicant = Some(Applicant {
+                    card: card.clone(),
+                    votes: Vec::new(),
+                });
+            }
+            // The invitation is spent with the seat, not with the question.
+            let voters = [token.inviter];
+            return self.approve(card.node, &voters, Some(token.id));
+        }
+        Ok(self.admit(card.clone(), Some(token.id)))
+    }
+
+    fn admit(&mut self, card: MemberCard, invite: Option<[u8; 16]>) -> Effect {
+        let row = self.tables.epoch.or_default(0);
+        let member = MemberId(row.next_member);
+        row.next_member = row.next_member.saturating_add(1);
+        row.turns = true;
+        let account = Account {
+            pledge: card.pledge,
+            ..Account::default()
+        };
+        self.tables.accounts.insert(member, account);
+        self.tables
+            .seats
+            .insert(member, seat(card, SeatState::Joining));
+        if let Some(id) = invite {
+            self.tables.invites.insert(id, member);
+        }
+        self.events.push_back(LedgerEvent::Joined { member });
+        Effect::Joined { member }
+    }
+
+    /// Adds votes for an applicant, and seats it when they are enough.
+    fn approve(
+        &mut self,
+        node: NodeId,
+        voters: &[MemberId],
+        invite: Option<[u8; 16]>,
+    ) -> Result<Effect, Refusal> {
+        let need = self.votes_to_join();
+        let seats = self.thresholds().n;
+        let applicant = self.tables.applicants.or_default(node);
+        let Some(open) = applicant else {
+            return Err(Refusal::NoSuchVote);
+        };
+        for voter in voters {
+            if !open.votes.contains(voter) {
+                open.votes.push(*voter);
+            }
+        }
+        let (have, need) = (count(open.votes.len()), count(need.min(seats)));
+        if have < need {
+            return Ok(Effect::Votes { have, need });
+        }
+        let card = open.card.clone();
+        self.tables.applicants.remove(&node);
+        Ok(self.admit(card, invite))
+    }
+
+    /// Votes that seat somebody, the inviter's included: as many as the group's rules say, and at least one of somebody
+    /// who does not lie, or r liars could invite more of their kind.
+    fn votes_to_join(&self) -> usize {
+        let rule = usize::from(self.genesis.params.join_votes);
+        rule.max(self.thresholds().r.saturating_add(1))
+    }
+
+    fn thresholds(&self) -> crate::params::Thresholds {
+        self.genesis.thresholds()
+    }
+
+    /// No key of a card may stand for anybody else, past or present.
+    fn check_keys(&self, card: &MemberCard, own: Option<MemberId>) -> Result<(), Refusal> {
+        let taken = |member: &MemberId, seat: &super::members::Seat| {
+            let cards = core::iter::once(&seat.card).chain(&seat.next_card);
+            let clashes = |known: &MemberCard| {
+                let keys = [known.node, known.recovery];
+                keys.contains(&card.node) || keys.contains(&card.recovery)
+            };
+            Some(*member) != own && cards.into_iter().any(clashes)
+        };
+        let clash = self
+            .tables
+            .seats
+            .iter()
+            .any(|(member, seat)| taken(member, seat));
+        match clash || card.node == card.recovery {
+            true => Err(Refusal::KeyTaken),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn leave(&mut self, actor: Actor, member: MemberId) -> Result<Effect, Refusal> {
+        owner(actor, member)?;
+        let staying = self.staying();
+        let seat = self
+            .tables
+            .seats
+            .get_mut(&member)
+            .ok_or(Refusal::UnknownMember(member))?;
+        match seat.state {
+            SeatState::Leaving => return Ok(Effect::Done),
+            SeatState::Seated if staying > 1 => seat.state = SeatState::Leaving,
+            SeatState::Seated => return Err(Refusal::TooFewMembers { remaining: 0 }),
+            _ => return Err(Refusal::NotAllowed),
+        }
+        self.turn_soon();
+        self.events.push_back(LedgerEvent::Leaves { member });
+        Ok(Effect::Done)
+    }
+
+    /// Members that sit now and in the next epoch.
+    fn staying(&self) -> usize {
+        let stays = |seat: &Seat| seat.state == SeatState::Seated;
+        self.tables
+            .seats
+            .iter()
+            .filter(|(_, seat)| stays(seat))
+            .count()
+    }
+
+    pub(super) fn vote(
+        &mut self,
+        actor: Actor,
+        subject: Subject,
+        approve: bool,
+    ) -> Result<Effect, Refusal> {
+        let Issuer::Member(voter) = actor.issuer else {
+            return Err(Refusal::NotAllowed);
+        };
+        match (subject, approve) {
+            (Subject::Join(node), true) => {
+                if self
+                    .tables
+                    .applicants
+                    .get(&node)
+                    .is_none_or(Option::is_none)
+                {
+                    return Err(Refusal::NoSuchVote);
+                }
+                self.approve(node, &[voter], None)
+            }
+            (Subject::Join(node), false) => {
+                if let Some(Some(open)) = self.tables.applicants.get_mut(&node) {
+                    open.votes.retain(|known| *known != voter);
+                }
+                Ok(Effect::Done)
+            }
+            (Subject::Evict(member), _) => self.vote_out(voter, member, approve),
+        }
+    }
+
+    /// An eviction needs a quorum of all members; it must not leave a group that tolerates nothing.
+    fn vote_out(
+        &mut self,
+        voter: MemberId,
+        member: MemberId,
+        approve: bool,
+    ) -> Result<Effect, Refusal> {
+        let quorum = self.thresholds().quorum;
+        let remaining = self.staying().saturating_sub(1);
+        let seat = self
+            .tables
+            .seats
+            .get_mut(&member)
+            .filter(|seat| seat.state == SeatState::Seated)
+            .ok_or(Refusal::NoSuchVote)?;
+        if voter == member {
+            return Err(Refusal::NotAllowed);
+        }
+        seat.against.retain(|known| *known != voter);
+        if !approve {
+            return Ok(Effect::Done);
+        }
+        if remaining < TOLERANT_MIN {
+            return Err(Refusal::TooFewMembers {
+                remaining: count(remaining),
+            });
+        }
+        seat.against.push(voter);
+        let (have, need) = (count(seat.against.len()), count(quorum));
+        if have >= need {
+            seat.state = SeatState::Evicting;
+            self.turn_soon();
+            self.events.push_back(LedgerEvent::Evicted { member });
+        }
+        Ok(Effect::Votes { have, need })
+    }
+
+    pub(super) fn rotate(
+        &mut self,
+        actor: Actor,
+        member: MemberId,
+        card: &MemberCard,
+    ) -> Result<Effect, Refusal> {
+        owner(actor, member)?;
+        self.check_keys(card, Some(member))?;
+        let by_recovery = matches!(actor.issuer, Issuer::Recovery(_));
+        let seat = self
+            .tables
+            .seats
+            .get_mut(&member)
+            .ok_or(Refusal::UnknownMember(member))?;
+        // The recovery key outranks the node key: a stolen machine cannot take the identity over.
+        let same = (card.recovery, card.pledge) == (seat.card.recovery, seat.card.pledge);
+        if !same || (card.node != seat.card.node && !by_recovery && seat.next_card.is_some()) {
+            return Err(Refusal::NotAllowed);
+        }
+        seat.next_card = Some(card.clone());
+        self.turn_soon();
+        Ok(Effect::Done)
+    }
+
+    pub(super) fn announce_vacation(
+        &mut self,
+        actor: Actor,
+        member: MemberId,
+        (from, until): (LiveTime, LiveTime),
+    ) -> Result<Effect, Refusal> {
+        owner(actor, member)?;
+        let ahead = from > self.live;
+        let short = from < until && until.0 - from.0 <= VACATION_MAX_MS;
+        let seat = self
+            .tables
+            .seats
+            .get_mut(&member)
+            .ok_or(Refusal::UnknownMember(member))?;
+        let rested = seat
+            .vacation
+            .is_none_or(|(before, _)| before.after_ms(VACATION_EVERY_MS) <= from);
+        if !(ahead && short && rested) {
+            return Err(Refusal::Vacation {
+                max_ms: VACATION_MAX_MS,
+            });
+        }
+        seat.vacation = Some((from, until));
+        Ok(Effect::Done)
+    }
+
+    /// A member past or present.
+    #[must_use]
+    pub fn seat(&self, member: MemberId) -> Option<&Seat> {
+        self.tables.seats.get(&member)
+    }
+
+    /// All members, past and present.
+    pub fn seats(&self) -> impl Iterator<Item = (MemberId, &Seat)> {
+        self.tables
+            .seats
+            .iter()
+            .map(|(member, seat)| (*member, seat))
+    }
+
+    /// Whoever waits for votes.
+    pub fn applicants(&self) -> impl Iterator<Item = &Applicant> {
+        self.tables
+            .applicants
+            .iter()
+            .filter_map(|(_, open)| open.as_ref())
+    }
+}
+
+fn after_turn(state: SeatState, convicted: bool) -> SeatState {
+    match state {
+        SeatState::Seated | SeatState::Joining if convicted => SeatState::Evicted,
+        SeatState::Seated | SeatState::Joining => SeatState::Seated,
+        SeatState::Leaving | SeatState::Left => SeatState::Left,
+        SeatState::Evicting | SeatState::Evicted => SeatState::Evicted,
+    }
+}
+
+fn seat(card: MemberCard, state: SeatState) -> Seat {
+    Seat {
+        card,
+        state,
+        next_card: None,
+        against: Vec::new(),
+        vacation: None,
+    }
+}
+
+/// The member's own node or recovery key.
+fn owner(actor: Actor, member: MemberId) -> Result<(), Refusal> {
+    match actor.issuer {
+        Issuer::Member(issuer) | Issuer::Recovery(issuer) if issuer == member => Ok(()),
+        _ => Err(Refusal::NotAllowed),
+    }
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}
+
+/// The founding genesis under the roster that a ledger's tables describe.
+pub(super) fn genesis_of(founding: &Arc<Genesis>, roster: &Roster) -> Arc<Genesis> {
+    let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
+    match founding.roster() == *roster {
+        true => Arc::clone(founding),
+        false => Arc::new(founding.seated(roster.epoch, roster.first_round, cards)),
+    }
+}

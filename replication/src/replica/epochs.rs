@@ -1,0 +1,207 @@
+//! The committee changes: the last commit of an epoch, the hand-over, the first round of the next, and following the
+//! hand-overs of others when one was missed.
+//!
+//! Invariant: an epoch ends at the same committed leader for everybody, and what that leader's commit left of the state
+//! and the roster is what its certificate says. Blocks of one epoch mean nothing in another; commands that the end cut
+//! off are queued again.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::checkpoint::certificate::Checkpoint;
+use crate::checkpoint::snapshot::{GraphState, Taken};
+use crate::consensus::block::BlockRef;
+use crate::consensus::catchup::{Fetch, Peers, RangeSync};
+use crate::consensus::commit::Committer;
+use crate::consensus::delivery;
+use crate::consensus::pace::Pace;
+use crate::consensus::suspended::Suspended;
+use crate::control::Control;
+use crate::membership::{Genesis, MemberId};
+use crate::message::Message;
+use crate::output::{Event, Output};
+use crate::roster::{HANDOVERS_MAX, Handover};
+
+/// Between the leader that ends an epoch and the first round of the next: more rounds than an epoch can have begun
+/// beyond its last commit.
+const GAP_ROUNDS: u64 = 1 << 20;
+/// Rosters that blocks may still be of.
+const ROSTERS_MAX: usize = 3;
+const ASK_MICROS: u64 = 2_000_000;
+
+impl Replica {
+    /// The group under the roster of the present epoch.
+    #[must_use]
+    pub fn genesis(&self) -> &Arc<Genesis> {
+        &self.genesis
+    }
+
+    /// The rosters that incoming blocks may be of, for [`VerifiedBlock::verify_any`](crate::VerifiedBlock::verify_any).
+    #[must_use]
+    pub fn rosters(&self) -> Vec<Arc<Genesis>> {
+        self.rosters.iter().cloned().collect()
+    }
+
+    /// The hand-overs from the genesis to the present epoch, as far as they are certified.
+    #[must_use]
+    pub fn handovers(&self) -> &[Handover] {
+        &self.handovers
+    }
+
+    /// Whether this member sits in the committee, under the key that it has.
+    #[must_use]
+    pub fn is_seated(&self) -> bool {
+        let card = self.genesis.member(self.me);
+        card.is_some_and(|card| card.node == self.key.id())
+    }
+
+    /// The commit of `leader` is the last of its epoch.
+    pub(super) fn turn(&mut self, leader: BlockRef) {
+        let old = Arc::clone(&self.genesis);
+        let first_round = leader.round.saturating_add(GAP_ROUNDS);
+        let next = self.execution.turn(first_round);
+        let (frozen, state, marks) = self.execution.freeze();
+        let graph = GraphState {
+            next: (first_round, 0),
+            delivered: Vec::new(),
+            last_delivered: Vec::new(),
+            marks,
+        };
+        let checkpoint = Checkpoint {
+            group: old.group_id(),
+            epoch: old.epoch(),
+            leader,
+            index: frozen.stand.index,
+            state,
+            graph: graph.digest(),
+            roster: next.roster().digest(),
+        };
+        self.checkpoints.take(Taken {
+            checkpoint,
+            graph,
+            frozen,
+            quorum: old.thresholds().quorum,
+            next: Some(next.roster()),
+        });
+        self.begin_epoch(next);
+        self.committer = Committer::new(first_round);
+        self.dag = delivery::empty(&self.genesis);
+        self.own.raise_floor(self.dag.floor());
+        if !self.replaying {
+            self.vote();
+            self.settle_checkpoints();
+        }
+    }
+
+    /// Everything that hangs on the roster, for a new one. The graph is set by the caller.
+    pub(super) fn begin_epoch(&mut self, next: Arc<Genesis>) {
+        if self.rosters.len() == ROSTERS_MAX {
+            self.rosters.pop_front();
+        }
+        self.rosters.push_back(Arc::clone(&next));
+        let peers = Peers::new(self.me, next.schedule().seats());
+        self.fetch = Fetch::new(peers.clone());
+        self.range_sync = RangeSync::new(peers.clone());
+        self.sync.ask_others(peers.clone());
+        self.suspended = Suspended::default();
+        self.pace = Pace::new(self.me, &next.params, self.now.monotonic_micros);
+        self.own.forget_newest();
+        self.peers = peers;
+        self.seen.clear();
+        let roster = Arc::clone(&next);
+        self.out.push(Output::Event(Event::Epoch { roster }));
+        self.genesis = next;
+    }
+
+    /// The last checkpoint of an epoch is certified.
+    pub(super) fn handed_over(&mut self, handover: Handover) {
+        let epoch = handover.certificate.checkpoint.epoch;
+        if usize::try_from(epoch).ok() == Some(self.handovers.len()) {
+            self.handovers.push(handover);
+        }
+    }
+
+    /// The roster of an epoch, if it is among the newest.
+    pub(super) fn roster_of(&self, epoch: u32) -> Option<Arc<Genesis>> {
+        let mut rosters = self.rosters.iter();
+        rosters.find(|it| it.epoch() == epoch).cloned()
+    }
+
+    /// Somebody speaks of an epoch that is not known here, or this member has no seat: asks how it went on.
+    pub(super) fn ask_handovers(&mut self, of: MemberId) {
+        let epoch = u32::try_from(self.handovers.len()).unwrap_or(u32::MAX);
+        let message = Message::Control(Control::WantHandovers { epoch });
+        self.out.push(Output::Send { to: of, message });
+    }
+
+    /// Somebody speaks of an epoch beyond what is known here.
+    pub(super) fn hear_of_epoch(&mut self, from: MemberId, epoch: u32) {
+        let now_micros = self.now.monotonic_micros;
+        let known = u32::try_from(self.handovers.len()).unwrap_or(u32::MAX);
+        if epoch > known && self.asked_micros <= now_micros {
+            self.asked_micros = now_micros.saturating_add(ASK_MICROS);
+            self.ask_handovers(from);
+        }
+    }
+
+    pub(super) fn answer_handovers(&mut self, to: MemberId, epoch: u32) {
+        let from = usize::try_from(epoch).unwrap_or(usize::MAX);
+        let known = self.handovers.get(from..).unwrap_or_default();
+        let handovers: Vec<Handover> = known.iter().take(HANDOVERS_MAX).cloned().collect();
+        if !handovers.is_empty() {
+            let message = Message::Control(Control::Handovers { handovers });
+            self.out.push(Output::Send { to, message });
+            self.offer_newest(to);
+        }
+    }
+
+    /// Hand-overs that were missed: each is checked under the roster before it. The state follows as a snapshot.
+    pub(super) fn take_handovers(&mut self, handovers: Vec<Handover>) {
+        let mut newest = None;
+        for handover in handovers {
+            let epoch = handover.certificate.checkpoint.epoch;
+            let known = usize::try_from(epoch).is_ok_and(|epoch| epoch == self.handovers.len());
+            let Some(roster) = self.roster_of(epoch).filter(|_| known) else {
+                continue;
+            };
+            let Ok(next) = handover.follow(&roster) else {
+                return;
+            };
+            if self.roster_of(next.epoch()).is_none() {
+                if self.rosters.len() == ROSTERS_MAX {
+                    self.rosters.pop_front();
+                }
+                self.rosters.push_back(Arc::new(next));
+            }
+            newest = Some(handover.certificate.clone());
+            self.handovers.push(handover);
+        }
+        if let Some(certificate) = newest
+            && certificate.checkpoint.epoch >= self.genesis.epoch()
+            && certificate.checkpoint.round() > self.dag.last_committed()
+        {
+            self.fetch_snapshot(certificate);
+        }
+    }
+
+    /// Without a seat nobody sends blocks: asks one member after the other whether there is news.
+    pub(super) fn follow_without_seat(&mut self) {
+        if self.is_seated()
+            || self.sync.is_active()
+            || self.asked_micros > self.now.monotonic_micros
+        {
+            return;
+        }
+        self.asked_micros = self.now.monotonic_micros.saturating_add(ASK_MICROS);
+        if let Some(peer) = self.peers.after(self.asked_peer) {
+            self.asked_peer = peer;
+            self.ask_handovers(peer);
+        }
+    }
+
+    pub(super) fn follow_due_micros(&self) -> Option<u64> {
+        let follows = !self.is_seated() && !self.sync.is_active();
+        follows.then_some(self.asked_micros)
+    }
+}

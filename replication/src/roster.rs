@@ -1,0 +1,62 @@
+//! Who sits in the committee of an epoch, and how one epoch hands over to the next.
+//!
+//! A roster belongs to one epoch. The last checkpoint of an epoch names the digest of the next roster and is signed by
+//! Q members of the old one: so whoever holds the genesis can walk from hand-over to hand-over to the newest roster,
+//! and believes nobody on the way.
+
+use alloc::vec::Vec;
+
+use barfs_crypto::{Digest, derive};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::checkpoint::certificate::{Certificate, CertificateError};
+use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
+use crate::wire;
+
+const ROSTER_DOMAIN: &str = "barfs 2026 roster v1";
+/// The most epochs that one answer spans.
+pub(crate) const HANDOVERS_MAX: usize = 256;
+
+/// The committee of one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Roster {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// Its first round.
+    pub first_round: u64,
+    /// Its members with their cards, ascending.
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub members: Vec<(MemberId, MemberCard)>,
+}
+
+impl Roster {
+    /// Its digest, which the checkpoints under it name.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        derive(ROSTER_DOMAIN, &wire::encode(self))
+    }
+}
+
+/// Proof that a roster follows another.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Handover {
+    /// The last checkpoint of the old epoch, signed by Q members of it.
+    pub certificate: Certificate,
+    /// The new roster.
+    pub roster: Roster,
+}
+
+impl Handover {
+    /// The group under the new roster, if `genesis` is the group under the old one.
+    ///
+    /// # Errors
+    /// If the certificate does not verify or names another roster.
+    pub fn follow(&self, genesis: &Genesis) -> Result<Genesis, CertificateError> {
+        self.certificate.verify(genesis)?;
+        let named = self.certificate.checkpoint.roster == self.roster.digest();
+        match genesis.successor(&self.roster) {
+            Ok(next) if named => Ok(next),
+            _ => Err(CertificateError::Roster),
+        }
+    }
+}
