@@ -17,6 +17,8 @@ pub struct Clock {
     drift_ppm: i64,
     started_micros: u64,
     base_micros: u64,
+    /// How many times too fast the monotonic clock runs: of one who cannot wait.
+    hurry: u64,
 }
 
 impl Clock {
@@ -27,6 +29,7 @@ impl Clock {
             drift_ppm,
             started_micros: 0,
             base_micros: 0,
+            hurry: 1,
         }
     }
 
@@ -34,6 +37,11 @@ impl Clock {
     pub fn start(&mut self, at_micros: u64, base_micros: u64) {
         self.started_micros = at_micros;
         self.base_micros = base_micros;
+    }
+
+    /// The monotonic clock runs `times` as fast; the wall clock does not.
+    pub fn hurry(&mut self, times: u64) {
+        self.hurry = times.max(1);
     }
 
     /// The wall clock jumps by `by_ms`.
@@ -56,6 +64,7 @@ impl Clock {
     pub fn when(&self, monotonic_micros: u64) -> u64 {
         let wanted = monotonic_micros.saturating_sub(self.base_micros);
         let rate = (1_000_000 + self.drift_ppm) as u128;
+        let rate = rate * u128::from(self.hurry);
         let elapsed = (u128::from(wanted) * 1_000_000).div_ceil(rate);
         self.started_micros
             .saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
@@ -63,6 +72,7 @@ impl Clock {
 
     fn drifted(&self, elapsed: u64) -> u64 {
         let rate = (1_000_000 + self.drift_ppm) as u128;
+        let rate = rate * u128::from(self.hurry);
         u64::try_from(u128::from(elapsed) * rate / 1_000_000).unwrap_or(u64::MAX)
     }
 }

@@ -4,8 +4,8 @@
 
 use anyhow::{Context, bail};
 use barfs_sim::sweep::{Continue, Summary, run_all};
-use barfs_sim::{Mutant, Plan, Scenario, run};
-use clap::Parser;
+use barfs_sim::{Mutant, Plan, Scenario, figures, incentives, run};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,8 +15,10 @@ use std::time::Instant;
 /// one run, bit for bit, on every machine. The exit code is 0 if every run held every property, and 1 if one did
 /// not; the command that repeats it is then printed last.
 #[derive(Parser)]
-#[command(name = "barfs-sim", version, after_help = EXAMPLES)]
+#[command(name = "barfs-sim", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Other>,
     /// Seed of the first run; further runs take the seeds after it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,15 +51,49 @@ struct Arguments {
     keep_going: bool,
 }
 
+#[derive(Subcommand)]
+enum Other {
+    /// Latency, idle traffic and throughput under faults, in virtual time: one JSON object a line.
+    Figures {
+        /// Seed of the runs.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Whether it pays to deviate: every selfish strategy, alone and in fractions, as a table. Exit code 1 if safety fails.
+    Incentives {
+        /// Seed of the runs.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
 const EXAMPLES: &str = "\
 Examples:
   barfs-sim --seed 1 --runs 100                    a hundred mixed runs
   barfs-sim --scenario all --runs 50 --quiet       fifty of each family
   barfs-sim --seed 48 --scenario swarm --nodes 10  one run again, as a failure report prints it
-  barfs-sim --scenario crashes --nodes 4 --mutant send-first   see a defect being found";
+  barfs-sim --scenario crashes --nodes 4 --mutant send-first   see a defect being found
+  barfs-sim figures                                what the protocol costs in virtual time
+  barfs-sim incentives                             what a selfish member gains or loses";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Other::Figures { seed }) => {
+            figures::take_all(seed, |figure| println!("{figure}"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Other::Incentives { seed }) => {
+            println!("{}", incentives::HEADS);
+            let mut safe = true;
+            incentives::play_all(seed, |line| {
+                println!("{line}");
+                safe &= line.safe;
+            })?;
+            return Ok(ExitCode::from(u8::from(!safe)));
+        }
+        None => {}
+    }
     if arguments.scenario == "list" || arguments.mutant.as_deref() == Some("list") {
         list();
         return Ok(ExitCode::SUCCESS);

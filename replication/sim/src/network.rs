@@ -20,6 +20,8 @@ pub struct NetworkFaults {
     pub delay_min: u64,
     /// Longest usual one-way delay; each link draws its own base between the two.
     pub delay_max: u64,
+    /// How much longer than that a message may take, per mille of it, each time anew.
+    pub jitter_per_mille: u64,
     /// Messages that take up to `tail_micros` longer.
     pub tail_per_mille: u64,
     /// How much longer those take at most.
@@ -148,7 +150,8 @@ impl Network {
             return Vec::new();
         }
         let size_delay = (bytes.len() as u64).saturating_mul(SECOND) / self.faults.bandwidth.max(1);
-        let mut arrival = at + link.base + self.rng.below(link.base / 4 + 1) + size_delay;
+        let jitter = link.base * self.faults.jitter_per_mille / 1_000;
+        let mut arrival = at + link.base + self.rng.below(jitter + 1) + size_delay;
         if !self.healed && self.rng.per_mille(self.faults.tail_per_mille) {
             arrival += self.rng.below(self.faults.tail_micros);
             self.counts.delayed += 1;
@@ -234,6 +237,7 @@ mod tests {
         NetworkFaults {
             delay_min: 1_000,
             delay_max: 2_000,
+            jitter_per_mille: 250,
             tail_per_mille: 100,
             tail_micros: SECOND,
             loss_per_mille: 200,

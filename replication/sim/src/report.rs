@@ -3,6 +3,7 @@
 //! Owns the counters of work done and faults injected, and how a report is printed. Never judges.
 
 use crate::disk::DiskCounts;
+use crate::meter::Meter;
 use crate::network::NetworkCounts;
 use crate::observation::Observation;
 use crate::plan::Plan;
@@ -19,6 +20,10 @@ pub struct Counts {
     pub submitted: u64,
     /// Commands that ended applied.
     pub applied: u64,
+    /// Of these, before the storm ended.
+    pub storm_applied: u64,
+    /// Bytes that members had sent when it ended.
+    pub storm_sent_bytes: u64,
     /// Commands that ended refused.
     pub refused: u64,
     /// Leaders committed, summed over members.
@@ -153,6 +158,8 @@ pub struct Report {
     pub converged_after: Option<u64>,
     /// Work and faults.
     pub counts: Counts,
+    /// What each member spent and got during the storm, if the plan asked for it.
+    pub meters: Vec<Meter>,
 }
 
 impl Report {

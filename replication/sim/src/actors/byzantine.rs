@@ -15,6 +15,9 @@ use barfs_crypto::Digest;
 use barfs_replication::{BlockRef, Input, MemberId, Message, Output, Replica, VerifiedBlock};
 use std::collections::{BTreeMap, VecDeque};
 
+/// Messages with which one that floods answers everything that it hears.
+const FLOOD: usize = 5;
+
 /// One life of a liar's process.
 pub enum Liar {
     /// A real replica behind a dishonest driver.
@@ -33,9 +36,13 @@ impl Liar {
         rng: Rng,
     ) -> anyhow::Result<Liar> {
         match strategy {
-            Strategy::Withhold | Strategy::Late | Strategy::Deaf | Strategy::Noise => Ok(
-                Liar::Bent(Box::new(Bent::start(machine, at, strategy, rng)?)),
-            ),
+            Strategy::Withhold
+            | Strategy::Late
+            | Strategy::Deaf
+            | Strategy::Noise
+            | Strategy::Flood => Ok(Liar::Bent(Box::new(Bent::start(
+                machine, at, strategy, rng,
+            )?))),
             Strategy::Twins | Strategy::TwoFaced | Strategy::Forger => Ok(Liar::Freehand(
                 Box::new(Freehand::start(machine, strategy, plan, rng)?),
             )),
@@ -132,6 +139,11 @@ impl Bent {
         }
         if self.strategy == Strategy::Noise && self.rng.per_mille(30) {
             self.disturb(machine, &input, &mut effects);
+        }
+        if self.strategy == Strategy::Flood {
+            for _ in 0..FLOOD {
+                self.disturb(machine, &input, &mut effects);
+            }
         }
         while let Some((_, message)) = self.late.pop_front_if(|(due, _)| *due <= at) {
             self.send_to_all(&message, &mut effects);

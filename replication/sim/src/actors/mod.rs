@@ -6,12 +6,13 @@
 pub mod altruistic;
 pub mod byzantine;
 pub mod freehand;
+pub mod rational;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::group::Group;
 use crate::observation::Observation;
-use barfs_replication::{Input, MemberId, Message};
+use barfs_replication::{Input, MemberId, Message, Replica};
 use std::sync::Arc;
 
 /// The part of a member that is not its program: it outlives a crash.
@@ -29,6 +30,10 @@ pub struct Machine {
 
 /// What an actor asks of the world.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, from the actor to the world; a box would cost more than the room"
+)]
 pub enum Effect {
     /// A message leaves.
     Send {
@@ -52,7 +57,9 @@ pub enum Effect {
 pub enum Actor {
     /// Follows the protocol.
     Altruistic(Box<altruistic::Driver>),
-    /// Does not.
+    /// Deviates where it saves something.
+    Rational(Box<rational::Rational>),
+    /// Does not follow it at all.
     Byzantine(Box<byzantine::Liar>),
 }
 
@@ -61,6 +68,7 @@ impl Actor {
     pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
         match self {
             Actor::Altruistic(driver) => driver.handle(machine, at, input),
+            Actor::Rational(rational) => rational.handle(machine, at, input),
             Actor::Byzantine(liar) => liar.handle(machine, at, input),
         }
     }
@@ -69,6 +77,7 @@ impl Actor {
     pub fn synced(&mut self, machine: &mut Machine, at: u64, batch: u64) -> Vec<Effect> {
         match self {
             Actor::Altruistic(driver) => driver.synced(machine, at, batch),
+            Actor::Rational(rational) => rational.synced(machine, at, batch),
             Actor::Byzantine(liar) => liar.synced(machine, at, batch),
         }
     }
@@ -77,7 +86,17 @@ impl Actor {
     pub fn next_deadline(&self) -> Option<u64> {
         match self {
             Actor::Altruistic(driver) => driver.replica().next_deadline(),
+            Actor::Rational(rational) => rational.next_deadline(),
             Actor::Byzantine(liar) => liar.next_deadline(),
+        }
+    }
+
+    /// The replica of a member that does not lie, to be read.
+    pub fn replica(&self) -> Option<&Replica> {
+        match self {
+            Actor::Altruistic(driver) => Some(driver.replica()),
+            Actor::Rational(rational) => Some(rational.replica()),
+            Actor::Byzantine(_) => None,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Switches {
         let mut on = Switches::default();
         match scenario {
             Scenario::Swarm => on = tossed,
-            Scenario::Calm => {}
+            Scenario::Calm | Scenario::Measured => {}
             Scenario::Crashes => {
                 (on.crashes, on.disk, on.gone) = (true, tossed.disk, tossed.gone);
             }
@@ -110,6 +110,8 @@ impl Plan {
             storm_micros,
             calm_micros: 60 * SECOND + 6 * MILLI * u64::from(genesis.idle_interval_ms),
             liars,
+            rational: Vec::new(),
+            metered: false,
             network: draw_network(&switches, &mut rng.fork("network")),
             disk: draw_disk(&switches, &mut rng.fork("disk")),
             crash,
@@ -135,6 +137,9 @@ impl Plan {
                 self.load = Load {
                     notes: rng.between(40, 200) as usize,
                     bytes: rng.between(50, NOTE_BYTES_MAX as u64) as usize,
+                    only: false,
+                    open_loop: false,
+                    carried: false,
                 };
             }
             _ => {}
@@ -208,6 +213,7 @@ fn draw_network(switches: &Switches, rng: &mut Rng) -> NetworkFaults {
     NetworkFaults {
         delay_min: rng.between(2, 10) * MILLI,
         delay_max: rng.between(10, 60) * MILLI,
+        jitter_per_mille: 250,
         tail_per_mille,
         tail_micros,
         loss_per_mille: bad(rng, 250),

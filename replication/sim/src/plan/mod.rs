@@ -10,6 +10,7 @@ mod draw;
 
 pub use draw::CATCH_UP_MAX;
 
+use crate::actors::rational::Selfish;
 use crate::adversary::Targeted;
 use crate::disk::DiskFaults;
 use crate::network::NetworkFaults;
@@ -42,10 +43,12 @@ pub enum Scenario {
     Load,
     /// Groups of one to three members, which tolerate nothing but must work.
     Small,
+    /// Not a family: a run that is made up to be measured.
+    Measured,
 }
 
 impl Scenario {
-    /// Every scenario, in a fixed order.
+    /// Every family, in a fixed order.
     pub const ALL: [Scenario; 11] = [
         Scenario::Swarm,
         Scenario::Calm,
@@ -74,6 +77,7 @@ impl Scenario {
             Scenario::Leaders => "leaders",
             Scenario::Load => "load",
             Scenario::Small => "small",
+            Scenario::Measured => "measured",
         }
     }
 
@@ -166,10 +170,12 @@ pub enum Strategy {
     Noise,
     /// Makes blocks by hand: leaves out parents, claims false state tags and times, signs twins.
     Forger,
+    /// As [`Strategy::Noise`], at everything it hears and many times over. Only where that is measured.
+    Flood,
 }
 
 impl Strategy {
-    /// Every strategy, in a fixed order.
+    /// Every strategy that is drawn, in a fixed order.
     pub const ALL: [Strategy; 7] = [
         Strategy::Twins,
         Strategy::TwoFaced,
@@ -203,6 +209,12 @@ pub struct Load {
     pub notes: usize,
     /// Bytes of each.
     pub bytes: usize,
+    /// Whether clients do nothing else.
+    pub only: bool,
+    /// Whether that many are handed in at every step, however many are on their way.
+    pub open_loop: bool,
+    /// Whether every third is signed and carried by another member, each in turn.
+    pub carried: bool,
 }
 
 /// How wall clocks err; milliseconds.
@@ -261,6 +273,10 @@ pub struct Plan {
     pub calm_micros: u64,
     /// Who lies, and how.
     pub liars: Vec<(u16, Strategy)>,
+    /// Who deviates for its own good, and how.
+    pub rational: Vec<(u16, Selfish)>,
+    /// Whether it is counted what each member spends and gets.
+    pub metered: bool,
     /// The network.
     pub network: NetworkFaults,
     /// The opponent in the network, if there is one.
@@ -313,6 +329,12 @@ impl Plan {
             .iter()
             .find(|(liar, _)| *liar == id)
             .map(|(_, strategy)| *strategy)
+    }
+
+    /// How this member deviates for its own good, if it does.
+    pub fn selfish_of(&self, id: u16) -> Option<Selfish> {
+        let found = self.rational.iter().find(|(rational, _)| *rational == id);
+        found.map(|(_, selfish)| *selfish)
     }
 
     /// Whether the member follows the protocol (it may still crash or go).

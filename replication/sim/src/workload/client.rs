@@ -39,6 +39,7 @@ pub(super) struct Client {
     pub(super) packs: u64,
     pub(super) homes: u64,
     load: Load,
+    handed_in: u64,
     probed: bool,
 }
 
@@ -60,6 +61,7 @@ impl Client {
             packs: 0,
             homes: 0,
             load: plan.load,
+            handed_in: 0,
             probed: false,
         }
     }
@@ -108,7 +110,7 @@ impl Client {
         if home_is_up {
             submissions.extend(self.fill_up(at, tickets));
         }
-        if self.open.len() >= OPEN_MAX + self.load.notes {
+        if self.load.only || self.open.len() >= OPEN_MAX + self.load.notes {
             return submissions;
         }
         // A client reads at home if it can, else wherever somebody is up: that view may be old.
@@ -126,12 +128,39 @@ impl Client {
 
     /// Keeps as many notes on their way as the plan wants.
     fn fill_up(&mut self, at: u64, tickets: &mut u64) -> Vec<Submission> {
-        let lacking = self.load.notes.saturating_sub(self.open.len());
+        let on_their_way = if self.load.open_loop {
+            0
+        } else {
+            self.open.len()
+        };
+        let lacking = self.load.notes.saturating_sub(on_their_way);
         let notes = (0..lacking).filter_map(|_| {
+            self.handed_in += 1;
             let bytes = vec![self.rng.below(256) as u8; self.load.bytes];
-            self.hand_in_own(at, Command::Note { bytes }, tickets)
+            match self.load.carried && self.handed_in.is_multiple_of(3) {
+                true => self.hand_to_another(at, Command::Note { bytes }, tickets),
+                false => self.hand_in_own(at, Command::Note { bytes }, tickets),
+            }
         });
         notes.collect()
+    }
+
+    /// A command with the recovery key's signature, through another member, each in turn.
+    fn hand_to_another(
+        &mut self,
+        at: u64,
+        command: Command,
+        tickets: &mut u64,
+    ) -> Option<Submission> {
+        let group = Arc::clone(&self.group);
+        let members = group.genesis().ids().len() as u64;
+        let step = 1 + self.handed_in / 3 % (members - 1);
+        let carrier = MemberId(((u64::from(self.member.0) + step) % members) as u16);
+        let issuer = Issuer::Recovery(self.member);
+        let number = self.next_number(issuer);
+        let key = group.recovery_key(self.member).ok()?;
+        let signed = SignedCommand::sign(group.id(), key, issuer, number, command);
+        Some(self.open(at, issuer, carrier, BlockCommand::Signed(signed), tickets))
     }
 
     /// Hands in again what has lost its carrier or waited for long.

@@ -27,6 +27,8 @@ pub struct Workload {
     tickets: u64,
     idle: bool,
     loaded: bool,
+    /// Whether clients step like clockwork, so that two runs can be compared.
+    steady: bool,
 }
 
 /// What a client may look at: the replicas of correct members that are up, by member.
@@ -45,7 +47,8 @@ impl Workload {
             clients,
             tickets: 0,
             idle: plan.mutant == Some(Mutant::NoWork),
-            loaded: plan.load.notes > 0,
+            loaded: plan.load.notes > 0 || plan.load.only,
+            steady: plan.metered,
         }
     }
 
@@ -69,6 +72,9 @@ impl Workload {
 
     /// The pause before a client's next step, in micros.
     pub fn pause(&mut self, mean: u64, calm: bool) -> u64 {
+        if self.steady {
+            return mean;
+        }
         // Now and then a pause long enough for the group to fall idle.
         if !calm && !self.loaded && self.rng.per_mille(10) {
             self.rng.around(mean.saturating_mul(20))

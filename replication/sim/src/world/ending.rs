@@ -2,6 +2,7 @@
 
 use super::{Happening, LOOK_EVERY, Member, World, altruistic_replica};
 use crate::actors::Actor;
+use crate::meter::Meters;
 use crate::observation::Observation;
 use crate::properties::{Ending, Violation};
 use crate::report::Report;
@@ -12,6 +13,11 @@ impl World {
     pub(super) fn calm(&mut self) -> anyhow::Result<()> {
         self.note("calm", [0; 3]);
         self.observe(&Observation::StormOver);
+        if let Some(meters) = &mut self.meters {
+            meters.close();
+        }
+        self.counts.storm_applied = self.counts.applied;
+        self.counts.storm_sent_bytes = self.network.counts().sent_bytes;
         self.calm_since = Some(self.at);
         self.network.heal();
         self.mend();
@@ -130,6 +136,7 @@ impl World {
             converged_after: self.converged_after,
             violation: self.violation,
             counts: self.counts,
+            meters: self.meters.map(Meters::into_inner).unwrap_or_default(),
             plan: self.plan,
         }
     }

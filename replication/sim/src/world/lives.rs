@@ -3,6 +3,7 @@
 //! Invariant: what was scheduled for one life of a program never reaches the next.
 
 use super::{Happening, SPINS_MAX, World};
+use crate::actors::rational::{Rational, Selfish};
 use crate::actors::{Actor, altruistic::Driver, byzantine::Liar};
 use crate::observation::Observation;
 use barfs_replication::{Input, MemberId};
@@ -19,7 +20,18 @@ impl World {
         member.life += 1;
         member.wake = None;
         let restored = member.life > 1;
+        let selfish = self.plan.selfish_of(id);
+        if selfish == Some(Selfish::EarlyTimeout) {
+            member.machine.clock.hurry(3);
+        }
         let actor = match strategy {
+            None if let Some(selfish) = selfish => {
+                let rng = self.injector.liar_rng();
+                let machine = &member.machine;
+                Actor::Rational(Box::new(Rational::start(
+                    machine, at, mutant, selfish, rng,
+                )?))
+            }
             None => Actor::Altruistic(Box::new(Driver::start(&member.machine, at, mutant)?)),
             Some(strategy) => {
                 let seed = self.injector.liar_rng();
@@ -59,11 +71,11 @@ impl World {
         let Some(member) = self.members.get(usize::from(id)) else {
             return Ok(());
         };
-        let Some(Actor::Altruistic(driver)) = &member.actor else {
+        let Some(replica) = member.actor.as_ref().and_then(Actor::replica) else {
             return Ok(());
         };
         let again = Driver::start(&member.machine, self.at, self.plan.mutant)?;
-        let observation = Observation::restored(&member.machine, driver.replica(), again.replica());
+        let observation = Observation::restored(&member.machine, replica, again.replica());
         self.observe(&observation);
         Ok(())
     }
@@ -81,13 +93,13 @@ impl World {
         member.wake = None;
         self.workload.power_lost(MemberId(id));
         self.note("crash", [id.into(), 0, 0]);
-        match actor {
-            Actor::Altruistic(driver) => {
-                let index = driver.replica().ledger().index();
-                let member = MemberId(id);
-                self.observe(&Observation::Crashed { member, index });
-            }
-            Actor::Byzantine(liar) => self.counts.deviations += liar.deviations(),
+        if let Some(replica) = actor.replica() {
+            let index = replica.ledger().index();
+            let member = MemberId(id);
+            self.observe(&Observation::Crashed { member, index });
+        }
+        if let Actor::Byzantine(liar) = actor {
+            self.counts.deviations += liar.deviations();
         }
     }
 

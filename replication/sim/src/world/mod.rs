@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::faults::{Fault, Injector};
 use crate::group::Group;
+use crate::meter::Meters;
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -81,6 +82,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) injector: Injector,
     pub(crate) counts: Counts,
+    pub(crate) meters: Option<Meters>,
     pub(crate) oracle: Oracle,
     pub(crate) calm_since: Option<u64>,
     adversary: Option<Adversary>,
@@ -155,6 +157,7 @@ impl World {
             network,
             injector: Injector::new(rng.fork("faults")),
             counts: Counts::default(),
+            meters: plan.metered.then(|| Meters::new(plan.nodes)),
             oracle: Oracle::default(),
             calm_since: None,
             adversary: plan
@@ -251,8 +254,5 @@ impl World {
 
 /// The replica of a correct member that is up.
 pub(crate) fn altruistic_replica(member: &Member) -> Option<&Replica> {
-    match &member.actor {
-        Some(Actor::Altruistic(driver)) => Some(driver.replica()),
-        _ => None,
-    }
+    member.actor.as_ref().and_then(Actor::replica)
 }

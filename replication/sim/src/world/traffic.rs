@@ -3,7 +3,7 @@
 //! Invariant: every message leaves and arrives as bytes, and every block in it is judged by the verifier on both ways.
 
 use super::{Happening, World, altruistic_replica};
-use crate::actors::Effect;
+use crate::actors::{Actor, Effect};
 use crate::adversary::Fate;
 use crate::observation::Observation;
 use crate::plan::Mutant;
@@ -47,6 +47,9 @@ impl World {
             bytes = self.injector.forge(&bytes);
         }
         self.note("send", [from.into(), to.into(), bytes.len() as u64]);
+        if let Some(meters) = &mut self.meters {
+            meters.sent(from, bytes.len());
+        }
         let fate = match &mut self.adversary {
             Some(adversary) if self.calm_since.is_none() => {
                 adversary.fate(MemberId(to), &self.verifier.blocks(message))
@@ -87,8 +90,24 @@ impl World {
                 self.observe(&Observation::Rejected { member, from, why });
             }
         }
+        self.meter_arrival(to, bytes.len(), input.as_ref());
         if let Some(input) = input {
             self.feed(to, input);
+        }
+    }
+
+    fn meter_arrival(&mut self, to: u16, bytes: usize, input: Option<&Input>) {
+        let Some(meters) = &mut self.meters else {
+            return;
+        };
+        meters.received(to, bytes);
+        let actor = self
+            .members
+            .get(usize::from(to))
+            .and_then(|it| it.actor.as_ref());
+        let lazy = matches!(actor, Some(Actor::Rational(rational)) if rational.is_lazy());
+        if let (Some(Input::Blocks { blocks, .. }), false) = (input, lazy) {
+            meters.verified(to, blocks);
         }
     }
 
@@ -102,6 +121,9 @@ impl World {
             let name = (submission.issuer, submission.number);
             self.asked.entry(name).or_insert(self.at);
             self.oracle.submitted(&submission);
+            if let Some(meters) = &mut self.meters {
+                meters.submitted(id, self.at, &submission);
+            }
             if self.plan.mutant == Some(Mutant::AcknowledgeEarly) {
                 self.oracle.acknowledge_unordered(&submission);
             }
@@ -126,10 +148,16 @@ impl World {
         {
             self.note("stood", [member.0.into(), *index, prefix(root.as_bytes())]);
         }
+        if let (Some(meters), Observation::Signed { block }) = (&mut self.meters, observation) {
+            meters.signed(block.reference().author);
+        }
         let ended = self.oracle.observe(observation);
         if let Some(ended) = &ended {
             let ticket = ended.ticket.unwrap_or(0);
             self.note("ended", [ended.member.0.into(), ended.index, ticket]);
+            if let Some(meters) = &mut self.meters {
+                meters.ended(self.at, (ended.issuer, ended.number));
+            }
             if let Some(asked) = self.asked.remove(&(ended.issuer, ended.number)) {
                 self.counts.latencies.push(self.at - asked);
             }
