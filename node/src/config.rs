@@ -20,10 +20,17 @@ pub struct NodeConfig {
     /// What to log, in the syntax of `tracing`'s filters, e.g. `info` or `barfs=debug`.
     #[serde(default = "default_log")]
     pub log: String,
+    /// Bytes of log kept between two snapshots of the ledger, and so the most that a start replays.
+    #[serde(default = "default_log_bytes")]
+    pub log_bytes: u64,
     /// Where the count of starts is kept (in the data directory otherwise): on another disk it also notices when the
     /// whole data directory is put back from an older image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation_file: Option<PathBuf>,
+}
+
+fn default_log_bytes() -> u64 {
+    256 << 20
 }
 
 fn default_log() -> String {

@@ -30,9 +30,9 @@ pub struct Progress<P> {
 }
 
 impl<P> Progress<P> {
-    /// Tells the client; a client that has gone away is not told.
-    pub fn tell(&self, progress: P) {
-        drop(self.lines.send(progress));
+    /// Tells the client; false if it has gone away.
+    pub fn tell(&self, progress: P) -> bool {
+        self.lines.send(progress).is_ok()
     }
 }
 

@@ -44,10 +44,12 @@ pub enum Exit {
     Permission = 18,
     /// A configuration file or variable is wrong.
     BadConfig = 19,
+    /// Some paths could not be read or restored; the others were.
+    Incomplete = 20,
 }
 
 impl Exit {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Failed,
         Self::Usage,
         Self::WrongPassphrase,
@@ -67,6 +69,7 @@ impl Exit {
         Self::DataDirInUse,
         Self::Permission,
         Self::BadConfig,
+        Self::Incomplete,
     ];
 
     /// The code behind a number that another process reported.

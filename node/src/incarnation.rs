@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use barfs_replication::Start;
+use barfs_replication::{StaleStore, Start};
 
 use crate::blocklog::BlockLog;
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -27,7 +27,7 @@ impl Incarnation {
             .incarnation()
             .during(Exit::BadDataDir, "cannot read the block log")?;
         let start = Start::judge(outside, inside)
-            .map_err(|stale| Failure::new(Exit::BadDataDir, stale.to_string()))?;
+            .map_err(|stale| Failure::new(Exit::BadDataDir, older(&stale)))?;
         let (Start::Fresh { next } | Start::Whole { next } | Start::Lost { next }) = start;
         let begun = Self { file, next };
         if !matches!(start, Start::Lost { .. }) {
@@ -45,6 +45,15 @@ impl Incarnation {
             format!("cannot write {}", self.file.display()),
         )
     }
+}
+
+fn older(stale: &StaleStore) -> String {
+    format!(
+        "this node's log is older than the one that ran last (start {} of {}): going on from it could sign a round twice; \
+         put the newest log back, or remove `log` and `ledger.snapshot` from the data directory, and the node asks the \
+         others where it stood",
+        stale.inside, stale.outside
+    )
 }
 
 fn read(file: &Path) -> Outcome<Option<u64>> {

@@ -73,6 +73,14 @@ impl ByteBar {
         ));
     }
 
+    /// Shows how far the work is, under another label.
+    pub fn show_as(&mut self, label: &str, done: u64, total: u64) {
+        self.show(done, total, None);
+        if let Some(bar) = &self.bar {
+            bar.set_message(label.to_owned());
+        }
+    }
+
     /// Takes the bar away.
     pub fn finish(self) {
         if let Some(bar) = self.bar {

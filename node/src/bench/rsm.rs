@@ -126,6 +126,7 @@ async fn start(dir: &std::path::Path, count: usize) -> Outcome<Vec<Node>> {
                 &NodeConfig {
                     listen,
                     log: "warn".into(),
+                    log_bytes: 256 << 20,
                     incarnation_file: None,
                 },
             )

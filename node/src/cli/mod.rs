@@ -1,11 +1,14 @@
 //! The command line: what can be asked, and who answers. Decides nothing itself.
 
+mod archive;
 mod bench;
 mod demo;
 mod group;
+mod job;
 mod mount;
 mod node;
 mod recover;
+mod report;
 mod snapshot;
 mod status;
 mod volume;
@@ -31,6 +34,7 @@ const AFTER: &str = "Getting started:
   barfs node run --dir DIR                     run the node
   barfs volume create NAME --node DIR          make a volume
   barfs mount /mnt/backup                      mount it
+  barfs backup PATH ...                        or back up without a mount
 
 Exit codes:
    0 done                    7 bad mount point          14 damaged
@@ -39,8 +43,8 @@ Exit codes:
    3 wrong passphrase       10 bad data directory       17 data directory in use
    4 wrong recovery phrase  11 group unreachable        18 no permission
    5 wrong group            12 ended before all was     19 bad configuration
-   6 volume in use             on the group
-                            13 no space";
+   6 volume in use             on the group             20 some paths could not be
+                            13 no space                    read or restored";
 
 #[derive(Parser)]
 #[command(name = "barfs", version, about = ABOUT, after_help = AFTER, max_term_width = 100)]
@@ -67,6 +71,12 @@ enum Command {
     Umount(mount::UmountArgs),
     /// Wait until everything written under a mount is on the group
     Sync(mount::SyncArgs),
+    /// Bring files and directories into a volume, without a mount or beside it, and keep that state
+    Backup(archive::BackupArgs),
+    /// Bring files of a volume, now or of a snapshot, back to this machine
+    Restore(archive::RestoreArgs),
+    /// Look whether everything of a volume is on the group and whole
+    Check(archive::CheckArgs),
     /// Keep, list, compare and forget states of a volume
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
@@ -114,6 +124,9 @@ fn run(command: Command) -> Outcome<()> {
         Command::Mount(args) => mount::mount(args),
         Command::Umount(args) => mount::umount(&args),
         Command::Sync(args) => mount::sync(&args),
+        Command::Backup(args) => archive::backup(args),
+        Command::Restore(args) => archive::restore(args),
+        Command::Check(args) => archive::check(&args),
         Command::Snapshot(command) => snapshot::run(command),
         Command::Prune(args) => snapshot::prune(&args),
         Command::Status(args) => status::run(&args),

@@ -87,6 +87,7 @@ fn init(args: &InitArgs) -> Outcome<()> {
     NodeConfig {
         listen: args.listen,
         log: "info".into(),
+        log_bytes: 256 << 20,
         incarnation_file: None,
     }
     .store(&args.dir)?;

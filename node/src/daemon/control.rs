@@ -70,6 +70,8 @@ pub struct NodeStatus {
     pub committed_round: u64,
     /// Round of the newest checkpoint that a quorum certified; 0 before the first.
     pub certified_round: u64,
+    /// Rounds up to this one are no longer in the log: a snapshot stands for them.
+    pub pruned_round: u64,
     /// Whether this node lost its log and still asks the others where it stood.
     pub recovering: bool,
     /// Whether this node is far behind and takes the group's state over from a snapshot.
@@ -224,6 +226,7 @@ impl NodeControl {
             quorum: thresholds.quorum,
             committed_round: replica.last_committed_round,
             certified_round: replica.certified_round,
+            pruned_round: replica.pruned_round,
             recovering: replica.recovering,
             fetching_snapshot: replica.fetching_snapshot,
             own_round: replica.last_own_round,

@@ -67,7 +67,7 @@ pub(super) fn restore(
         identity.key.clone(),
     );
     let lost = matches!(start, Start::Lost { .. });
-    let replica = if lost {
+    let mut replica = if lost {
         tracing::warn!(
             "this node's log is lost or was never finished: it asks the others where it stood before it says anything"
         );
@@ -76,6 +76,7 @@ pub(super) fn restore(
     } else {
         Replica::restore(genesis, me, key, records.into_iter(), now(started))
     };
+    replica.keep_log_bytes(config.log_bytes);
     tracing::info!(
         records = count,
         index = replica.ledger().index(),

@@ -147,7 +147,7 @@ impl GroupClient {
         peer: Arc<Peer>,
         command: &SignedCommand,
     ) {
-        let request = Request::Submit(command.clone());
+        let request = Request::Submit(Box::new(command.clone()));
         let proof = self.recovery_request(&peer);
         carrying.spawn(async move {
             if let Some(proof) = proof

@@ -91,7 +91,9 @@ impl control::Service for Mount {
                 let volume = Arc::clone(&self.volume);
                 blocking(move || {
                     volume
-                        .sync(Rung::Group, &mut |step| progress.tell(Step::of_sync(&step)))
+                        .sync(Rung::Group, &mut |step| {
+                            progress.tell(Step::of_sync(&step));
+                        })
                         .map_err(volume_failure)
                 })
                 .await?;

@@ -201,7 +201,7 @@ impl Service {
                 _,
             ) => self.prove(caller, recovery, &signature),
             (Request::Submit(command), Role::Device(_) | Role::Recovery(_)) => {
-                self.submit(caller, role, command).await
+                self.submit(caller, role, *command).await
             }
             (
                 Request::Query { nonce, query },

@@ -33,7 +33,7 @@ pub enum Request {
         signature: Signature,
     },
     /// Carry a command; answered with [`Answer::Executed`] once it has executed.
-    Submit(SignedCommand),
+    Submit(Box<SignedCommand>),
     /// Ask for a piece of the ledger; answered with [`Answer::State`].
     Query {
         /// Fresh, so that the answer cannot be an old one.

@@ -1,55 +1,15 @@
-//! What may be done with an open volume besides reading and writing files. The same job runs inside a mount, asked for
-//! over its socket, or in a command that opened the volume for itself.
+//! Snapshots and prune as jobs.
 
 use std::time::Duration;
 
 use barfs_fs::{
-    Difference, PruneOptions, PruneProgress, PruneReport, Retention, Snapshot, SyncProgress, Volume,
+    Difference, PruneOptions, PruneProgress, PruneReport, Retention, Snapshot, Volume, VolumeError,
 };
 use serde::{Deserialize, Serialize};
 
+use super::{Done, Step};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::progress::SyncStep;
 use crate::session::volume_failure;
-
-/// What to do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Job {
-    /// All snapshots: [`Done::Snapshots`].
-    ListSnapshots,
-    /// Keep the state of now: [`Done::Snapshots`] with one.
-    CreateSnapshot {
-        /// Its name; the time if there is none.
-        name: Option<String>,
-    },
-    /// Forget these: [`Done::Forgotten`].
-    ForgetSnapshots {
-        /// Names or sequences.
-        names: Vec<String>,
-        /// Only say which.
-        dry_run: bool,
-    },
-    /// Forget what no rule keeps: [`Done::Judged`].
-    ApplyRetention {
-        /// The rules.
-        rules: Rules,
-        /// Only say which.
-        dry_run: bool,
-    },
-    /// What differs between two snapshots, as [`Step::Difference`]s: [`Done::Compared`].
-    DiffSnapshots {
-        /// The older one.
-        from: String,
-        /// The newer one; the newest state if there is none.
-        to: Option<String>,
-    },
-    /// Give the group back what nothing refers to: [`Done::Pruned`].
-    Prune {
-        /// Only say how much.
-        dry_run: bool,
-    },
-}
 
 /// How many snapshots to keep of each kind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -68,30 +28,6 @@ pub struct Rules {
     pub yearly: usize,
     /// Everything younger, in seconds.
     pub within_secs: u64,
-}
-
-/// How far a job is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Bytes on their way to the group.
-    Bytes(SyncStep),
-    /// What is being done, for a person.
-    Doing(String),
-    /// One path that differs.
-    Difference {
-        /// The path; bytes that are not UTF-8 are replaced.
-        path: String,
-        /// `added`, `removed`, `content`, `metadata` or `kind`.
-        how: String,
-    },
-}
-
-impl Step {
-    /// A step of a wait for the group.
-    pub fn of_sync(step: &SyncProgress) -> Self {
-        Self::Bytes(step.into())
-    }
 }
 
 /// A snapshot, for people and scripts.
@@ -139,54 +75,7 @@ pub struct Pruned {
     pub bytes_left: u64,
 }
 
-/// What came of a job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Done {
-    /// Snapshots, oldest first.
-    Snapshots(Vec<SnapshotInfo>),
-    /// Those that were, or would be, forgotten.
-    Forgotten(Vec<SnapshotInfo>),
-    /// What the rules said, newest first.
-    Judged(Vec<Judged>),
-    /// So many paths differ.
-    Compared(u64),
-    /// See [`Pruned`].
-    Pruned(Pruned),
-}
-
-/// Does a job; blocks.
-pub fn perform(volume: &Volume, job: Job, tell: &mut dyn FnMut(Step)) -> Outcome<Done> {
-    match job {
-        Job::ListSnapshots => {
-            let list = volume.snapshots().map_err(volume_failure)?;
-            Ok(Done::Snapshots(list.iter().map(info).collect()))
-        }
-        Job::CreateSnapshot { name } => {
-            let made = volume.snapshot_create(name.as_deref(), &mut |step| {
-                tell(Step::of_sync(&step));
-            });
-            let named = name.unwrap_or_default();
-            let snapshot = made.map_err(|cause| naming(cause, &named))?;
-            Ok(Done::Snapshots(vec![info(&snapshot)]))
-        }
-        Job::ForgetSnapshots { names, dry_run } => forget(volume, &names, dry_run),
-        Job::ApplyRetention { rules, dry_run } => apply(volume, &rules, dry_run),
-        Job::DiffSnapshots { from, to } => compare(volume, &from, to.as_deref(), tell),
-        Job::Prune { dry_run } => {
-            let options = PruneOptions {
-                dry_run,
-                ..PruneOptions::default()
-            };
-            let report = volume
-                .prune(&options, &mut |step| tell(Step::Doing(doing(&step))))
-                .map_err(volume_failure)?;
-            Ok(Done::Pruned(pruned(&report, dry_run)))
-        }
-    }
-}
-
-fn info(snapshot: &Snapshot) -> SnapshotInfo {
+pub(super) fn info(snapshot: &Snapshot) -> SnapshotInfo {
     SnapshotInfo {
         sequence: snapshot.sequence,
         name: snapshot.name.clone(),
@@ -198,7 +87,7 @@ fn info(snapshot: &Snapshot) -> SnapshotInfo {
 }
 
 /// A failure that names the snapshot it is about.
-fn naming(cause: barfs_fs::VolumeError, name: &str) -> Failure {
+fn naming(cause: VolumeError, name: &str) -> Failure {
     let failure = volume_failure(cause);
     match failure.exit {
         Exit::NotFound => Failure::new(
@@ -213,11 +102,11 @@ fn naming(cause: barfs_fs::VolumeError, name: &str) -> Failure {
     }
 }
 
-fn find(volume: &Volume, name: &str) -> Outcome<Snapshot> {
+pub(super) fn find(volume: &Volume, name: &str) -> Outcome<Snapshot> {
     volume.snapshot(name).map_err(|cause| naming(cause, name))
 }
 
-fn forget(volume: &Volume, names: &[String], dry_run: bool) -> Outcome<Done> {
+pub(super) fn forget(volume: &Volume, names: &[String], dry_run: bool) -> Outcome<Done> {
     let found = names.iter().map(|name| find(volume, name));
     let found = found.collect::<Outcome<Vec<_>>>()?;
     if !dry_run {
@@ -227,7 +116,7 @@ fn forget(volume: &Volume, names: &[String], dry_run: bool) -> Outcome<Done> {
     Ok(Done::Forgotten(found.iter().map(info).collect()))
 }
 
-fn apply(volume: &Volume, rules: &Rules, dry_run: bool) -> Outcome<Done> {
+pub(super) fn apply(volume: &Volume, rules: &Rules, dry_run: bool) -> Outcome<Done> {
     let before = volume.snapshots().map_err(volume_failure)?;
     let rules = Retention {
         last: rules.last,
@@ -255,11 +144,11 @@ fn apply(volume: &Volume, rules: &Rules, dry_run: bool) -> Outcome<Done> {
     Ok(Done::Judged(judged.collect()))
 }
 
-fn compare(
+pub(super) fn compare(
     volume: &Volume,
     from: &str,
     to: Option<&str>,
-    tell: &mut dyn FnMut(Step),
+    tell: &mut dyn FnMut(Step) -> bool,
 ) -> Outcome<Done> {
     let from = find(volume, from)?;
     let to = match to {
@@ -272,14 +161,13 @@ fn compare(
         tell(Step::Difference {
             path: String::from_utf8_lossy(path).into_owned(),
             how: how_of(how).to_owned(),
-        });
-        true
+        })
     });
     compared.map_err(volume_failure)?;
     Ok(Done::Compared(differences))
 }
 
-fn newest(volume: &Volume) -> Outcome<Snapshot> {
+pub(super) fn newest(volume: &Volume) -> Outcome<Snapshot> {
     let list = volume.snapshots().map_err(volume_failure)?;
     let newest = list.iter().find(|snapshot| snapshot.newest).cloned();
     newest.ok_or_else(|| Failure::new(Exit::NotFound, "nothing was committed to this volume yet"))
@@ -316,4 +204,36 @@ fn pruned(report: &PruneReport, dry_run: bool) -> Pruned {
         packs_left: report.packs_left,
         bytes_left: report.bytes_left,
     }
+}
+
+/// Keeps the state of now.
+pub(super) fn create(
+    volume: &Volume,
+    name: Option<&str>,
+    tell: &mut dyn FnMut(Step) -> bool,
+) -> Outcome<Done> {
+    let made = volume.snapshot_create(name, &mut |step| {
+        tell(Step::of_sync(&step));
+    });
+    let snapshot = made.map_err(|cause| naming(cause, name.unwrap_or_default()))?;
+    Ok(Done::Snapshots(vec![info(&snapshot)]))
+}
+
+/// Gives the group back what nothing refers to.
+pub(super) fn prune(
+    volume: &Volume,
+    dry_run: bool,
+    tell: &mut dyn FnMut(Step) -> bool,
+) -> Outcome<Done> {
+    let options = PruneOptions {
+        dry_run,
+        ..PruneOptions::default()
+    };
+    let report = volume.prune(&options, &mut |step| {
+        tell(Step::Doing(doing(&step)));
+    });
+    Ok(Done::Pruned(pruned(
+        &report.map_err(volume_failure)?,
+        dry_run,
+    )))
 }
