@@ -4,11 +4,13 @@ CARGO ?= cargo
 TREE ?= .
 SIZE ?= 256MiB
 
-.PHONY: help deps build demo test lint bench
+.PHONY: help deps build demo test lint bench posix soak
 
 help:
 	@echo "make demo    build, start a group on this machine, back up this checkout, hurt the group, restore, compare"
 	@echo "make test    formatting, lints, all tests, the simulator's fixed seeds, a real mount"
+	@echo "make posix   pjdfstest and a million operations of fsx on a real mount (root)"
+	@echo "make soak    ten thousand seeds of the simulator"
 	@echo "make bench   measure this machine"
 	@echo "make build   build the program"
 	@echo "make lint    formatting and lints only"
@@ -28,6 +30,12 @@ lint: deps
 
 test: lint
 	.ci/test
+
+posix: deps
+	fs/tests/posix/run all
+
+soak:
+	$(CARGO) run --locked -q -p barfs-sim -- --seed 1 --runs 10000
 
 bench: build
 	$(CARGO) run --locked -q -p barfs -- bench crypto

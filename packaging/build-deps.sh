@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what building and testing barfs needs besides Rust: a C and C++ compiler and libclang for RocksDB, and fuse3
-# for mounts by ordinary users. Does nothing when all of it is there.
+# Installs what building and testing barfs needs besides Rust: a C and C++ compiler and libclang for RocksDB, fuse3
+# for mounts by ordinary users, and acl and attr for the tests. Does nothing when all of it is there.
 set -eu
 
 missing=
@@ -11,6 +11,8 @@ command -v c++ >/dev/null 2>&1 || missing="$missing g++"
 command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
 have_libclang || missing="$missing libclang-dev"
 command -v fusermount3 >/dev/null 2>&1 || missing="$missing fuse3"
+command -v setfacl >/dev/null 2>&1 || missing="$missing acl"
+command -v setfattr >/dev/null 2>&1 || missing="$missing attr"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

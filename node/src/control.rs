@@ -3,17 +3,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::exit::{During, Exit, Failure, Outcome};
 
 /// The longest line that is read, in bytes.
 const LINE_MAX: u64 = 4 << 20;
+/// How long requests that run may take to be answered when a socket is closed.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// A line that a server sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,7 +60,24 @@ pub trait Service: Send + Sync + 'static {
 /// A socket that disappears with its owner.
 pub struct Socket {
     path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
+}
+
+impl Socket {
+    /// Takes no more requests and waits, for a few seconds at most, until those that run have been answered.
+    pub async fn close(mut self) {
+        if self.stop.take().is_some_and(|stop| stop.send(()).is_err()) {
+            // The task has ended by itself: there is nothing left to answer.
+            return;
+        }
+        if tokio::time::timeout(LAST_ANSWERS, &mut self.task)
+            .await
+            .is_err()
+        {
+            tracing::warn!("a control request was still running at the end");
+        }
+    }
 }
 
 impl Drop for Socket {
@@ -77,20 +99,40 @@ pub fn serve<S: Service>(path: &Path, service: Arc<S>) -> Outcome<Socket> {
     let listener = UnixListener::bind(path).during(Exit::Failed, doing())?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
     std::fs::set_permissions(path, mode).during(Exit::Failed, doing())?;
-    let task = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = Arc::clone(&service);
-            tokio::spawn(async move {
-                if let Err(cause) = converse(service, stream).await {
-                    tracing::debug!(%cause, "a control connection failed");
-                }
-            });
-        }
-    });
+    let (stop, stopped) = oneshot::channel();
     Ok(Socket {
         path: path.to_owned(),
-        task,
+        stop: Some(stop),
+        task: tokio::spawn(accept(listener, service, stopped)),
     })
+}
+
+async fn accept<S: Service>(
+    listener: UnixListener,
+    service: Arc<S>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut conversations = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(cause) => {
+                    tracing::error!(%cause, "the control socket failed");
+                    break;
+                }
+            },
+            Some(_) = conversations.join_next() => continue,
+            _ = &mut stopped => break,
+        };
+        let service = Arc::clone(&service);
+        conversations.spawn(async move {
+            if let Err(cause) = converse(service, stream).await {
+                tracing::debug!(%cause, "a control connection failed");
+            }
+        });
+    }
+    while conversations.join_next().await.is_some() {}
 }
 
 async fn converse<S: Service>(service: Arc<S>, stream: UnixStream) -> std::io::Result<()> {

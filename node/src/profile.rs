@@ -87,6 +87,13 @@ pub fn random<const N: usize>() -> Outcome<[u8; N]> {
     Ok(bytes)
 }
 
+/// A label for this device, for people.
+pub fn device_label() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unnamed".into());
+    name.trim().chars().take(60).collect()
+}
+
 /// Checks that a name can stand as a directory and on a command line.
 pub fn check_name(name: &str) -> Outcome<()> {
     let fine = !name.is_empty()

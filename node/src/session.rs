@@ -1,4 +1,4 @@
-//! A volume open for writing in this process, with all that goes with it: the lock of its profile, the group, the
+//! A volume open in this process, with all that goes with it: the lock of its profile, the group, the
 //! writer lease, the local state. A mount serves one to the kernel; a command without a mount opens one for itself.
 
 use std::sync::Arc;
@@ -11,10 +11,28 @@ use crate::group::GroupClient;
 use crate::lease::Lease;
 use crate::overlay::RocksOverlay;
 use crate::packs::GroupStore;
-use crate::profile::{Profile, ProfileLock};
+use crate::profile::{self, Profile, ProfileLock};
+
+/// How often a reader looks for a newer state.
+const FOLLOW: Duration = Duration::from_secs(5);
 
 /// Called before each commit, to have the kernel write its pages back.
 pub type BeforeCommit = Arc<dyn Fn() + Send + Sync>;
+
+/// What a volume is opened for.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Reading and writing, under the writer lease.
+    Write {
+        /// Take the lease from another device.
+        steal: bool,
+    },
+    /// Reading what the group has, beside any writer.
+    Read {
+        /// One snapshot; the newest state, as it goes on, if there is none.
+        snapshot: Option<String>,
+    },
+}
 
 /// How to open a volume.
 #[derive(Clone)]
@@ -23,8 +41,8 @@ pub struct SessionOptions {
     pub commit_interval: Duration,
     /// Bytes of packs kept on this machine.
     pub cache_bytes: u64,
-    /// Take the writer lease from another device.
-    pub steal: bool,
+    /// What it is opened for.
+    pub access: Access,
     /// See [`BeforeCommit`].
     pub before_commit: Option<BeforeCommit>,
 }
@@ -34,7 +52,7 @@ impl Default for SessionOptions {
         Self {
             commit_interval: Duration::from_secs(5),
             cache_bytes: 10 << 30,
-            steal: false,
+            access: Access::Write { steal: false },
             before_commit: None,
         }
     }
@@ -48,7 +66,8 @@ pub struct Session {
     pub volume: Arc<Volume>,
     /// Its packs on the group.
     pub store: Arc<GroupStore>,
-    lease: Lease,
+    /// `None` for a reader.
+    lease: Option<Lease>,
     /// Let go last.
     _lock: ProfileLock,
 }
@@ -90,15 +109,29 @@ impl Session {
         let id = profile.volume()?;
         let client = GroupClient::new(Arc::clone(&profile.genesis), device, None)?;
         let client = Arc::new(client);
-        let lease = Lease::acquire(Arc::clone(&client), id, options.steal).await?;
-        let store = GroupStore::open(client, profile.member(), id, lease.fencing()).await?;
+        let lease = match options.access {
+            Access::Write { steal } => Some(Lease::acquire(Arc::clone(&client), id, steal).await?),
+            Access::Read { .. } => None,
+        };
+        let fencing = lease.as_ref().map_or(0, Lease::fencing);
+        let store = GroupStore::open(client, profile.member(), id, fencing).await?;
 
         let fs_id = barfs_fs::VolumeId(id.0);
         let keys = VolumeKeys::derive(&master, fs_id);
         let mut volume_options = VolumeOptions::new(profile.dir.join("packs"));
         volume_options.cache_bytes = options.cache_bytes;
         volume_options.commit_interval = options.commit_interval;
-        volume_options.fencing = lease.fencing();
+        volume_options.fencing = fencing;
+        match options.access {
+            Access::Write { .. } => {
+                volume_options.save_conflicts_as = Some(profile::device_label());
+            }
+            Access::Read { snapshot } => {
+                volume_options.read_only = true;
+                volume_options.follow = snapshot.is_none().then_some(FOLLOW);
+                volume_options.snapshot = snapshot;
+            }
+        }
         volume_options.before_commit = options.before_commit;
         let overlay_path = profile.dir.join("overlay");
         let packs = Arc::clone(&store);
@@ -118,8 +151,10 @@ impl Session {
         })
     }
 
-    /// Gives the writer lease up; the volume was closed before.
+    /// Gives the writer lease up, if there is one; the volume was closed before.
     pub async fn release(self) {
-        self.lease.release().await;
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::mount::{self, MountReply, MountRequest, MountStatus};
 use crate::profile::{self, Profile};
 use crate::progress::ByteBar;
 use crate::secrets;
+use crate::session::Access;
 
 #[derive(Args)]
 pub(crate) struct MountArgs {
@@ -46,6 +47,12 @@ pub(crate) struct MountArgs {
     /// Take the volume from another device that is lost
     #[arg(long)]
     steal: bool,
+    /// Only read, beside whoever writes; follows the newest state
+    #[arg(long, conflicts_with = "steal")]
+    read_only: bool,
+    /// Only read, and this snapshot: its name or its number
+    #[arg(long, value_name = "NAME", conflicts_with = "steal")]
+    snapshot: Option<String>,
 }
 
 /// A rung of the ladder of durability.
@@ -83,7 +90,13 @@ pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
         cache_bytes: args.cache_size,
         allow_other: args.allow_other,
         wait: args.wait,
-        steal: args.steal,
+        access: if args.read_only || args.snapshot.is_some() {
+            Access::Read {
+                snapshot: args.snapshot,
+            }
+        } else {
+            Access::Write { steal: args.steal }
+        },
         fsync: match args.fsync {
             FsyncTo::Local => Rung::Local,
             FsyncTo::Group => Rung::Group,

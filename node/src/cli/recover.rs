@@ -10,11 +10,11 @@ use barfs_crypto::{MasterKey, SigningKey};
 use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
 use clap::Args;
 
-use super::volume::{device_label, header_context};
+use super::volume::header_context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::{GroupClient, fetch_group};
 use crate::links::resolve;
-use crate::profile::{Profile, VolumeFile, random};
+use crate::profile::{self, Profile, VolumeFile, random};
 use crate::secrets;
 
 #[derive(Args)]
@@ -72,7 +72,7 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
     let certify = Command::AddDevice {
         member: me,
         device: device.id(),
-        label: device_label(),
+        label: profile::device_label(),
     };
     client.submit_recovery(me, &recovery, certify).await?;
     println!(

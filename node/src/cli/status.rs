@@ -178,6 +178,14 @@ fn print_mount(mount: &MountStatus) {
             mount.shards_rebuilt
         );
     }
+    if mount.read_only {
+        println!("  read-only");
+    }
+    if let Some(snapshot) = &mount.conflict {
+        println!(
+            "  CONFLICT: another device changed the volume; what this one had written is in .snapshots/{snapshot}"
+        );
+    }
     if let Some(error) = &mount.last_error {
         println!("  waiting: {error}");
     }

@@ -56,13 +56,6 @@ pub(crate) fn run(command: VolumeCommand) -> Outcome<()> {
     }
 }
 
-/// A label for this device, for people.
-pub(crate) fn device_label() -> String {
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unnamed".into());
-    name.trim().chars().take(60).collect()
-}
-
 async fn create(args: &CreateArgs) -> Outcome<()> {
     super::log_to_stderr("warn")?;
     profile::check_name(&args.name)?;
@@ -103,7 +96,7 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
     let device = SigningKey::from_seed(random()?);
     let certify = ControlRequest::CertifyDevice {
         device: device.id().to_hex(),
-        label: device_label(),
+        label: profile::device_label(),
     };
     let _: ControlReply = control::call(&socket, &certify, |(): ()| ()).await?;
 

@@ -73,6 +73,10 @@ pub struct MountStatus {
     pub last_error: Option<String>,
     /// Why the last read that failed did, until the same bytes can be read.
     pub read_error: Option<String>,
+    /// Whether it only reads: asked for, or because another device took the writer lease.
+    pub read_only: bool,
+    /// The snapshot that holds changes of this machine which came too late for the volume itself.
+    pub conflict: Option<String>,
     /// Bytes that the quota allows, and that are used.
     pub space: (u64, u64),
     /// Ranges of shards that had to be rebuilt from others since the mount began.
@@ -149,6 +153,8 @@ impl Mount {
             last_commit: status.last_commit.and_then(seconds),
             last_error: status.last_error,
             read_error: self.store.read_error(),
+            read_only: status.read_only,
+            conflict: status.conflict,
             space: (space.total, space.used),
             shards_rebuilt: self.store.shards_missed(),
         }

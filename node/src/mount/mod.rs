@@ -18,7 +18,7 @@ use crate::exit::Outcome;
 use crate::mountpoint;
 use crate::packs::GroupStore;
 use crate::profile::Profile;
-use crate::session::{Session, SessionOptions, volume_failure};
+use crate::session::{Access, Session, SessionOptions, volume_failure};
 pub use control::{MountReply, MountRequest, MountStatus};
 use ending::{UnmountOrder, serve_until_end};
 
@@ -37,8 +37,8 @@ pub struct Options {
     pub fsync: Rung,
     /// How long fsync(2) waits for the group before it fails.
     pub fsync_limit: Duration,
-    /// Take the writer lease from another device.
-    pub steal: bool,
+    /// What it is mounted for.
+    pub access: Access,
 }
 
 /// A mounted volume, as its control socket and its signals see it.
@@ -59,13 +59,13 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
     let session_options = SessionOptions {
         commit_interval: options.commit_interval,
         cache_bytes: options.cache_bytes,
-        steal: options.steal,
+        access: options.access.clone(),
         before_commit: Some(helper),
     };
     let session = Session::open(profile, passphrase, session_options).await?;
 
     let mount_options = MountOptions {
-        read_only: false,
+        read_only: matches!(options.access, Access::Read { .. }),
         allow_other: options.allow_other,
         fsname: "barfs".into(),
         fsync: options.fsync,
@@ -86,7 +86,7 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
     let socket = socket::serve(&session.profile.socket(), Arc::clone(&mount))?;
     println!("{} is mounted at {}", mount.name, mount.at.display());
     let result = serve_until_end(&mount, mounted, orders, &options).await;
-    drop(socket);
+    socket.close().await;
     if result.is_ok() {
         session.release().await;
     }
