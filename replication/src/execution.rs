@@ -124,6 +124,7 @@ impl Execution {
     ) -> Executions {
         let mut done = Executions::default();
         let before = self.ledger.index();
+        self.ledger.at_round(leader.round);
         self.step_clocks(parent_times);
         for delivered in delivered.iter().filter(|delivered| delivered.first_of_slot) {
             self.check_tag(&delivered.block, &mut done.events);

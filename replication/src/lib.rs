@@ -53,10 +53,11 @@ pub use evidence::{
 };
 pub use incarnation::{StaleStore, Start};
 pub use input::Input;
+pub use ledger::beacon::vrf_possession;
 pub use ledger::command::{
-    AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX, HEADER_BYTES_MAX,
-    HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, RELEASE_PACKS_MAX, SignedCommand,
-    SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
+    ANSWER_BYTES_MAX, AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX,
+    HEADER_BYTES_MAX, HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, QUESTION_BYTES_MAX,
+    RELEASE_PACKS_MAX, SignedCommand, SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
 };
 pub use ledger::invite::{InviteToken, Subject};
 pub use ledger::members::{Applicant, Seat, SeatState};
@@ -68,6 +69,7 @@ pub use ledger::served::{Deny, DenyReason, SignedSlice};
 pub use ledger::state::{
     Account, Conviction, Device, Head, Lease, Ledger, PackEntry, PackState, Volume,
 };
+pub use ledger::witness::{Question, QuestionId, direct_bytes, witness_bytes};
 pub use membership::{
     CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,
 };

@@ -67,6 +67,8 @@ pub struct Params {
     pub block_bytes_max: u32,
     /// Members that must be for somebody who wants to join, the inviter included; never fewer than r + 1.
     pub join_votes: u16,
+    /// How long an audit epoch is, in live time; one beacon comes with each.
+    pub audit_epoch_ms: u64,
 }
 
 impl Default for Params {
@@ -75,7 +77,7 @@ impl Default for Params {
         Self {
             leaders_per_round: 2,
             gc_depth: 256,
-            checkpoint_rounds: 128,
+            checkpoint_rounds: 64,
             idle_interval_ms: 10_000,
             min_timeout_ms: 200,
             max_timeout_ms: 10_000,
@@ -85,6 +87,7 @@ impl Default for Params {
             lease_max_ms: 90 * 24 * HOUR_MS,
             block_bytes_max: 1 << 20,
             join_votes: 0,
+            audit_epoch_ms: HOUR_MS,
         }
     }
 }
@@ -122,6 +125,10 @@ impl Params {
             (
                 "max_timeout_ms",
                 (self.min_timeout_ms..=600_000).contains(&self.max_timeout_ms),
+            ),
+            (
+                "audit_epoch_ms",
+                (1_000..=YEAR_MS).contains(&self.audit_epoch_ms),
             ),
             ("max_step_ms", (1..=YEAR_MS).contains(&self.max_step_ms)),
             ("release_grace_ms", self.release_grace_ms <= YEAR_MS),

@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use barfs_crypto::SigningKey;
+use barfs_crypto::{SigningKey, VrfSecret};
 
 use crate::checkpoint::keep::Checkpoints;
 use crate::checkpoint::snapshot::Snapshot;
@@ -86,6 +86,8 @@ pub struct Replica {
     handovers: Vec<Handover>,
     /// Without a seat: when to ask for news, and who was asked last.
     asked_micros: u64,
+    /// The secret half of the key for the beacon, and the newest period it was used for.
+    vrf: Option<(VrfSecret, Option<u64>)>,
     asked_peer: MemberId,
     me: MemberId,
     key: SigningKey,
@@ -164,6 +166,7 @@ impl Replica {
             rosters: VecDeque::from([Arc::clone(&genesis)]),
             handovers: Vec::new(),
             asked_micros: now.monotonic_micros,
+            vrf: None,
             asked_peer: me,
             genesis,
             me,
@@ -256,6 +259,32 @@ impl Replica {
         .min()
     }
 
+    /// Takes part in the beacon with this key, once it is registered (`Command::RegisterVrf`): the share that is owed
+    /// each audit epoch is submitted by itself.
+    pub fn use_vrf(&mut self, secret: VrfSecret) {
+        self.vrf = Some((secret, None));
+    }
+
+    fn reveal(&mut self) {
+        let Some((secret, used)) = &self.vrf else {
+            return;
+        };
+        // Where the beacon stands changes with commits only, and a share is made once a period.
+        let period = self.execution.ledger().beacon_period();
+        if *used == Some(period) || !self.is_seated() {
+            return;
+        }
+        let Some((epoch, reveal)) = self.ledger().reveal_owed(self.me, secret) else {
+            return;
+        };
+        if let Some((_, used)) = &mut self.vrf {
+            *used = Some(epoch);
+        }
+        let number = self.next_own_number();
+        let command = Command::Reveal { epoch, reveal };
+        self.submit(None, BlockCommand::Own { number, command });
+    }
+
     /// How much the log may grow before the next snapshot goes to disk, in bytes: 256 MiB unless set. A state that is
     /// larger than this sets the measure itself.
     pub fn keep_log_bytes(&mut self, bytes: u64) {
@@ -336,6 +365,7 @@ impl Replica {
         self.decide_offer();
         self.recover_further();
         self.follow_without_seat();
+        self.reveal();
         self.pace
             .at_round(self.dag.quorum_round(), self.now.monotonic_micros);
         self.ask();

@@ -7,13 +7,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{NodeId, Signature, SigningKey};
+use barfs_crypto::{NodeId, Signature, SigningKey, VrfPossession, VrfPublic, VrfReveal};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use super::invite::{InviteToken, Subject};
 use super::pack::Placement;
 pub use super::signed::{BlockCommand, SignedCommand};
+use super::witness::QuestionId;
 use crate::evidence::{self, Evidence};
 use crate::membership::{Genesis, GroupId, MemberCard, MemberId};
 use crate::time::LiveTime;
@@ -35,6 +36,10 @@ pub const PLACEMENTS_MAX: usize = 64;
 pub const RELEASE_PACKS_MAX: usize = 4096;
 /// The most volumes in one home.
 pub const HOME_VOLUMES_MAX: usize = 1024;
+/// The longest question on record, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 256;
+/// The longest answer on record, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 4096;
 const HOME_DOMAIN: &str = "barfs 2026 home v1";
 
 /// Names one volume of one member; random, fixed at creation.
@@ -304,6 +309,40 @@ pub enum Command {
         /// Until then.
         until: LiveTime,
     } = 18,
+    /// Puts a question on record that a member has to answer in time. By a member or a device.
+    Ask {
+        /// Random.
+        id: QuestionId,
+        /// Who has to answer.
+        to: MemberId,
+        /// What is asked.
+        #[borsh(deserialize_with = "wire::bytes::<_, QUESTION_BYTES_MAX>")]
+        question: Vec<u8>,
+        /// Until when, in live time from now.
+        deadline_ms: u64,
+    } = 19,
+    /// Answers it. By the member that was asked.
+    Respond {
+        /// Which.
+        id: QuestionId,
+        /// The answer.
+        #[borsh(deserialize_with = "wire::bytes::<_, ANSWER_BYTES_MAX>")]
+        answer: Vec<u8>,
+    } = 20,
+    /// Registers a member's key for the beacon, once. By the member.
+    RegisterVrf {
+        /// The key.
+        public: VrfPublic,
+        /// Shows that the member holds the secret half.
+        possession: VrfPossession,
+    } = 21,
+    /// A member's share of the beacon. By the member.
+    Reveal {
+        /// The audit epoch.
+        epoch: u64,
+        /// The share.
+        reveal: VrfReveal,
+    } = 22,
 }
 
 impl Command {
@@ -359,6 +398,8 @@ impl Command {
                 packs.len() <= RELEASE_PACKS_MAX
             }
             Self::Note { bytes } => bytes.len() <= NOTE_BYTES_MAX,
+            Self::Ask { question, .. } => question.len() <= QUESTION_BYTES_MAX,
+            Self::Respond { answer, .. } => answer.len() <= ANSWER_BYTES_MAX,
             // Bounded when it is decoded; whoever sends what others cannot decode gains nothing.
             Self::Accuse { .. }
             | Self::Join { .. }
@@ -366,6 +407,8 @@ impl Command {
             | Self::Vote { .. }
             | Self::RotateIdentity { .. }
             | Self::Vacation { .. }
+            | Self::RegisterVrf { .. }
+            | Self::Reveal { .. }
             | Self::RevokeDevice { .. }
             | Self::AcquireLease { .. }
             | Self::RenewLease { .. }

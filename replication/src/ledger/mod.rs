@@ -1,5 +1,6 @@
 //! The ledger: the deterministic state that ordered commands make, the same at every member.
 
+pub(crate) mod beacon;
 pub(crate) mod command;
 mod devices;
 pub(crate) mod invite;
@@ -19,3 +20,4 @@ pub(crate) mod state;
 mod table;
 pub(crate) mod tree;
 mod volumes;
+pub(crate) mod witness;

@@ -11,7 +11,7 @@ use super::command::VolumeId;
 use super::pack::PackRecord;
 use crate::membership::MemberId;
 use crate::time::LiveTime;
-use barfs_crypto::NodeId;
+use barfs_crypto::{Digest, NodeId};
 
 /// What came of a command. It is the same at every member.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -60,6 +60,11 @@ pub enum Effect {
         /// How many it takes.
         need: u32,
     } = 6,
+    /// The question is on record.
+    Question {
+        /// Until when it has to be answered.
+        deadline: LiveTime,
+    } = 7,
 }
 
 /// Why a command was refused.
@@ -192,6 +197,27 @@ pub enum Refusal {
         /// The longest.
         max_ms: u64,
     } = 28,
+    /// Longer than deadlines may be, or zero.
+    #[error("a deadline is 1 to {max_ms} ms ahead")]
+    Deadline {
+        /// The longest.
+        max_ms: u64,
+    } = 29,
+    /// A question with this id is on record.
+    #[error("this question is on record already")]
+    QuestionKnown = 30,
+    /// It was answered, its time is over, or it was never asked.
+    #[error("there is no such question to answer")]
+    NoSuchQuestion = 31,
+    /// Neither a reveal nor a possession that verifies.
+    #[error("the proof for the beacon does not verify")]
+    BadReveal = 32,
+    /// Another period is open.
+    #[error("period {now} is open")]
+    WrongPeriod {
+        /// Which.
+        now: u64,
+    } = 33,
 }
 
 /// Which rule of placement is broken.
@@ -259,6 +285,43 @@ pub enum LedgerEvent {
     Evicted {
         /// Who.
         member: MemberId,
+    },
+    /// A question was put on record.
+    Asked {
+        /// Which.
+        id: [u8; 16],
+        /// Who has to answer.
+        to: MemberId,
+    },
+    /// A question was answered in time.
+    Answered {
+        /// Which.
+        id: [u8; 16],
+        /// Who answered.
+        from: MemberId,
+        /// Who had asked.
+        to: MemberId,
+    },
+    /// A question was not answered in time.
+    NoResponse {
+        /// Which.
+        id: [u8; 16],
+        /// Who should have.
+        to: MemberId,
+    },
+    /// A member has not revealed its share of a beacon.
+    Withheld {
+        /// Who.
+        member: MemberId,
+        /// Of which audit epoch.
+        epoch: u64,
+    },
+    /// There is a new beacon.
+    Beacon {
+        /// Of which audit epoch.
+        epoch: u64,
+        /// Its value.
+        value: Digest,
     },
     /// A lie was proven.
     Convicted {

@@ -14,6 +14,7 @@ use crate::wire;
 
 /// Numbers of one page.
 const PAGE: u64 = 64;
+const PAGE_ENTRIES: usize = 64;
 
 /// Names a page: the volume, and the pack numbers divided by 64.
 pub(crate) type PageName = (VolumeId, u64);
@@ -76,7 +77,13 @@ pub(crate) fn insert(packs: &mut PackTable, entry: PackEntry) {
     let number = entry.record.number;
     let page = packs.or_default(page_of(entry.record.volume, number));
     if let Err(place) = page.place(number) {
-        page.entries.reserve_exact(1.max(page.entries.len() / 4));
+        // Pages fill up as a rule: two steps leave no trail of outgrown pieces behind.
+        let grown = match page.entries.len() {
+            0 => 4,
+            4 => PAGE_ENTRIES - 4,
+            _ => 1,
+        };
+        page.entries.reserve_exact(grown);
         page.entries.insert(place, entry);
     }
 }

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 use barfs_crypto::NodeId;
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::beacon::BeaconRow;
 use super::command::{Issuer, SignedHome, VolumeId};
 use super::members::{Applicant, EpochRow, Seat};
 use super::numbers::Numbers;
 use super::pages::{PackPage, PackTable};
 use super::state::{Account, Device, Volume};
 use super::table::Table;
+use super::witness::Question;
 use crate::membership::MemberId;
 use crate::wire::{self, WireError};
 
@@ -43,6 +45,10 @@ pub(crate) enum RowKey {
     Invite([u8; 16]) = 9,
     /// Somebody who waits for votes, by its node key.
     Applicant(NodeId) = 10,
+    /// A question that waits for its answer.
+    Question([u8; 16]) = 11,
+    /// The beacon; there is one.
+    Beacon(u8) = 12,
 }
 
 /// Everything that commands change.
@@ -58,6 +64,8 @@ pub(crate) struct Tables {
     pub(super) epoch: Table<u8, EpochRow>,
     pub(super) invites: Table<[u8; 16], MemberId>,
     pub(super) applicants: Table<NodeId, Option<Applicant>>,
+    pub(super) questions: Table<[u8; 16], Question>,
+    pub(super) beacon: Table<u8, BeaconRow>,
 }
 
 impl Tables {
@@ -75,6 +83,8 @@ impl Tables {
         keys.extend(self.epoch.take_changed().map(RowKey::Epoch));
         keys.extend(self.invites.take_changed().map(RowKey::Invite));
         keys.extend(self.applicants.take_changed().map(RowKey::Applicant));
+        keys.extend(self.questions.take_changed().map(RowKey::Question));
+        keys.extend(self.beacon.take_changed().map(RowKey::Beacon));
         keys
     }
 
@@ -91,6 +101,8 @@ impl Tables {
             RowKey::Epoch(place) => self.epoch.get(place).map(wire::encode),
             RowKey::Invite(id) => self.invites.get(id).map(wire::encode),
             RowKey::Applicant(node) => self.applicants.get(node).map(wire::encode),
+            RowKey::Question(id) => self.questions.get(id).map(wire::encode),
+            RowKey::Beacon(place) => self.beacon.get(place).map(wire::encode),
         }
     }
 
@@ -114,6 +126,8 @@ impl Tables {
             RowKey::Epoch(place) => put(&mut self.epoch, place, bytes),
             RowKey::Invite(id) => put(&mut self.invites, id, bytes),
             RowKey::Applicant(node) => put(&mut self.applicants, node, bytes),
+            RowKey::Question(id) => put(&mut self.questions, id, bytes),
+            RowKey::Beacon(place) => put(&mut self.beacon, place, bytes),
         }
     }
 
@@ -130,6 +144,8 @@ impl Tables {
             RowKey::Epoch(place) => drop(self.epoch.remove(place)),
             RowKey::Invite(id) => drop(self.invites.remove(id)),
             RowKey::Applicant(node) => drop(self.applicants.remove(node)),
+            RowKey::Question(id) => drop(self.questions.remove(id)),
+            RowKey::Beacon(place) => drop(self.beacon.remove(place)),
         }
     }
 }

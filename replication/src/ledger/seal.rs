@@ -33,6 +33,8 @@ const BUCKET_ROWS_MAX: usize = 1 << 20;
 pub(crate) struct Stand {
     /// Commands executed.
     pub(crate) index: u64,
+    /// The round of the newest committed leader that was executed.
+    pub(crate) round: u64,
     pub(crate) live: LiveTime,
     pub(crate) wall: WallTime,
     pub(crate) history: Digest,
@@ -154,6 +156,7 @@ impl Ledger {
         let group = genesis.group_id();
         let stand = Stand {
             index: 0,
+            round: 0,
             live: LiveTime(0),
             wall: WallTime(genesis.created_ms),
             history: derive_parts(GENESIS_HISTORY_DOMAIN, &[group.0.as_bytes()]),
@@ -182,6 +185,7 @@ impl Ledger {
     fn with(genesis: Arc<Genesis>, frozen: Frozen) -> Self {
         let Stand {
             index,
+            round,
             live,
             wall,
             history,
@@ -196,11 +200,14 @@ impl Ledger {
             live,
             wall,
             index,
+            round,
+            due: BTreeSet::new(),
             history,
             root,
             events: VecDeque::new(),
         };
         ledger.index_packs();
+        ledger.index_questions();
         ledger
     }
 
@@ -250,6 +257,7 @@ impl Ledger {
     fn stand(&self) -> Stand {
         Stand {
             index: self.index,
+            round: self.round,
             live: self.live,
             wall: self.wall,
             history: self.history,

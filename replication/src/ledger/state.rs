@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, NodeId};
+use barfs_crypto::{Digest, NodeId, VrfPublic};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::{
@@ -24,6 +24,7 @@ use super::pack::PackRecord;
 use super::pages::PageName;
 use super::rows::Tables;
 use super::tree::StateTree;
+use super::witness::QuestionId;
 use crate::membership::{Genesis, MemberId};
 use crate::time::{LiveTime, WallTime};
 use crate::wire;
@@ -124,6 +125,16 @@ pub struct Account {
     pub packs: u64,
     /// The first lie that was proven of it.
     pub convicted: Option<Conviction>,
+    /// Duties that it did not do in time.
+    pub silences: u32,
+    /// It has not done anything of the kind since the last of them.
+    pub unresponsive: bool,
+    /// Its key for the beacon.
+    pub vrf: Option<VrfPublic>,
+    /// The audit epoch in which it last put questions, and how many.
+    pub asked_epoch: u64,
+    /// See `asked_epoch`.
+    pub asked: u32,
 }
 
 /// A proven lie on record.
@@ -154,6 +165,9 @@ pub struct Ledger {
     pub(super) live: LiveTime,
     pub(super) wall: WallTime,
     pub(super) index: u64,
+    pub(super) round: u64,
+    /// When the questions on record are due.
+    pub(super) due: BTreeSet<(LiveTime, QuestionId)>,
     /// Everything executed, and what came of it.
     pub(super) history: Digest,
     pub(super) root: Digest,
@@ -166,6 +180,13 @@ impl Ledger {
         self.live = self.live.max(live);
         self.wall = self.wall.max(wall);
         self.drop_released();
+        self.expire_questions();
+        self.step_beacon();
+    }
+
+    /// A leader of this round was committed.
+    pub(crate) fn at_round(&mut self, round: u64) {
+        self.round = self.round.max(round);
     }
 
     /// Executes one command of a block of `author`, whose signatures are verified, at a live time.
@@ -255,6 +276,17 @@ impl Ledger {
             Command::VetoRelease { volume, packs } => self.veto_release(actor, *volume, packs),
             Command::Note { .. } => Ok(Effect::Done),
             Command::Accuse { evidence } => self.accuse(evidence),
+            Command::Ask {
+                id,
+                to,
+                question,
+                deadline_ms,
+            } => self.ask(actor, *id, (*to, question), *deadline_ms),
+            Command::Respond { id, .. } => self.respond(actor, *id),
+            Command::RegisterVrf { public, possession } => {
+                self.register_vrf(actor, public, possession)
+            }
+            Command::Reveal { epoch, reveal } => self.reveal(actor, *epoch, reveal),
             Command::Join { token, card } => self.join(token, card),
             Command::Leave { member } => self.leave(actor, *member),
             Command::Vote { subject, approve } => self.vote(actor, *subject, *approve),

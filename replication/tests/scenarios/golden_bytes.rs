@@ -45,6 +45,10 @@ fn packs() -> Vec<Placement> {
     }]
 }
 
+fn vrf() -> barfs_crypto::VrfSecret {
+    barfs_crypto::VrfSecret::from_seed(&[4; 32]).unwrap()
+}
+
 fn card() -> MemberCard {
     MemberCard::sign(&key(1, 9), key(2, 9).id(), "nine", "127.0.0.1:9", 9, "").unwrap()
 }
@@ -125,6 +129,36 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("Leave", Command::Leave { member }),
+        (
+            "Ask",
+            Command::Ask {
+                id: [2; 16],
+                to: m(3),
+                question: vec![1],
+                deadline_ms: 5,
+            },
+        ),
+        (
+            "Respond",
+            Command::Respond {
+                id: [2; 16],
+                answer: vec![1, 2],
+            },
+        ),
+        (
+            "RegisterVrf",
+            Command::RegisterVrf {
+                public: vrf().public(),
+                possession: vrf_possession(group, member, &vrf()),
+            },
+        ),
+        (
+            "Reveal",
+            Command::Reveal {
+                epoch: 4,
+                reveal: vrf().prove("golden", b"reveal"),
+            },
+        ),
         (
             "VoteJoin",
             Command::Vote {

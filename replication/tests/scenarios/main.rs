@@ -13,6 +13,7 @@ mod script;
 mod world;
 
 mod answers_busy;
+mod beacon_of_all;
 mod blocks_by_the_rules;
 mod catches_up;
 mod checkpoints;
@@ -23,6 +24,7 @@ mod equivocation_executes_once;
 mod evidence_convicts;
 mod fenced_leases;
 mod golden_bytes;
+mod guaranteed_response;
 mod heads_compare_and_set;
 mod hears_the_far_away;
 mod hostile_bytes;

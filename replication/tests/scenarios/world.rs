@@ -153,6 +153,10 @@ impl World {
         self.nodes[member.index()].replica.as_ref().unwrap()
     }
 
+    pub fn replica_mut(&mut self, member: MemberId) -> &mut Replica {
+        self.nodes[member.index()].replica.as_mut().unwrap()
+    }
+
     pub fn ledger(&self, member: MemberId) -> &Ledger {
         self.replica(member).ledger()
     }

@@ -1,0 +1,203 @@
+//! The beacon: one value for each audit epoch that nobody can predict, choose or deny, made of all members' reveals.
+//! Also the pattern of periodic work: each member owes one message each period; its absence is on the record.
+//!
+//! A reveal is the member's one VRF value over the group, the epoch and the beacon before, so it can neither be chosen
+//! nor computed before that beacon is known. Withholding is the one choice that is left: r colluders choose among 2^r
+//! values at most, and each one withheld is recorded. A value needs reveals by more than r members. What a member is
+//! itself challenged by comes from the reveals of the *others* ([`Ledger::challenge_seed`]).
+
+use alloc::vec::Vec;
+
+use barfs_crypto::{Digest, VrfPossession, VrfPublic, VrfReveal, VrfSecret, derive_parts};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use super::command::Issuer;
+use super::outcome::{Effect, LedgerEvent, Refusal};
+use super::state::{Actor, Ledger};
+use super::witness::MIN_ROUNDS;
+use crate::membership::{GroupId, MEMBERS_MAX, MemberId};
+use crate::wire;
+
+const REVEAL_CONTEXT: &str = "barfs 2026 beacon reveal v1";
+const BEACON_DOMAIN: &str = "barfs 2026 beacon v1";
+const SEED_DOMAIN: &str = "barfs 2026 challenge seed v1";
+
+/// Where the beacon stands.
+#[derive(Clone, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub(crate) struct BeaconRow {
+    /// The audit epoch whose reveals are being collected, and the round at which that began.
+    epoch: u64,
+    round: u64,
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    reveals: Vec<(MemberId, Digest)>,
+    /// The newest value: its epoch, what it was made of.
+    newest: Option<(u64, Digest)>,
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    made_of: Vec<(MemberId, Digest)>,
+}
+
+fn message(group: GroupId, epoch: u64, before: Option<(u64, Digest)>) -> Vec<u8> {
+    wire::encode(&(group, epoch, before))
+}
+
+/// The bytes under which a member proves that it holds its VRF key.
+fn owner(group: GroupId, member: MemberId) -> Vec<u8> {
+    wire::encode(&(group, member))
+}
+
+/// What a member registers once.
+#[must_use]
+pub fn vrf_possession(group: GroupId, member: MemberId, secret: &VrfSecret) -> VrfPossession {
+    secret.prove_possession(&owner(group, member))
+}
+
+impl Ledger {
+    fn beacon_row(&self) -> BeaconRow {
+        self.tables.beacon.get(&0).cloned().unwrap_or_default()
+    }
+
+    /// The audit epoch of this moment, by live time.
+    #[must_use]
+    pub fn audit_epoch(&self) -> u64 {
+        self.live.0 / self.genesis.params.audit_epoch_ms.max(1)
+    }
+
+    pub(super) fn register_vrf(
+        &mut self,
+        actor: Actor,
+        public: &VrfPublic,
+        possession: &VrfPossession,
+    ) -> Result<Effect, Refusal> {
+        let Issuer::Member(member) = actor.issuer else {
+            return Err(Refusal::NotAllowed);
+        };
+        let owner = owner(self.genesis.group_id(), member);
+        if public.verify_possession(&owner, possession).is_err() {
+            return Err(Refusal::BadReveal);
+        }
+        let account = self
+            .tables
+            .accounts
+            .get_mut(&member)
+            .ok_or(Refusal::UnknownMember(member))?;
+        match account.vrf {
+            Some(known) if known == *public => Ok(Effect::Done),
+            // Who may change its key may choose its values.
+            Some(_) => Err(Refusal::NotAllowed),
+            None => {
+                account.vrf = Some(*public);
+                Ok(Effect::Done)
+            }
+        }
+    }
+
+    pub(super) fn reveal(
+        &mut self,
+        actor: Actor,
+        epoch: u64,
+        reveal: &VrfReveal,
+    ) -> Result<Effect, Refusal> {
+        let Issuer::Member(member) = actor.issuer else {
+            return Err(Refusal::NotAllowed);
+        };
+        let row = self.beacon_row();
+        if epoch != row.epoch {
+            return Err(Refusal::WrongPeriod { now: row.epoch });
+        }
+        if row.reveals.iter().any(|(known, _)| *known == member) {
+            return Ok(Effect::Done);
+        }
+        let key = self.account(member).and_then(|account| account.vrf);
+        let message = message(self.genesis.group_id(), epoch, row.newest);
+        let value = key
+            .ok_or(Refusal::NotAllowed)?
+            .verify(REVEAL_CONTEXT, &message, reveal)
+            .map_err(|_| Refusal::BadReveal)?;
+        self.tables
+            .beacon
+            .or_default(0)
+            .reveals
+            .push((member, value));
+        if let Some(account) = self.tables.accounts.get_mut(&member) {
+            account.unresponsive = false;
+        }
+        Ok(Effect::Done)
+    }
+
+    /// Closes the period when its time is over and the group has worked meanwhile.
+    pub(super) fn step_beacon(&mut self) {
+        let (now, round) = (self.audit_epoch(), self.round);
+        let row = self.beacon_row();
+        if now <= row.epoch || row.round.saturating_add(MIN_ROUNDS) > round {
+            return;
+        }
+        let mut made_of = row.reveals;
+        made_of.sort_unstable();
+        let owed: Vec<MemberId> = self
+            .genesis
+            .ids()
+            .filter(|member| {
+                self.account(*member)
+                    .is_some_and(|account| account.vrf.is_some())
+            })
+            .filter(|member| !made_of.iter().any(|(known, _)| known == member))
+            .collect();
+        for member in owed {
+            self.silence(member);
+            let epoch = row.epoch;
+            self.events
+                .push_back(LedgerEvent::Withheld { member, epoch });
+        }
+        let enough = made_of.len() > self.genesis.thresholds().r;
+        let value = enough.then(|| value_of(self.genesis.group_id(), row.epoch, &made_of));
+        let next = self.tables.beacon.or_default(0);
+        (next.epoch, next.round, next.reveals) = (now, round, Vec::new());
+        if let Some(value) = value {
+            next.newest = Some((row.epoch, value));
+            next.made_of = made_of;
+            let epoch = row.epoch;
+            self.events.push_back(LedgerEvent::Beacon { epoch, value });
+        }
+    }
+
+    /// The audit epoch whose reveals are being collected.
+    #[must_use]
+    pub fn beacon_period(&self) -> u64 {
+        self.tables.beacon.get(&0).map_or(0, |row| row.epoch)
+    }
+
+    /// The newest beacon: its audit epoch and value.
+    #[must_use]
+    pub fn beacon(&self) -> Option<(u64, Digest)> {
+        self.tables.beacon.get(&0).and_then(|row| row.newest)
+    }
+
+    /// What a member is challenged by: the newest reveals of all others.
+    #[must_use]
+    pub fn challenge_seed(&self, member: MemberId) -> Option<Digest> {
+        let row = self.tables.beacon.get(&0)?;
+        let (epoch, _) = row.newest?;
+        let others: Vec<&(MemberId, Digest)> =
+            row.made_of.iter().filter(|(of, _)| *of != member).collect();
+        let bytes = wire::encode(&(epoch, member, others));
+        Some(derive_parts(
+            SEED_DOMAIN,
+            &[self.genesis.group_id().0.as_bytes(), &bytes],
+        ))
+    }
+
+    /// The reveal that a member owes now, if it has registered its key and not revealed yet: the period and the value.
+    #[must_use]
+    pub fn reveal_owed(&self, member: MemberId, secret: &VrfSecret) -> Option<(u64, VrfReveal)> {
+        let row = self.beacon_row();
+        let registered = self.account(member)?.vrf == Some(secret.public());
+        let done = row.reveals.iter().any(|(known, _)| *known == member);
+        let message = message(self.genesis.group_id(), row.epoch, row.newest);
+        (registered && !done).then(|| (row.epoch, secret.prove(REVEAL_CONTEXT, &message)))
+    }
+}
+
+fn value_of(group: GroupId, epoch: u64, made_of: &[(MemberId, Digest)]) -> Digest {
+    let bytes = wire::encode(&(epoch, made_of));
+    derive_parts(BEACON_DOMAIN, &[group.0.as_bytes(), &bytes])
+}
