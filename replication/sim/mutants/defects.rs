@@ -134,4 +134,18 @@ pub const DEFECTS: &[Defect] = &[
         from: "for queued in again.into_iter().rev() {",
         to: "for queued in again.into_iter().rev().filter(|_| !$on) {",
     },
+    // Whoever lost its disk speaks before a quorum has told it what it had signed.
+    Defect {
+        name: "recovery-without-a-quorum",
+        file: "recovery.rs",
+        from: "(counted().count() >= self.needed).then_some(round)",
+        to: "($on || counted().count() >= self.needed).then_some(round)",
+    },
+    // A pair of blocks of two rounds counts as evidence.
+    Defect {
+        name: "honest-blocks-convict",
+        file: "evidence.rs",
+        from: "() if slot(first) != slot(second) => Err(Reason::Unrelated),",
+        to: "() if !$on && slot(first) != slot(second) => Err(Reason::Unrelated),",
+    },
 ];

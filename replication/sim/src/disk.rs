@@ -5,7 +5,8 @@
 //! the platter all the same: a drawn number of them, or, where the disk tears, those that a log with checksums still
 //! yields when sectors were lost and torn ([`crate::platter`]). So a batch survives whole or not at all, and never
 //! without the ones before it: that is what a write-ahead log gives.
-//! Never: what was reported durable is not lost and does not change. (A disk that forgets it is a mutant.)
+//! A disk may also be lost whole, and replaced by an empty one, where a plan says so.
+//! Never: else, what was reported durable is not lost and does not change. (A disk that forgets it is a mutant.)
 
 use crate::platter;
 use crate::rng::Rng;
@@ -44,6 +45,8 @@ pub struct DiskCounts {
     pub survived_batches: u64,
     /// Sectors lost or torn in crashes.
     pub sectors_hurt: u64,
+    /// Blocks pruned from the logs.
+    pub pruned: u64,
     /// Syncs that stalled.
     pub stalls: u64,
 }
@@ -165,6 +168,21 @@ impl Disk {
         }
     }
 
+    /// The disk is gone; a new one is put in.
+    pub fn lose(&mut self, at: u64) {
+        self.durable.clear();
+        self.arrival.clear();
+        self.unsynced.clear();
+        (self.snapshot, self.own_round) = (None, None);
+        self.busy_until = at;
+    }
+
+    /// Bytes of durable blocks of rounds below this one.
+    pub fn bytes_below(&self, round: u64) -> u64 {
+        let below = self.durable.range(..(round, MemberId(0), [0; 32]));
+        below.map(|(_, block)| block.bytes().len() as u64).sum()
+    }
+
     /// The newest durable snapshot.
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref()
@@ -177,7 +195,9 @@ impl Disk {
 
     /// Forgets the blocks of rounds below this one.
     pub fn prune(&mut self, below_round: u64) {
+        let before = self.durable.len();
         self.durable = self.durable.split_off(&(below_round, MemberId(0), [0; 32]));
+        self.counts.pruned += (before - self.durable.len()) as u64;
         self.arrival.retain(|key| key.0 >= below_round);
     }
 

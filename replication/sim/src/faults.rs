@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Crash,
     /// A member loses power and stays down until a time, or for good.
     Down { member: u16, until: Option<u64> },
+    /// A member's disk is lost; it comes back with an empty one.
+    LoseDisk { member: u16 },
     /// A member's power is back.
     Up { member: u16 },
     /// The network parts; the next partition is scheduled.
@@ -63,6 +65,9 @@ impl Injector {
         }
         if plan.mutant == Some(Mutant::TooManyLiars) {
             faults.push((0, Fault::Faction));
+        }
+        for (member, at) in &plan.crash.lost_disks {
+            faults.push((*at, Fault::LoseDisk { member: *member }));
         }
         if let Some((member, from, until)) = plan.crash.away {
             faults.push((
@@ -114,6 +119,7 @@ impl World {
         match fault {
             Fault::Crash => self.crash(),
             Fault::Down { member, until } => self.take_down(member, until),
+            Fault::LoseDisk { member } => self.lose_disk(member),
             Fault::Up { member } => {
                 let down = self
                     .members
@@ -175,6 +181,22 @@ impl World {
                 }
             }
         }
+    }
+
+    fn lose_disk(&mut self, member: u16) {
+        let until = self.at
+            + self
+                .injector
+                .rng
+                .between(10 * MILLI, self.plan.crash.down_max);
+        self.take_down(member, Some(until));
+        let nonce = self.injector.rng.bytes();
+        if let Some(it) = self.members.get_mut(usize::from(member)) {
+            it.machine.disk.lose(self.at);
+            it.machine.recovering = Some(nonce);
+        }
+        self.counts.disks_lost += 1;
+        self.note("disk lost", [member.into(), 0, 0]);
     }
 
     fn part(&mut self) {

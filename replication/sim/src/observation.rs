@@ -67,6 +67,11 @@ pub enum Observation {
     },
     /// The storm ends now; nothing has been mended yet.
     StormOver,
+    /// A correct member starts without all that it had signed: its disk was lost and it has not recovered yet.
+    Emptied {
+        /// Who.
+        member: MemberId,
+    },
     /// A correct member starts for the first time.
     Started {
         /// Who.

@@ -44,6 +44,14 @@ pub struct Counts {
     pub power_cuts: u64,
     /// Members started again during the storm.
     pub restarts: u64,
+    /// Disks lost whole.
+    pub disks_lost: u64,
+    /// Members that recovered from such a loss.
+    pub recovered: u64,
+    /// Checkpoints certified, summed over members.
+    pub certified: u64,
+    /// Snapshots that replaced a member's state.
+    pub replaced: u64,
     /// Members gone for good.
     pub gone: u64,
     /// Partitions.
@@ -74,6 +82,18 @@ impl Counts {
                 ..
             } => self.commits += 1,
             Observation::Event {
+                event: Event::Recovered { .. },
+                ..
+            } => self.recovered += 1,
+            Observation::Event {
+                event: Event::Certified { .. },
+                ..
+            } => self.certified += 1,
+            Observation::Event {
+                event: Event::StateReplaced { .. },
+                ..
+            } => self.replaced += 1,
+            Observation::Event {
                 event: Event::Equivocation { .. },
                 ..
             } => self.equivocations += 1,
@@ -91,6 +111,10 @@ impl Counts {
             ("records written", self.disk.records),
             ("equivocations proven", self.equivocations),
             ("contested slots executed once", self.contested),
+            ("checkpoints certified", self.certified),
+            ("states replaced by snapshots", self.replaced),
+            ("members recovered without their disk", self.recovered),
+            ("blocks pruned", self.disk.pruned),
         ]
         .into_iter()
     }
@@ -102,6 +126,7 @@ impl Counts {
             ("crashes", self.crashes),
             ("power cuts", self.power_cuts),
             ("members gone", self.gone),
+            ("disks lost", self.disks_lost),
             ("partitions", self.partitions),
             ("clock jumps", self.clock_jumps),
             ("deviations of liars", self.deviations),
@@ -136,6 +161,7 @@ impl Counts {
         self.disk.survived_batches += other.survived_batches;
         self.disk.sectors_hurt += other.sectors_hurt;
         self.disk.stalls += other.stalls;
+        self.disk.pruned += other.pruned;
     }
 }
 

@@ -79,7 +79,8 @@ impl Verifier {
             let reference = block.reference();
             let disk = members.get(from.index()).map(|member| &member.machine.disk);
             let own = reference.author == from && plan.is_correct(from.0);
-            let own = own && plan.mutant != Some(Mutant::SendFirstUnwatched);
+            // What was out before is no news: whoever lost its disk has its old blocks from others.
+            let own = own && new && plan.mutant != Some(Mutant::SendFirstUnwatched);
             if own && disk.is_some_and(|disk| disk.find(&reference).is_none()) {
                 observations.push(Observation::SentUndurable {
                     member: from,

@@ -85,6 +85,12 @@ fn wrong_positions_are_seen() {
 }
 
 #[test]
+fn a_member_that_forgets_that_it_forgot_is_seen() {
+    let property = caught(Mutant::NewAfterLoss, Scenario::LostDisk, 5);
+    assert_eq!(property, "recovery");
+}
+
+#[test]
 fn a_run_without_work_fails_itself() {
     assert_eq!(caught(Mutant::NoWork, Scenario::Calm, 4), "work done");
 }

@@ -116,3 +116,15 @@ fn a_member_that_stays_far_behind_is_found() {
         &["convergence"],
     );
 }
+
+#[test]
+fn speaking_before_a_quorum_has_answered_is_found() {
+    let defect = "recovery-without-a-quorum";
+    assert_found(defect, Scenario::LostDisk, 5, 12, &["recovery"]);
+}
+
+#[test]
+fn evidence_that_convicts_the_honest_is_found() {
+    let defect = "honest-blocks-convict";
+    assert_found(defect, Scenario::Calm, 4, 2, &["no false blame"]);
+}

@@ -8,7 +8,8 @@ use super::{Effect, Machine};
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use barfs_replication::{
-    BLOCKS_MAX, Input, MemberId, Message, Output, Record, Replica, Serve, Snapshot, VerifiedBlock,
+    BLOCKS_MAX, Event, Input, MemberId, Message, Output, Record, Replica, Serve, Snapshot,
+    VerifiedBlock,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,8 +18,8 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Room that is kept in an answer for the blocks of one more round.
 const ANSWER_ROUND_MAX: usize = 256;
 
-/// Little enough that every run of some length prunes.
-const LOG_BYTES: u64 = 64 * 1024;
+/// Bytes of log that a member keeps below its newest snapshot: little enough that every run of some length prunes.
+pub const LOG_BYTES: u64 = 64 * 1024;
 
 /// One life of a member's process.
 pub struct Driver {
@@ -52,7 +53,12 @@ impl Driver {
                 block.bytes().clone(),
             )?));
         }
-        let mut replica = if records.is_empty() {
+        let mut replica = if let Some(nonce) = machine.recovering
+            && mutant != Some(Mutant::NewAfterLoss)
+        {
+            let records = records.into_iter();
+            Replica::recover(genesis.clone(), machine.id, key, records, nonce, now)
+        } else if records.is_empty() {
             Replica::new(genesis.clone(), machine.id, key, now)
         } else {
             Replica::restore(genesis.clone(), machine.id, key, records.into_iter(), now)
@@ -175,6 +181,9 @@ impl Driver {
                     );
                 }
                 Output::Event(event) => {
+                    if matches!(event, Event::Recovered { .. }) {
+                        machine.recovering = None;
+                    }
                     observe(
                         effects,
                         Observation::Event {

@@ -26,6 +26,8 @@ pub struct Machine {
     pub clock: Clock,
     /// The group it belongs to, with its keys.
     pub group: Arc<Group>,
+    /// A fresh nonce while the disk is known not to hold all that was signed; kept outside of it.
+    pub recovering: Option<[u8; 32]>,
 }
 
 /// What an actor asks of the world.

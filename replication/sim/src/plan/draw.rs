@@ -68,6 +68,10 @@ impl Switches {
             }
             Scenario::Leaders => (on.liars, on.gone) = (tossed.liars, tossed.gone),
             Scenario::Load => (on.network, on.disk) = (tossed.network, tossed.disk),
+            Scenario::LostDisk => {
+                (on.network, on.ragged) = (tossed.network, tossed.ragged);
+                (on.crashes, on.disk) = (tossed.crashes, tossed.disk);
+            }
             Scenario::Small => {
                 (on.network, on.crashes) = (tossed.network, tossed.crashes);
                 (on.clocks, on.disk) = (tossed.clocks, tossed.disk);
@@ -129,6 +133,22 @@ impl Plan {
     fn narrow(&mut self, rng: &mut Rng) {
         match self.scenario {
             Scenario::Leaders => self.targeted = Some(draw_targeted(&self.genesis, rng)),
+            Scenario::LostDisk => {
+                // One at a time counts as failed: the others must answer it.
+                let who = rng.below(u64::from(self.nodes)) as u16;
+                let at = rng.between(SECOND, self.storm_micros - 2 * SECOND);
+                self.crash.lost_disks = vec![(who, at)];
+                // With room for two failures, one of the others lies.
+                let spare = Thresholds::of(usize::from(self.nodes)).u > 1;
+                if spare && rng.per_mille(500) {
+                    let liar = (who + 1) % self.nodes;
+                    let strategy = rng.pick(&Strategy::ALL).copied();
+                    self.liars = strategy
+                        .map(|strategy| (liar, strategy))
+                        .into_iter()
+                        .collect();
+                }
+            }
             Scenario::Load => {
                 let who = rng.below(u64::from(self.nodes)) as u16;
                 let back = self.storm_micros - CATCH_UP_MAX;
@@ -244,6 +264,7 @@ fn draw_crashes(switches: &Switches, rng: &mut Rng) -> CrashFaults {
         down_max: rng.between(50, 3_000) * MILLI,
         all_per_mille: if rng.per_mille(500) { 200 } else { 0 },
         gone: Vec::new(),
+        lost_disks: Vec::new(),
         away: None,
     }
 }

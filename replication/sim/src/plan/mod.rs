@@ -41,6 +41,8 @@ pub enum Scenario {
     Leaders,
     /// A member comes back to a group under full load, and the load goes on: it must catch up all the same.
     Load,
+    /// A member loses its disk and comes back with an empty one.
+    LostDisk,
     /// Groups of one to three members, which tolerate nothing but must work.
     Small,
     /// Not a family: a run that is made up to be measured.
@@ -49,7 +51,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every family, in a fixed order.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
@@ -60,6 +62,7 @@ impl Scenario {
         Scenario::Absence,
         Scenario::Leaders,
         Scenario::Load,
+        Scenario::LostDisk,
         Scenario::Small,
     ];
 
@@ -76,6 +79,7 @@ impl Scenario {
             Scenario::Absence => "absence",
             Scenario::Leaders => "leaders",
             Scenario::Load => "load",
+            Scenario::LostDisk => "lost-disk",
             Scenario::Small => "small",
             Scenario::Measured => "measured",
         }
@@ -114,13 +118,15 @@ pub enum Mutant {
     NeverConfirm,
     /// The drivers report the positions of executed commands one off at one member.
     MixedOrder,
+    /// A member whose disk is lost starts as if it were new.
+    NewAfterLoss,
     /// The workload issues nothing.
     NoWork,
 }
 
 impl Mutant {
     /// Every mutant, in a fixed order.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 10] = [
         Mutant::SendFirst,
         Mutant::SendFirstUnwatched,
         Mutant::ForgetSynced,
@@ -129,6 +135,7 @@ impl Mutant {
         Mutant::AcknowledgeEarly,
         Mutant::NeverConfirm,
         Mutant::MixedOrder,
+        Mutant::NewAfterLoss,
         Mutant::NoWork,
     ];
 
@@ -143,6 +150,7 @@ impl Mutant {
             Mutant::AcknowledgeEarly => "acknowledge-early",
             Mutant::NeverConfirm => "never-confirm",
             Mutant::MixedOrder => "mixed-order",
+            Mutant::NewAfterLoss => "new-after-loss",
             Mutant::NoWork => "no-work",
         }
     }
@@ -198,6 +206,8 @@ pub struct CrashFaults {
     pub all_per_mille: u64,
     /// Members that go for good, with the time they go.
     pub gone: Vec<(u16, u64)>,
+    /// Members that lose their disk, with the time.
+    pub lost_disks: Vec<(u16, u64)>,
     /// A member that is away between two times.
     pub away: Option<(u16, u64, u64)>,
 }

@@ -1,22 +1,91 @@
 //! No false blame: evidence and rejection only ever name members that deviate.
 
 use super::{Ending, Property};
+use crate::group::Group;
 use crate::observation::Observation;
 use crate::plan::Plan;
-use barfs_replication::{Event, MemberId};
-use std::collections::BTreeSet;
+use barfs_crypto::Digest;
+use barfs_replication::{
+    Event, Evidence, Genesis, LedgerEvent, MemberId, VerifiedBlock, verify_evidence,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Who deviates in this run.
 #[derive(Debug)]
 pub(super) struct NoFalseBlame {
     liars: BTreeSet<MemberId>,
+    genesis: Arc<Genesis>,
+    /// What each correct member has said of the state at an index: two different words would convict it.
+    said: BTreeMap<(MemberId, u64), (Digest, VerifiedBlock)>,
+    /// The newest block of each correct member.
+    newest: BTreeMap<MemberId, VerifiedBlock>,
 }
 
 impl NoFalseBlame {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, group: &Group) -> Self {
         NoFalseBlame {
             liars: plan.liars.iter().map(|(id, _)| MemberId(*id)).collect(),
+            genesis: group.genesis(),
+            said: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
+    }
+
+    /// Nothing that a correct member signs can be held against it.
+    fn signed(&mut self, block: &VerifiedBlock) -> Result<(), String> {
+        let author = block.reference().author;
+        if self.liars.contains(&author) {
+            return Ok(());
+        }
+        let executed = block.block().executed;
+        let word = (author, executed.index);
+        let known = self
+            .said
+            .entry(word)
+            .or_insert((executed.tag, block.clone()));
+        if known.0 != executed.tag {
+            return Err(format!(
+                "the correct {author} says two different things of index {}: {} and {}",
+                executed.index,
+                known.1.reference(),
+                block.reference()
+            ));
+        }
+        let before = self.newest.insert(author, block.clone());
+        let pairs = before.map(|before| Evidence::of_twins(&before, block));
+        match pairs.and_then(|pair| verify_evidence(&pair, &self.genesis).ok()) {
+            Some(accused) => Err(format!(
+                "two honest blocks of {} count as evidence against it",
+                accused.member
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Evidence convinces whoever has the genesis and nothing else, after it went through bytes; and no bit of it can
+    /// be turned so that it speaks against somebody who never deviated.
+    fn convinces(&self, evidence: &Evidence, against: MemberId) -> Result<(), String> {
+        let bytes = evidence.encode();
+        let read =
+            Evidence::decode(&bytes).map_err(|error| format!("evidence is lost: {error}"))?;
+        match verify_evidence(&read, &self.genesis) {
+            Ok(accused) if accused.member == against => {}
+            other => return Err(format!("evidence against {against} says {other:?}")),
+        }
+        for place in (0..bytes.len()).step_by(7) {
+            let mut turned = bytes.clone();
+            if let Some(byte) = turned.get_mut(place) {
+                *byte ^= 1 << (place % 8);
+            }
+            if let Ok(turned) = Evidence::decode(&turned)
+                && let Ok(accused) = verify_evidence(&turned, &self.genesis)
+                && !self.liars.contains(&accused.member)
+            {
+                return Err(format!("altered evidence convicts {}", accused.member));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -27,6 +96,7 @@ impl Property for NoFalseBlame {
 
     fn observe(&mut self, observation: &Observation) -> Result<(), String> {
         match observation {
+            Observation::Signed { block } => self.signed(block),
             Observation::Event {
                 member,
                 event: Event::Equivocation { evidence },
@@ -43,8 +113,14 @@ impl Property for NoFalseBlame {
                         one.author
                     ));
                 }
-                Ok(())
+                self.convinces(&Evidence::of_twins(&evidence.0, &evidence.1), one.author)
             }
+            Observation::Event {
+                member,
+                event: Event::Ledger(LedgerEvent::Convicted { member: who, .. }),
+            } if !self.liars.contains(who) => Err(format!(
+                "the ledger of {member} convicts {who}, which never deviated"
+            )),
             Observation::Event {
                 member,
                 event: Event::TagMismatch { block, index },

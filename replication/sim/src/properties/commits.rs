@@ -55,6 +55,7 @@ impl Property for Commits {
             }
             // What a snapshot replaced was not told either.
             Observation::Restored { member, .. }
+            | Observation::Emptied { member }
             | Observation::Event {
                 member,
                 event: Event::StateReplaced { .. },

@@ -1,11 +1,16 @@
-//! Bounded memory: once a group has come to rest, a replica holds blocks of the last rounds only, asks for nothing that
+//! Bounded memory and disk: a log is pruned below its checkpoints; once a group has come to rest, a replica holds blocks of the last rounds only, asks for nothing that
 //! correct members could have meant, and has no command waiting.
 
 use super::{Ending, Property};
+use crate::actors::altruistic::LOG_BYTES;
 use crate::observation::Observation;
 
 /// Rounds beyond `gc_depth` whose blocks may be in memory: what is undecided at the newest end.
 const ROUNDS_SLACK: u64 = 32;
+
+/// Checkpoints come every `gc_depth` rounds in a simulated group; after this many more the log below must be gone, save
+/// for what a log may always keep.
+const LOG_DEPTHS: u64 = 5;
 
 /// Judged at the end only.
 #[derive(Debug)]
@@ -25,6 +30,17 @@ impl Property for BoundedMemory {
             return Ok(());
         }
         let plan = ending.plan;
+        for (member, disk) in &ending.disks {
+            let committed = ending.replicas.iter().find(|(id, _)| id == member);
+            let committed = committed.map_or(0, |(_, it)| it.status().last_committed_round);
+            let old = committed.saturating_sub(LOG_DEPTHS * plan.genesis.gc_depth);
+            let kept = disk.bytes_below(old);
+            if kept > LOG_BYTES {
+                return Err(format!(
+                    "{member} keeps {kept} bytes of blocks below round {old}, though it has committed {committed}"
+                ));
+            }
+        }
         // A liar that signs twins doubles its own blocks at most.
         let authors = u64::from(plan.nodes) + plan.liars.len() as u64;
         let most = authors * (plan.genesis.gc_depth + ROUNDS_SLACK);

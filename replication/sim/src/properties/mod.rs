@@ -18,6 +18,8 @@ mod slots;
 mod time;
 mod work;
 
+use crate::disk::Disk;
+use crate::group::Group;
 use crate::observation::Observation;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -49,6 +51,8 @@ pub struct Ending<'a> {
     pub plan: &'a Plan,
     /// The replicas of the correct members that are still there.
     pub replicas: Vec<(MemberId, &'a Replica)>,
+    /// Their disks.
+    pub disks: Vec<(MemberId, &'a Disk)>,
     /// What was acknowledged, and what is still owed.
     pub oracle: &'a Oracle,
     /// What was done.
@@ -72,14 +76,14 @@ pub trait Property {
 }
 
 /// Every property, fresh for one run.
-pub fn all(plan: &Plan) -> Vec<Box<dyn Property>> {
+pub fn all(plan: &Plan, group: &Group) -> Vec<Box<dyn Property>> {
     vec![
         Box::new(agreement::Agreement::default()),
         Box::new(commits::Commits::default()),
         Box::new(order::Order::default()),
         Box::new(slots::OnePerSlot::default()),
         Box::new(recovery::Recovery::new(plan)),
-        Box::new(blame::NoFalseBlame::new(plan)),
+        Box::new(blame::NoFalseBlame::new(plan, group)),
         Box::new(catch_up::CatchUp::new(plan)),
         Box::new(time::Time::new(plan)),
         Box::new(durability::Durability),

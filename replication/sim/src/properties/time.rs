@@ -72,6 +72,7 @@ impl Property for Time {
             }
             // A snapshot may be many commits on.
             Observation::Restored { member, .. }
+            | Observation::Emptied { member }
             | Observation::Event {
                 member,
                 event: Event::StateReplaced { .. },

@@ -31,7 +31,7 @@ impl Property for WorkDone {
             (
                 "commands executed",
                 counts.applied + counts.refused,
-                4 * correct,
+                2 * correct + 1,
             ),
             (
                 "commands acknowledged",
@@ -48,6 +48,11 @@ impl Property for WorkDone {
             ),
             ("crashes", counts.crashes, plan.crash.every.is_some().into()),
             ("members gone", counts.gone, plan.crash.gone.len() as u64),
+            (
+                "members recovered without their disk",
+                counts.recovered,
+                plan.crash.lost_disks.len() as u64,
+            ),
             (
                 "partitions",
                 counts.partitions,

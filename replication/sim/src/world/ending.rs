@@ -98,13 +98,17 @@ impl World {
         if self.violation.is_some() {
             return;
         }
-        let mut replicas = Vec::new();
+        let (mut replicas, mut disks) = (Vec::new(), Vec::new());
         for member in &self.members {
+            disks.extend(
+                altruistic_replica(member).map(|_| (member.machine.id, &member.machine.disk)),
+            );
             replicas.extend(altruistic_replica(member).map(|replica| (member.machine.id, replica)));
         }
         let ending = Ending {
             plan: &self.plan,
             replicas,
+            disks,
             oracle: &self.oracle,
             counts: &self.counts,
             converged_after: self.converged_after,

@@ -46,7 +46,14 @@ impl World {
         };
         member.actor = Some(actor);
         self.note("start", [id.into(), restored.into(), 0]);
-        if restored {
+        let recovering = self
+            .members
+            .get(usize::from(id))
+            .is_some_and(|it| it.machine.recovering.is_some());
+        if recovering {
+            let member = MemberId(id);
+            self.observe(&Observation::Emptied { member });
+        } else if restored {
             self.observe_restored(id)?;
         } else if strategy.is_none() {
             let member = MemberId(id);

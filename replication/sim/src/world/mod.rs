@@ -141,6 +141,7 @@ impl World {
                 disk: Disk::new(plan.disk.clone(), rng.fork("disk")),
                 clock: Clock::new(skew, drift),
                 group: Arc::clone(&group),
+                recovering: None,
             };
             members.push(Member {
                 machine,
@@ -169,7 +170,7 @@ impl World {
             trace: Trace::new(echo),
             verifier: Verifier::new(Arc::clone(&group)),
             workload: Workload::new(plan, Arc::clone(&group), rng.fork("workload")),
-            properties: properties::all(plan),
+            properties: properties::all(plan, &group),
             violation: None,
             asked: BTreeMap::new(),
             goal: None,
