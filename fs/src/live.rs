@@ -49,6 +49,10 @@ pub(crate) struct State {
     pub allocated_delta: i64,
     /// When everything that had been written was last made local by an fsync.
     pub synced: Option<std::time::SystemTime>,
+    /// Pages of it are being given to the kernel: nobody may begin to change it.
+    pub stocking: u32,
+    /// Reads that did not go on where the window before them was.
+    pub jumps: u32,
     /// It has no name left and goes when nobody uses it any more.
     pub unlinked: bool,
     /// It went.

@@ -235,3 +235,59 @@ fn space_is_reserved_punched_and_zeroed() {
     let collapse = shell(&mount.at(""), "fallocate -c -o 0 -l 4096 f 2>&1 || true");
     assert!(collapse.contains("not supported"), "{collapse}");
 }
+
+/// What a program that reads here and there has the kernel given beyond its question is never older than a change.
+#[test]
+fn pages_given_ahead_are_never_stale() {
+    let mount = Mount::new();
+    let path = mount.at("f");
+    let len = 6usize << 20;
+    let fill = |version: u8| vec![version; len];
+    fs::write(&path, fill(1)).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let newest = std::sync::atomic::AtomicU8::new(1);
+    let checked = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for seed in 1..4u64 {
+            let (stop, newest, checked, path) = (&stop, &newest, &checked, &path);
+            scope.spawn(move || {
+                let mut at = seed;
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    at = at
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(12345);
+                    let least = newest.load(std::sync::atomic::Ordering::SeqCst);
+                    let file = File::open(path).unwrap();
+                    let mut page = vec![0; 4096];
+                    let read = file.read_at(&mut page, (at >> 33) % 1500 * 4096).unwrap();
+                    // While it is rewritten it may be short; what is there is never older than the last version.
+                    assert!(
+                        page[..read].iter().all(|byte| *byte >= least),
+                        "page of version {} after {least}",
+                        page[0]
+                    );
+                    checked.fetch_add(read as u64, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        for version in 2..30u8 {
+            // Each page becomes the new version in place, then the old one may not come back.
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&fill(version), 0).unwrap();
+            drop(file);
+            newest.store(version, std::sync::atomic::Ordering::SeqCst);
+            fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+            mount.volume.drop_caches().unwrap();
+            if version.is_multiple_of(5) {
+                // What is cut off and comes back reads as zeros for a moment.
+                newest.store(0, std::sync::atomic::Ordering::SeqCst);
+                shell(&mount.at(""), "truncate -s 3M f; truncate -s 6M f");
+                fs::write(&path, fill(version)).unwrap();
+                newest.store(version, std::sync::atomic::Ordering::SeqCst);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(40));
+        }
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(checked.into_inner() > 1 << 20);
+}

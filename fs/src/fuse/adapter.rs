@@ -15,8 +15,8 @@ use fuser::{
 };
 
 use super::answer::{
-    self, GENERATION, HANDLE_WRITES, TTL, handle, keep_cache, name_ttl, open_how, reply_attr,
-    reply_entry, reply_xattr, writes,
+    self, GENERATION, HANDLE_WRITES, TTL, handle, name_ttl, open_how, reply_attr, reply_entry,
+    reply_xattr, writes,
 };
 use super::data::{Renaming, answer};
 use super::{Shared, convert, data};
@@ -174,11 +174,7 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::sent_time),
             drop_setid: size.is_some() && req.uid() != 0,
         };
-        reply_attr(
-            &self.shared.volume,
-            reply,
-            self.shared.volume.setattr(convert::ino(ino), set),
-        );
+        data::set_attributes(&self.shared, convert::ino(ino), set, reply);
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
@@ -301,14 +297,8 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self
-            .shared
-            .volume
-            .open_inode(convert::ino(ino), open_how(req, flags))
-        {
-            Ok(_) => reply.opened(handle(flags), keep_cache(&self.shared.volume)),
-            Err(error) => reply.error(convert::errno(&error)),
-        }
+        let how = (open_how(req, flags), handle(flags));
+        data::open(&self.shared, convert::ino(ino), how, reply);
     }
 
     fn create(
@@ -377,12 +367,10 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn flush(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        if fh == HANDLE_WRITES {
-            answer(reply, self.shared.volume.drain(convert::ino(ino)));
-        } else {
-            reply.ok();
-        }
+    /// The kernel has written everything back when it asks; that it need not ask saves a round trip for each close.
+    /// What sealing meets is told by fsync(2), and tried again.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
     }
 
     fn release(

@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
-use fuser::{Errno, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek};
+use fuser::{
+    Errno, FileHandle, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+};
 
-use super::answer::reply_entry;
+use super::answer::{keep_cache, reply_attr, reply_entry};
 use super::convert::errno;
-use super::{Shared, invalidate};
+use super::{Shared, invalidate, stock};
 use crate::format::record::InodeNo;
+use crate::ops::attr::SetAttr;
+use crate::ops::handle::OpenHow;
+use crate::ops::read::ReadPlan;
 use crate::ops::rename::{NameAt, RenameMode};
 use crate::ops::seek::Seek;
 use crate::options::Rung;
@@ -41,16 +46,59 @@ pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, re
     if let Err(error) = volume.read_ahead(&live, &plan) {
         return reply.error(errno(&error));
     }
-    let at_hand = volume.is_at_hand(&plan);
-    let finish = move |shared: &Shared| match shared.volume.complete_read(&plan) {
+    let finish = move |shared: &Shared, plan: &ReadPlan| match shared.volume.complete_read(plan) {
         Ok(data) => reply.data(data.as_slice()),
         Err(error) => reply.error(errno(&error)),
     };
-    if at_hand {
-        finish(shared);
+    if volume.is_at_hand(&plan) {
+        finish(shared, &plan);
+        return;
+    }
+    let waiting = shared.clone();
+    shared.waiters.run(move || {
+        finish(&waiting, &plan);
+        stock::offer(&waiting, ino, &plan);
+    });
+}
+
+/// Opens; behind whoever gives pages of the file to the kernel, on a thread that answers no reads.
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    ino: InodeNo,
+    (how, handle): (OpenHow, FileHandle),
+    reply: ReplyOpen,
+) {
+    let answer = move |shared: &Shared| match shared.volume.open_inode(ino, how) {
+        Ok(_) => reply.opened(handle, keep_cache(&shared.volume)),
+        Err(error) => reply.error(errno(&error)),
+    };
+    changing(shared, ino, how.write || how.truncate, answer);
+}
+
+/// Changes attributes; a size as [`open`] does.
+pub(super) fn set_attributes(shared: &Arc<Shared>, ino: InodeNo, set: SetAttr, reply: ReplyAttr) {
+    changing(shared, ino, set.size.is_some(), move |shared| {
+        reply_attr(&shared.volume, reply, shared.volume.setattr(ino, set));
+    });
+}
+
+/// Does what may begin to change a file: at once, or, while pages of it are given to the kernel, on a thread that answers
+/// no reads.
+fn changing(
+    shared: &Arc<Shared>,
+    ino: InodeNo,
+    changes: bool,
+    act: impl FnOnce(&Shared) + Send + 'static,
+) {
+    let present = shared.volume.is_present(ino);
+    if !changes || !present {
+        act(shared);
+    } else if shared.volume.forbid_stocking(ino) {
+        act(shared);
+        shared.volume.allow_stocking(ino);
     } else {
         let waiting = shared.clone();
-        shared.waiters.run(move || finish(&waiting));
+        shared.committers.run(move || act(&waiting));
     }
 }
 

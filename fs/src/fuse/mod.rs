@@ -4,6 +4,7 @@ mod adapter;
 mod answer;
 mod convert;
 mod data;
+mod stock;
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -63,6 +64,8 @@ struct Shared {
     waiters: Pool,
     /// Runs what waits for a commit, so that nothing else waits behind it.
     committers: Pool,
+    /// Gives pages to the kernel, which may wait for reads to be answered.
+    stockers: Pool,
     fsync: Rung,
     fsync_limit: Duration,
 }
@@ -97,6 +100,7 @@ pub fn mount(
         notifier: OnceLock::new(),
         waiters,
         committers: Pool::new("barfs-fsync", WAITERS)?,
+        stockers: Pool::new("barfs-stock", 1)?,
         fsync: options.fsync,
         fsync_limit: options.fsync_limit,
     });

@@ -19,8 +19,15 @@ pub(crate) struct Window {
 
 /// A window looks this far ahead, in bytes.
 const WINDOW_BYTES: u64 = 64 << 20;
-/// Extents in a window, unless one request needs more.
+/// Extents in a window of a sequential reader, and of one who jumps, unless one request needs more.
 const WINDOW_EXTENTS: usize = 512;
+const WINDOW_EXTENTS_JUMP: usize = 32;
+/// After so many jumps in a file that nobody changes, a window takes in what lies around, up to this many extents.
+const JUMPS: u32 = 8;
+const WINDOW_EXTENTS_WIDE: usize = 32 * 1024;
+const WINDOW_BYTES_WIDE: u64 = 512 << 20;
+/// How far back an extent is first looked for; then four times as far, up to the longest that there can be.
+const REACH_FIRST: u64 = 64 << 10;
 
 impl Volume {
     /// The extents that touch `range`, by offset. The caller holds the inode's lock.
@@ -34,35 +41,94 @@ impl Volume {
             window.range.start <= range.start && range.end <= window.range.end
         });
         if !covered {
-            state.window = Some(self.load_window(ino, range)?);
+            let near = |window: &Window| {
+                let reach = window.range.start..window.range.end.saturating_add(1 << 20);
+                reach.contains(&range.start)
+            };
+            let follows = range.start == 0 || state.window.as_ref().is_some_and(near);
+            state.jumps = if follows {
+                0
+            } else {
+                state.jumps.saturating_add(1)
+            };
+            state.window = Some(self.load_window(ino, range, (follows, state.jumps))?);
         }
         let window = state
             .window
             .as_ref()
             .ok_or(VolumeError::Invalid("the extents"))?;
-        let touching = window.extents.iter().filter(|(offset, extent)| {
-            *offset < range.end && offset + u64::from(extent.len) > range.start
-        });
-        Ok(touching.copied().collect())
+        let first = window
+            .extents
+            .partition_point(|(offset, extent)| offset + u64::from(extent.len) <= range.start);
+        let rest = window.extents.get(first..).unwrap_or_default();
+        Ok(rest
+            .iter()
+            .take_while(|(offset, _)| *offset < range.end)
+            .copied()
+            .collect())
     }
 
-    fn load_window(&self, ino: u64, range: &Range<u64>) -> Result<Window> {
-        let from = range.start.saturating_sub(CHUNK_MAX as u64);
-        let mut end = range.start.saturating_add(WINDOW_BYTES).max(range.end);
+    fn load_window(
+        &self,
+        ino: u64,
+        range: &Range<u64>,
+        (follows, jumps): (bool, u32),
+    ) -> Result<Window> {
+        let wide = jumps >= JUMPS;
+        let begin = if wide {
+            range.start.saturating_sub(WINDOW_BYTES_WIDE)
+        } else {
+            range.start
+        };
+        let limit = match () {
+            () if wide => WINDOW_EXTENTS_WIDE,
+            () if follows => WINDOW_EXTENTS,
+            () => WINDOW_EXTENTS_JUMP,
+        };
+        let ahead = if wide {
+            WINDOW_BYTES_WIDE
+        } else {
+            WINDOW_BYTES
+        };
+        let mut end = range.start.saturating_add(ahead).max(range.end);
         let mut extents = Vec::new();
-        for pair in self.space.scan(key::extents(ino, from..end), 64) {
+        let from = self.reaching(ino, begin)?;
+        for pair in self.space.scan(key::extents(ino, from..end), limit.min(64)) {
             let (key, value) = pair?;
             let (offset, extent) = parse(&key, &value)?;
-            if extents.len() >= WINDOW_EXTENTS && offset >= range.end {
+            if extents.len() >= limit && offset >= range.end {
                 end = offset;
                 break;
             }
             extents.push((offset, extent));
         }
         Ok(Window {
-            range: range.start..end,
+            range: begin..end,
             extents,
         })
+    }
+
+    /// Where to begin looking for extents that reach `offset`: as extents do not overlap, nothing before the last one
+    /// that begins at or before it can.
+    fn reaching(&self, ino: u64, offset: u64) -> Result<u64> {
+        let mut back = REACH_FIRST;
+        loop {
+            let from = offset.saturating_sub(back);
+            let mut last = None;
+            for pair in self
+                .space
+                .scan(key::extents(ino, from..offset.saturating_add(1)), 64)
+            {
+                last = key::last_number(&pair?.0);
+            }
+            if let Some(last) = last {
+                return Ok(last);
+            }
+            if from == 0 || back >= CHUNK_MAX as u64 {
+                return Ok(offset);
+            }
+            back = (back * 4).min(CHUNK_MAX as u64);
+        }
     }
 
     /// Cuts `range` out of the file's extents. The caller holds the inode's lock and applies the changes with it.
@@ -73,11 +139,11 @@ impl Volume {
         range: &Range<u64>,
         changes: &mut Changes,
     ) -> Result<()> {
-        state.window = None;
+        (state.window, state.jumps) = (None, 0);
         if state.extents_end.is_some_and(|end| end <= range.start) {
             return Ok(());
         }
-        let from = range.start.saturating_sub(CHUNK_MAX as u64);
+        let from = self.reaching(ino, range.start)?;
         let keys = key::extent(ino, from)..key::extents_from(ino, 0).end;
         let keys = if range.end == u64::MAX {
             keys

@@ -34,6 +34,9 @@ impl Volume {
         }
         let live = self.live.get(ino.0);
         let mut state = live.state.lock();
+        if how.write || how.truncate {
+            self.wait_stocking(&live, &mut state);
+        }
         let mut inode = self.load(ino.0, &state)?;
         if how.truncate && inode.kind == Kind::File && (inode.size > 0 || state.dirty.is_some()) {
             self.set_size(&live, &mut state, 0)?;

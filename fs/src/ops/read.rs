@@ -42,7 +42,77 @@ pub(crate) struct ReadPlan {
     waiting: Option<Vec<(u64, Vec<u8>)>>,
 }
 
+impl ReadPlan {
+    /// The chunk behind the beginning of a read: where the chunk's first byte would stand in the file, and its handle.
+    pub(crate) fn first_chunk(&self) -> Option<(u64, u64)> {
+        let (offset, extent) = self.extents.first()?;
+        Some((offset.checked_sub(u64::from(extent.start))?, extent.handle))
+    }
+
+    /// Bytes asked for.
+    pub(crate) fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
 impl Volume {
+    /// Whether pages of a file may be given to the kernel now; if so, nobody begins to change it until
+    /// [`Volume::end_stocking`].
+    pub(crate) fn begin_stocking(&self, ino: u64) -> bool {
+        let live = self.live.get(ino);
+        let mut state = live.state.lock();
+        let still =
+            live.writers.load(Ordering::Acquire) == 0 && state.dirty.is_none() && !state.gone;
+        state.stocking += u32::from(still);
+        still
+    }
+
+    pub(crate) fn end_stocking(&self, ino: u64) {
+        let live = self.live.get(ino);
+        let mut state = live.state.lock();
+        state.stocking = state.stocking.saturating_sub(1);
+        live.landed.notify_all();
+    }
+
+    /// Keeps pages of a file from being given to the kernel until [`Volume::allow_stocking`]; `false` while some are.
+    pub(crate) fn forbid_stocking(&self, ino: InodeNo) -> bool {
+        let live = self.live.get(ino.0);
+        let state = live.state.lock();
+        let free = state.stocking == 0;
+        live.writers.fetch_add(u32::from(free), Ordering::AcqRel);
+        free
+    }
+
+    pub(crate) fn allow_stocking(&self, ino: InodeNo) {
+        self.live.get(ino.0).writers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The parts of a chunk that a file has where the chunk would lie if it began at `base`: offset in the file, range in
+    /// the chunk. Nothing beyond the file's size.
+    pub(crate) fn parts_of_chunk(
+        &self,
+        ino: InodeNo,
+        (base, handle): (u64, u64),
+        len: usize,
+    ) -> Vec<(u64, Range<usize>)> {
+        let live = self.live.get(ino.0);
+        let mut state = live.state.lock();
+        let Ok(inode) = self.load(ino.0, &state) else {
+            return Vec::new();
+        };
+        let found = self.extents(ino.0, &mut state, &(base..base + len as u64));
+        let parts = found
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(offset, extent)| {
+                let aligned = offset.checked_sub(u64::from(extent.start)) == Some(base);
+                let bytes = u64::from(extent.len).min(inode.size.saturating_sub(offset)) as usize;
+                let start = extent.start as usize;
+                (extent.handle == handle && aligned).then_some((offset, start..start + bytes))
+            });
+        parts.collect()
+    }
+
     /// Reads up to `len` bytes at `offset`; fewer at the end of the file.
     ///
     /// # Errors

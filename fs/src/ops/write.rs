@@ -108,6 +108,13 @@ impl Volume {
         }
     }
 
+    /// Waits until no page of the file is being given to the kernel.
+    pub(crate) fn wait_stocking(&self, live: &LiveRef, state: &mut MutexGuard<'_, State>) {
+        while state.stocking > 0 {
+            live.landed.wait(state);
+        }
+    }
+
     fn wait_for_room(&self, bytes: u64) -> Result<()> {
         for _ in 0..WAITS_MAX {
             if !self.budget.exceeded() {
@@ -222,6 +229,7 @@ impl Volume {
         if size > FILE_MAX {
             return Err(VolumeError::TooLarge);
         }
+        self.wait_stocking(live, state);
         self.wait_flights(live, state, &(0..u64::MAX));
         self.load_dirty(live.ino, state)?;
         self.budget.give(state.buffer.remove(size..u64::MAX));
