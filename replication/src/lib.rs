@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod card;
 mod checkpoint;
 mod consensus;
 mod control;
@@ -60,11 +61,11 @@ pub use ledger::command::{
     RELEASE_PACKS_MAX, SignedCommand, SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
 };
 pub use ledger::invite::{InviteToken, Subject};
-pub use ledger::members::{Applicant, Seat, SeatState};
 pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal};
 pub use ledger::pack::{
     PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
 };
+pub use ledger::seats::{Applicant, Seat, SeatState};
 pub use ledger::served::{Deny, DenyReason, SignedSlice};
 pub use ledger::state::{
     Account, Conviction, Device, Head, Lease, Ledger, PackEntry, PackState, Volume,

@@ -6,10 +6,14 @@
 
 mod checkpoints;
 mod epochs;
+mod install;
 mod intake;
 mod propose;
 mod recovering;
 mod serve;
+mod status;
+
+pub use status::ReplicaStatus;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,33 +51,6 @@ const UNPERSISTED_BYTES_MAX: usize = 8 << 20;
 /// A snapshot goes to disk when the log has grown by this many bytes since the last, or by as many as the state has.
 const LOG_BYTES_MIN: u64 = 256 << 20;
 
-/// What a member can say of itself, for people and tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaStatus {
-    /// The highest round of which a quorum of blocks is held.
-    pub round: u64,
-    /// The round of the newest committed leader.
-    pub last_committed_round: u64,
-    /// The round of the newest own block.
-    pub last_own_round: u64,
-    /// Commands that wait for a block.
-    pub pending_commands: usize,
-    /// Blocks in memory.
-    pub dag_blocks: usize,
-    /// Blocks that are being asked for.
-    pub missing: usize,
-    /// The round of the newest certified checkpoint that this member has; 0 before the first.
-    pub certified_round: u64,
-    /// Rounds up to this one are no longer in the log.
-    pub pruned_round: u64,
-    /// Whether a snapshot is being fetched.
-    pub fetching_snapshot: bool,
-    /// Whether it has lost its log and makes no blocks until it knows how far it had been.
-    pub recovering: bool,
-    /// The newest round that was seen of each other member that was heard of.
-    pub peers: BTreeMap<MemberId, u64>,
-}
-
 /// One member of a group, without its network, disk and clock.
 pub struct Replica {
     /// The group as it was founded.
@@ -86,6 +63,8 @@ pub struct Replica {
     handovers: Vec<Handover>,
     /// Without a seat: when to ask for news, and who was asked last.
     asked_micros: u64,
+    /// When this member last asked for a round that does not fill.
+    pulled_micros: Option<u64>,
     /// The secret half of the key for the beacon, and the newest period it was used for.
     vrf: Option<(VrfSecret, Option<u64>)>,
     asked_peer: MemberId,
@@ -166,6 +145,7 @@ impl Replica {
             rosters: VecDeque::from([Arc::clone(&genesis)]),
             handovers: Vec::new(),
             asked_micros: now.monotonic_micros,
+            pulled_micros: None,
             vrf: None,
             asked_peer: me,
             genesis,
@@ -309,24 +289,6 @@ impl Replica {
         self.ledger()
             .next_number(&Issuer::Member(self.me))
             .max(self.own.number_high().saturating_add(1))
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn status(&self) -> ReplicaStatus {
-        ReplicaStatus {
-            round: self.dag.quorum_round(),
-            last_committed_round: self.dag.last_committed(),
-            last_own_round: self.own.round(),
-            pending_commands: self.own.queued(),
-            dag_blocks: self.dag.len(),
-            missing: self.fetch.len(),
-            certified_round: self.checkpoints.round(),
-            pruned_round: self.checkpoints.pruned(),
-            fetching_snapshot: self.sync.is_active(),
-            recovering: self.recovery.is_some(),
-            peers: self.seen.clone(),
-        }
     }
 
     fn submit(&mut self, ticket: Option<u64>, command: BlockCommand) {

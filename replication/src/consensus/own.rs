@@ -17,6 +17,10 @@ use crate::wire;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// The most commands that wait.
 const QUEUE_COMMANDS_MAX: usize = 262_144;
+/// The most bytes of commands of recovery keys that wait.
+const RECOVERY_BYTES_MAX: usize = 4 << 20;
+/// One part in so many of each block is kept for recovery keys.
+const RESERVED_SHARE: usize = 8;
 
 struct Queued {
     command: BlockCommand,
@@ -38,6 +42,13 @@ pub(crate) struct Batch {
     pub(crate) tickets: Vec<Option<u64>>,
 }
 
+impl Batch {
+    fn add(&mut self, next: Queued) {
+        self.commands.push(next.command);
+        self.tickets.push(next.ticket);
+    }
+}
+
 /// A block that is being made durable.
 struct InFlight {
     token: u64,
@@ -50,6 +61,9 @@ pub(crate) struct Own {
     block_bytes_max: usize,
     queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// Commands of recovery keys that wait: a queue of their own, which nobody else can fill.
+    recovery: VecDeque<Queued>,
+    recovery_bytes: usize,
     newest: Option<VerifiedBlock>,
     round: u64,
     in_flight: Option<InFlight>,
@@ -65,6 +79,8 @@ impl Own {
             block_bytes_max: usize::try_from(block_bytes_max).unwrap_or(usize::MAX),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            recovery: VecDeque::new(),
+            recovery_bytes: 0,
             newest: None,
             round: 0,
             in_flight: None,
@@ -82,6 +98,18 @@ impl Own {
         let bytes = wire::encoded_len(&command);
         if bytes > self.block_bytes_max || !command.command().within_bounds() {
             return Err(Refusal::TooLarge);
+        }
+        if matches!(command.issuer(self.me), Issuer::Recovery(_)) {
+            if self.recovery_bytes.saturating_add(bytes) > RECOVERY_BYTES_MAX {
+                return Err(Refusal::Busy);
+            }
+            self.recovery_bytes += bytes;
+            self.recovery.push_back(Queued {
+                command,
+                ticket,
+                bytes,
+            });
+            return Ok(());
         }
         if self.queue.len() >= QUEUE_COMMANDS_MAX
             || self.queue_bytes.saturating_add(bytes) > QUEUE_BYTES_MAX
@@ -111,7 +139,7 @@ impl Own {
 
     /// Commands that wait for a block.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.recovery.len()
     }
 
     /// The highest round with an own block, seen or being made durable.
@@ -136,10 +164,22 @@ impl Own {
             .is_some_and(|flight| flight.sent.block.reference() == block)
     }
 
-    /// Takes as many commands as fit into a block.
+    /// Takes as many commands as fit into a block. Recovery keys come first, up to an eighth of it: however long the
+    /// queue of the others is, whoever has lost everything else gets through.
     pub(crate) fn take_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         let mut room = self.block_bytes_max;
+        let mut reserved = self.block_bytes_max / RESERVED_SHARE;
+        while let Some(next) = self.recovery.front()
+            && (next.bytes <= reserved || batch.commands.is_empty())
+            && next.bytes <= room
+            && let Some(next) = self.recovery.pop_front()
+        {
+            room -= next.bytes;
+            reserved = reserved.saturating_sub(next.bytes);
+            self.recovery_bytes -= next.bytes;
+            batch.add(next);
+        }
         while let Some(next) = self.queue.front()
             && next.bytes <= room
             && batch.commands.len() < COMMANDS_MAX
@@ -147,8 +187,7 @@ impl Own {
         {
             room -= next.bytes;
             self.queue_bytes -= next.bytes;
-            batch.commands.push(next.command);
-            batch.tickets.push(next.ticket);
+            batch.add(next);
         }
         batch
     }

@@ -3,21 +3,17 @@
 //! Commands only note what is to change; the change itself comes with the next epoch, at the first leader committed
 //! after (`turn`), for everybody at the same place of the order. A member's number is never given twice.
 
-use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use barfs_crypto::NodeId;
-use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::Issuer;
 use super::invite::{InviteToken, Subject};
 use super::outcome::{Effect, LedgerEvent, Refusal};
+use super::seats::{Applicant, Seat, SeatState};
 use super::state::{Account, Actor, Ledger};
-use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
-use crate::roster::Roster;
+use crate::membership::{MEMBERS_MAX, MemberCard, MemberId};
 use crate::time::LiveTime;
-use crate::wire;
 
 /// Below so many members a group tolerates nothing: nobody is voted out of the last ones.
 const TOLERANT_MIN: usize = 4;
@@ -27,138 +23,7 @@ const APPLICANTS_MAX: usize = 64;
 const VACATION_MAX_MS: u64 = 45 * 24 * 3_600_000;
 const VACATION_EVERY_MS: u64 = 180 * 24 * 3_600_000;
 
-/// Whether a member sits in the committee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-#[borsh(use_discriminant = true)]
-#[repr(u8)]
-pub enum SeatState {
-    /// It does.
-    Seated = 1,
-    /// From the next epoch on.
-    Joining = 2,
-    /// Until the next epoch.
-    Leaving = 3,
-    /// Until the next epoch: the others voted it out.
-    Evicting = 4,
-    /// It has left.
-    Left = 5,
-    /// It was voted out, or lied.
-    Evicted = 6,
-}
-
-/// A member past or present.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Seat {
-    /// Its card, as it is in force.
-    pub card: MemberCard,
-    /// Whether it sits.
-    pub state: SeatState,
-    /// The card that replaces it with the next epoch.
-    pub next_card: Option<MemberCard>,
-    /// Who wants it out.
-    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
-    pub against: Vec<MemberId>,
-    /// The newest vacation that it announced, in live time.
-    pub vacation: Option<(LiveTime, LiveTime)>,
-}
-
-/// Somebody with an invitation that the group's rules want votes on.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Applicant {
-    /// Its card.
-    pub card: MemberCard,
-    /// Who is for it.
-    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
-    pub votes: Vec<MemberId>,
-}
-
-/// What the ledger knows of its epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
-pub(crate) struct EpochRow {
-    epoch: u32,
-    first_round: u64,
-    next_member: u16,
-    turns: bool,
-}
-
 impl Ledger {
-    /// The members of the genesis, seated.
-    pub(super) fn seat_founders(&mut self, genesis: &Genesis) {
-        let mut next_member = 0;
-        for (member, card) in genesis.cards() {
-            let seat = seat(card.clone(), SeatState::Seated);
-            self.tables.seats.insert(member, seat);
-            next_member = member.0.saturating_add(1);
-        }
-        let row = EpochRow {
-            epoch: 0,
-            first_round: genesis.first_round(),
-            next_member,
-            turns: false,
-        };
-        self.tables.epoch.insert(0, row);
-    }
-
-    fn epoch_row(&self) -> EpochRow {
-        self.tables.epoch.get(&0).copied().unwrap_or_default()
-    }
-
-    fn turn_soon(&mut self) {
-        self.tables.epoch.or_default(0).turns = true;
-    }
-
-    /// Whether the committee changes at the commit that was just executed.
-    pub(crate) fn turns(&self) -> bool {
-        self.epoch_row().turns
-    }
-
-    /// Who sits as the tables say.
-    pub(super) fn roster(&self) -> Roster {
-        let row = self.epoch_row();
-        let sits = |state| {
-            !matches!(
-                state,
-                SeatState::Joining | SeatState::Left | SeatState::Evicted
-            )
-        };
-        let seated = self
-            .tables
-            .seats
-            .iter()
-            .filter(|(_, seat)| sits(seat.state));
-        Roster {
-            epoch: row.epoch,
-            first_round: row.first_round,
-            members: seated
-                .map(|(member, seat)| (*member, seat.card.clone()))
-                .collect(),
-        }
-    }
-
-    /// The next epoch begins at `first_round`.
-    pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
-        let members: Vec<MemberId> = self.tables.seats.iter().map(|(id, _)| *id).collect();
-        for member in members {
-            let convicted = self.is_convicted(member);
-            if let Some(seat) = self.tables.seats.get_mut(&member) {
-                seat.state = after_turn(seat.state, convicted);
-                if let Some(card) = seat.next_card.take() {
-                    seat.card = card;
-                }
-                seat.against.clear();
-            }
-        }
-        let row = self.tables.epoch.or_default(0);
-        row.epoch = row.epoch.saturating_add(1);
-        row.first_round = first_round;
-        row.turns = false;
-        // Cards and keys were checked when they came in, so the roster follows.
-        if let Ok(next) = self.genesis.successor(&self.roster()) {
-            self.genesis = Arc::new(next);
-        }
-        Arc::clone(&self.genesis)
-    }
-
     pub(super) fn join(
         &mut self,
         token: &InviteToken,
@@ -263,7 +128,7 @@ impl Ledger {
 
     /// No key of a card may stand for anybody else, past or present.
     fn check_keys(&self, card: &MemberCard, own: Option<MemberId>) -> Result<(), Refusal> {
-        let taken = |member: &MemberId, seat: &super::members::Seat| {
+        let taken = |member: &MemberId, seat: &Seat| {
             let cards = core::iter::once(&seat.card).chain(&seat.next_card);
             let clashes = |known: &MemberCard| {
                 let keys = [known.node, known.recovery];
@@ -452,16 +317,7 @@ impl Ledger {
     }
 }
 
-fn after_turn(state: SeatState, convicted: bool) -> SeatState {
-    match state {
-        SeatState::Seated | SeatState::Joining if convicted => SeatState::Evicted,
-        SeatState::Seated | SeatState::Joining => SeatState::Seated,
-        SeatState::Leaving | SeatState::Left => SeatState::Left,
-        SeatState::Evicting | SeatState::Evicted => SeatState::Evicted,
-    }
-}
-
-fn seat(card: MemberCard, state: SeatState) -> Seat {
+pub(super) fn seat(card: MemberCard, state: SeatState) -> Seat {
     Seat {
         card,
         state,
@@ -481,13 +337,4 @@ fn owner(actor: Actor, member: MemberId) -> Result<(), Refusal> {
 
 fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
-}
-
-/// The founding genesis under the roster that a ledger's tables describe.
-pub(super) fn genesis_of(founding: &Arc<Genesis>, roster: &Roster) -> Arc<Genesis> {
-    let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
-    match founding.roster() == *roster {
-        true => Arc::clone(founding),
-        false => Arc::new(founding.seated(roster.epoch, roster.first_round, cards)),
-    }
 }

@@ -13,6 +13,7 @@ mod pages;
 mod reading;
 pub(crate) mod rows;
 pub(crate) mod seal;
+pub(crate) mod seats;
 pub(crate) mod served;
 pub(crate) mod signed;
 mod standing;

@@ -8,9 +8,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::beacon::BeaconRow;
 use super::command::{Issuer, SignedHome, VolumeId};
-use super::members::{Applicant, EpochRow, Seat};
 use super::numbers::Numbers;
 use super::pages::{PackPage, PackTable};
+use super::seats::{Applicant, EpochRow, Seat};
 use super::state::{Account, Device, Volume};
 use super::table::Table;
 use super::witness::Question;

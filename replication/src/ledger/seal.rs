@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 use barfs_crypto::{Digest, derive_parts};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::members::genesis_of;
 use super::outcome::Outcome;
 use super::pack::PackRecord;
 use super::pages::page_of;
 use super::rows::{ROW_BYTES_MAX, RowKey, Tables};
+use super::seats::genesis_of;
 use super::state::{Account, Ledger, PackState};
 use super::tree::{self, StateTree};
 use crate::membership::Genesis;

@@ -39,13 +39,6 @@ impl Ledger {
             .is_some_and(|account| account.convicted.is_some())
     }
 
-    /// The members of whom a lie is on record.
-    pub(crate) fn convicted(&self) -> impl Iterator<Item = MemberId> {
-        let accounts = self.tables.accounts.iter();
-        let convicted = accounts.filter(|(_, account)| account.convicted.is_some());
-        convicted.map(|(member, _)| *member)
-    }
-
     /// All members that may hold shards of a new pack, the first to be asked first: the draw of
     /// [`candidates`](placement::candidates()) without those that lied.
     #[must_use]

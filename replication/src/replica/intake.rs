@@ -53,6 +53,9 @@ impl Replica {
         let reference = block.reference();
         let BlockRef { round, author, .. } = reference;
         self.note_seen(reference);
+        if author == from {
+            self.hint(from, round);
+        }
         if self.is_known(reference) {
             return;
         }

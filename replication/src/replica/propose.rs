@@ -14,6 +14,9 @@ use crate::output::{Output, Record};
 /// Rounds beyond the newest commit in which own blocks may carry commands.
 const UNCOMMITTED_ROUNDS_MAX: u64 = 16;
 
+/// How many rounds behind an own block a member's newest may be for that block to be pushed to it: the bubble.
+const PUSH_ROUNDS: u64 = 64;
+
 impl Replica {
     /// Sends the next own block to the disk if it is wanted and may go; repeats the last one if it is stuck.
     pub(super) fn propose(&mut self) {
@@ -158,24 +161,47 @@ impl Replica {
         records.push(Record::Block(block.clone()));
         let mut then = vec![Output::Confirm { token }];
         let message = Message::Block(block.bytes().clone());
-        let liars: Vec<MemberId> = self.ledger().convicted().collect();
-        if !liars.is_empty() {
-            // Whoever lied has to ask.
-            let others = self.peers.all().filter(|peer| !liars.contains(peer));
-            then.extend(others.map(|to| Output::Send {
+        let round = block.reference().round;
+        let earned: Vec<MemberId> = self
+            .peers
+            .all()
+            .filter(|to| self.earns(*to, round))
+            .collect();
+        if earned.len() < self.peers.all().count() {
+            // Whoever does not earn it has to ask.
+            then.extend(earned.into_iter().map(|to| Output::Send {
                 to,
                 message: message.clone(),
             }));
-        } else if self.peers.all().next().is_some() {
+        } else if !earned.is_empty() {
             then.push(Output::Broadcast { message });
         }
         self.own.proposed(token, block, tickets);
         self.out.push(Output::Persist { records, then });
     }
 
+    /// Push is earned: a block of `round` is pushed to a member whose own block of not much earlier a round has come in,
+    /// whichever way it came, and who has not lied. Everybody else pulls; nothing is refused to whoever asks.
+    fn earns(&self, member: MemberId, round: u64) -> bool {
+        let delivered = self.seen.get(&member).copied();
+        let delivered = delivered.unwrap_or(self.dag.base());
+        delivered.saturating_add(PUSH_ROUNDS) >= round && !self.ledger().is_convicted(member)
+    }
+
+    /// A member sent its own block of a round so far back that it earns no push: one block earns one block, from which
+    /// it learns how far the group is, and pulls.
+    pub(super) fn hint(&mut self, to: MemberId, round: u64) {
+        let behind = round.saturating_add(PUSH_ROUNDS) < self.own.round();
+        if let Some(newest) = self.own.newest().filter(|_| behind) {
+            let message = Message::Block(newest.bytes().clone());
+            self.out.push(Output::Send { to, message });
+        }
+    }
+
     /// The round does not fill: members that were not seen beyond it may lack the own block, or this one theirs.
     fn repeat(&mut self) {
         self.vote();
+        self.pulled_micros = Some(self.now.monotonic_micros);
         let Some(newest) = self.own.newest().cloned() else {
             return;
         };

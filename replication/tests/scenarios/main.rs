@@ -33,6 +33,7 @@ mod lives_with_u_dead;
 mod numbers_execute_once;
 mod orders_commands;
 mod packs_by_the_rules;
+mod push_is_earned;
 mod quotas_hold;
 mod recovers_without_its_disk;
 mod releases_with_grace;

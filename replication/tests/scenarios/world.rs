@@ -55,6 +55,8 @@ pub struct World {
     pub damages: u64,
     /// Members that no vote and no certificate reaches.
     pub told_nothing: BTreeSet<MemberId>,
+    /// Own blocks sent to each member.
+    pub pushed: BTreeMap<MemberId, usize>,
     /// Every vote for a checkpoint that was sent.
     pub votes: Vec<CheckpointVote>,
     log_bytes: Option<u64>,
@@ -114,6 +116,7 @@ impl World {
             damaged: BTreeSet::new(),
             damages: 0,
             told_nothing: BTreeSet::new(),
+            pushed: BTreeMap::new(),
             votes: Vec::new(),
             log_bytes: None,
             nonces: 0,
@@ -511,6 +514,7 @@ impl World {
                 digest,
             } = block.reference();
             assert_eq!(author, from, "only own blocks are pushed");
+            *self.pushed.entry(to).or_insert(0) += 1;
             let known = *self.blocks_sent.entry((author, round)).or_insert(digest);
             assert_eq!(known, digest, "{author} signed two blocks of round {round}");
         }

@@ -1,0 +1,53 @@
+//! What a replica tells of itself.
+
+use alloc::collections::BTreeMap;
+
+use super::Replica;
+use crate::membership::MemberId;
+
+/// What a member can say of itself, for people and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The highest round of which a quorum of blocks is held.
+    pub round: u64,
+    /// The round of the newest committed leader.
+    pub last_committed_round: u64,
+    /// The round of the newest own block.
+    pub last_own_round: u64,
+    /// Commands that wait for a block.
+    pub pending_commands: usize,
+    /// Blocks in memory.
+    pub dag_blocks: usize,
+    /// Blocks that are being asked for.
+    pub missing: usize,
+    /// The round of the newest certified checkpoint that this member has; 0 before the first.
+    pub certified_round: u64,
+    /// Rounds up to this one are no longer in the log.
+    pub pruned_round: u64,
+    /// Whether a snapshot is being fetched.
+    pub fetching_snapshot: bool,
+    /// Whether it has lost its log and makes no blocks until it knows how far it had been.
+    pub recovering: bool,
+    /// The newest round that was seen of each other member that was heard of.
+    pub peers: BTreeMap<MemberId, u64>,
+}
+
+impl Replica {
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            round: self.dag.quorum_round(),
+            last_committed_round: self.dag.last_committed(),
+            last_own_round: self.own.round(),
+            pending_commands: self.own.queued(),
+            dag_blocks: self.dag.len(),
+            missing: self.fetch.len(),
+            certified_round: self.checkpoints.round(),
+            pruned_round: self.checkpoints.pruned(),
+            fetching_snapshot: self.sync.is_active(),
+            recovering: self.recovery.is_some(),
+            peers: self.seen.clone(),
+        }
+    }
+}
