@@ -81,6 +81,7 @@ pub fn sound(seed: u64, nodes: u16, link_ms: u64, seconds: u64) -> Plan {
         calm_micros: 120 * SECOND,
         liars: Vec::new(),
         rational: Vec::new(),
+        leaves: None,
         metered: false,
         network: NetworkFaults {
             delay_min: link_ms * MILLI,

@@ -6,7 +6,7 @@
 use crate::actors::Machine;
 use crate::oracle::Ended;
 use barfs_crypto::Digest;
-use barfs_replication::{BlockRef, Event, MemberId, Outcome, Replica, VerifiedBlock};
+use barfs_replication::{BlockRef, Event, Issuer, MemberId, Outcome, Replica, VerifiedBlock};
 
 /// One fact.
 #[derive(Clone, Debug)]
@@ -48,6 +48,11 @@ pub enum Observation {
         author: MemberId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// A correct member does not take a command: its signatures do not verify under the roster of today.
+    TurnedAway {
+        /// Its issuer and number.
+        name: (Issuer, u64),
     },
     /// A command that a client handed in has come to an end.
     Ended(Ended),

@@ -172,6 +172,11 @@ impl Oracle {
         })
     }
 
+    /// A command is owed no longer: nobody can take it any more.
+    pub fn turned_away(&mut self, name: &(Issuer, u64)) {
+        self.owed.remove(name);
+    }
+
     /// A member's own commands end with the member.
     pub fn forgive(&mut self, gone: impl Iterator<Item = MemberId>) {
         for member in gone {

@@ -44,6 +44,8 @@ pub struct Counts {
     pub power_cuts: u64,
     /// Members started again during the storm.
     pub restarts: u64,
+    /// Epochs that members went over to, summed over members.
+    pub epochs: u64,
     /// Disks lost whole.
     pub disks_lost: u64,
     /// Members that recovered from such a loss.
@@ -81,6 +83,10 @@ impl Counts {
                 event: Event::Committed { .. },
                 ..
             } => self.commits += 1,
+            Observation::Event {
+                event: Event::Epoch { .. },
+                ..
+            } => self.epochs += 1,
             Observation::Event {
                 event: Event::Recovered { .. },
                 ..

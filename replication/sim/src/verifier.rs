@@ -9,7 +9,9 @@ use crate::observation::Observation;
 use crate::plan::{Mutant, Plan};
 use crate::world::Member;
 use barfs_crypto::{Digest, hash};
-use barfs_replication::{BlockBytes, Input, MemberId, Message, VerifiedBlock};
+use barfs_replication::{
+    BlockBytes, BlockError, Genesis, Input, MemberId, Message, Replica, VerifiedBlock,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ type Verdict = Result<VerifiedBlock, String>;
 #[derive(Debug)]
 pub(crate) struct Verifier {
     group: Arc<Group>,
+    /// Every roster that a correct member has gone over to, the founding one first.
+    rosters: Vec<Arc<Genesis>>,
     verdicts: BTreeMap<Digest, Verdict>,
     /// The bytes judged last: one block goes out to every member in turn.
     last: Option<(BlockBytes, Verdict)>,
@@ -28,6 +32,7 @@ pub(crate) struct Verifier {
 impl Verifier {
     pub(crate) fn new(group: Arc<Group>) -> Self {
         Verifier {
+            rosters: vec![group.genesis()],
             group,
             verdicts: BTreeMap::new(),
             last: None,
@@ -51,10 +56,24 @@ impl Verifier {
         if let Some(verdict) = self.verdicts.get(&digest) {
             return (verdict.clone(), false);
         }
-        let verdict = VerifiedBlock::verify(&self.group.genesis(), bytes.clone())
-            .map_err(|error| error.to_string());
-        self.verdicts.insert(digest, verdict.clone());
+        let verdict = VerifiedBlock::verify_any(&self.rosters, bytes.clone());
+        let unknown = matches!(verdict, Err(BlockError::Group));
+        let verdict = verdict.map_err(|error| error.to_string());
+        if !unknown {
+            self.verdicts.insert(digest, verdict.clone());
+        }
         (verdict, true)
+    }
+
+    /// A committee has gone over to a new roster.
+    pub(crate) fn learn(&mut self, roster: &Arc<Genesis>) {
+        if self
+            .rosters
+            .iter()
+            .all(|known| known.epoch() != roster.epoch())
+        {
+            self.rosters.push(Arc::clone(roster));
+        }
     }
 
     /// The valid blocks in a message.
@@ -94,12 +113,14 @@ impl Verifier {
         observations
     }
 
-    /// Turns received bytes into an input. The second half says what was rejected.
+    /// Turns received bytes into an input. The second half says what was rejected. A receiver that does not know the
+    /// roster of a block's epoch drops the block.
     pub(crate) fn incoming(
         &mut self,
         plan: &Plan,
         from: MemberId,
         bytes: &[u8],
+        receiver: Option<&Replica>,
     ) -> (Option<Input>, Option<String>) {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
@@ -115,7 +136,8 @@ impl Verifier {
                     .map_err(|error| error.to_string());
             }
             match verdict {
-                Ok(block) => blocks.push(block),
+                Ok(block) if knows(receiver, &block) => blocks.push(block),
+                Ok(_) => {}
                 Err(why) => rejected = Some(why),
             }
         }
@@ -128,6 +150,11 @@ impl Verifier {
         };
         (input, rejected)
     }
+}
+
+fn knows(receiver: Option<&Replica>, block: &VerifiedBlock) -> bool {
+    let epoch = block.block().epoch;
+    receiver.is_none_or(|it| it.rosters().iter().any(|roster| roster.epoch() == epoch))
 }
 
 /// The encoded blocks in a message.

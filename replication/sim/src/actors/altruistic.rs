@@ -83,6 +83,14 @@ impl Driver {
     /// Feeds one input and carries out what follows.
     pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // Signatures are the driver's business, under the roster of today.
+        if let Input::Submit { command, .. } = &input
+            && command.verify(self.replica.genesis()).is_err()
+        {
+            let name = (command.issuer(machine.id), command.number());
+            observe(&mut effects, Observation::TurnedAway { name });
+            return effects;
+        }
         self.feed(machine, at, input, &mut effects);
         effects
     }

@@ -68,6 +68,10 @@ impl Switches {
             }
             Scenario::Leaders => (on.liars, on.gone) = (tossed.liars, tossed.gone),
             Scenario::Load => (on.network, on.disk) = (tossed.network, tossed.disk),
+            Scenario::Leaving => {
+                (on.network, on.ragged) = (tossed.network, tossed.ragged);
+                (on.crashes, on.partitions) = (tossed.crashes, tossed.partitions);
+            }
             Scenario::LostDisk => {
                 (on.network, on.ragged) = (tossed.network, tossed.ragged);
                 (on.crashes, on.disk) = (tossed.crashes, tossed.disk);
@@ -115,6 +119,7 @@ impl Plan {
             calm_micros: 60 * SECOND + 6 * MILLI * u64::from(genesis.idle_interval_ms),
             liars,
             rational: Vec::new(),
+            leaves: None,
             metered: false,
             network: draw_network(&switches, &mut rng.fork("network")),
             disk: draw_disk(&switches, &mut rng.fork("disk")),
@@ -133,6 +138,10 @@ impl Plan {
     fn narrow(&mut self, rng: &mut Rng) {
         match self.scenario {
             Scenario::Leaders => self.targeted = Some(draw_targeted(&self.genesis, rng)),
+            Scenario::Leaving => {
+                let who = rng.below(u64::from(self.nodes)) as u16;
+                self.leaves = Some((who, rng.between(SECOND, self.storm_micros - 3 * SECOND)));
+            }
             Scenario::LostDisk => {
                 // One at a time counts as failed: the others must answer it.
                 let who = rng.below(u64::from(self.nodes)) as u16;

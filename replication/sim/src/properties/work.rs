@@ -49,6 +49,11 @@ impl Property for WorkDone {
             ("crashes", counts.crashes, plan.crash.every.is_some().into()),
             ("members gone", counts.gone, plan.crash.gone.len() as u64),
             (
+                "epochs begun",
+                counts.epochs,
+                plan.leaves.map_or(0, |_| staying),
+            ),
+            (
                 "members recovered without their disk",
                 counts.recovered,
                 plan.crash.lost_disks.len() as u64,

@@ -40,6 +40,9 @@ pub(super) struct Client {
     pub(super) homes: u64,
     load: Load,
     handed_in: u64,
+    /// When it gives up its seat, if it does and has not yet.
+    leaves_at: Option<u64>,
+    left: bool,
     probed: bool,
 }
 
@@ -62,6 +65,11 @@ impl Client {
             homes: 0,
             load: plan.load,
             handed_in: 0,
+            leaves_at: plan
+                .leaves
+                .filter(|(who, _)| *who == member.0)
+                .map(|(_, at)| at),
+            left: false,
             probed: false,
         }
     }
@@ -82,6 +90,10 @@ impl Client {
         for open in self.open.values_mut() {
             open.lost |= open.carrier == carrier;
         }
+    }
+
+    pub(super) fn forget(&mut self, name: &(Issuer, u64)) {
+        self.open.remove(name);
     }
 
     pub(super) fn ended(&mut self, ended: &Ended) {
@@ -105,6 +117,20 @@ impl Client {
                 };
                 submissions.extend(self.hand_in_own(at, note, tickets));
             }
+            return submissions;
+        }
+        if !self.stays && self.left {
+            return submissions;
+        }
+        if home_is_up
+            && self
+                .leaves_at
+                .take_if(|leaves_at| *leaves_at <= at)
+                .is_some()
+        {
+            self.left = true;
+            let member = self.member;
+            submissions.extend(self.hand_in_own(at, Command::Leave { member }, tickets));
             return submissions;
         }
         if home_is_up {

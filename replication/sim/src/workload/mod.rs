@@ -14,7 +14,7 @@ use crate::group::Group;
 use crate::oracle::{Ended, Submission};
 use crate::plan::{Mutant, Plan};
 use crate::rng::Rng;
-use barfs_replication::{MemberId, Replica};
+use barfs_replication::{Issuer, MemberId, Replica};
 use client::Client;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +87,13 @@ impl Workload {
     pub fn power_lost(&mut self, carrier: MemberId) {
         for client in self.clients.values_mut() {
             client.power_lost(carrier);
+        }
+    }
+
+    /// A command cannot be carried any more.
+    pub fn turned_away(&mut self, name: &(Issuer, u64)) {
+        for client in self.clients.values_mut() {
+            client.forget(name);
         }
     }
 

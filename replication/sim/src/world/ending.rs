@@ -71,7 +71,13 @@ impl World {
     /// Whether the members have come together. Without liars they stand still at one state; a liar may issue commands
     /// for ever, so with liars everybody must pass the index that the first one had reached when all was asked for.
     fn together(&mut self) -> bool {
-        let stands = || self.members.iter().filter_map(altruistic_replica);
+        let stays = |member: &&Member| self.plan.stays(member.machine.id.0);
+        let stands = || {
+            self.members
+                .iter()
+                .filter(stays)
+                .filter_map(altruistic_replica)
+        };
         if self.plan.liars.is_empty() {
             let mut stands = stands().map(|it| (it.ledger().index(), it.ledger().root()));
             let first = stands.next();
@@ -99,7 +105,11 @@ impl World {
             return;
         }
         let (mut replicas, mut disks) = (Vec::new(), Vec::new());
-        for member in &self.members {
+        for member in self
+            .members
+            .iter()
+            .filter(|it| self.plan.stays(it.machine.id.0))
+        {
             disks.extend(
                 altruistic_replica(member).map(|_| (member.machine.id, &member.machine.disk)),
             );

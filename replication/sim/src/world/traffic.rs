@@ -8,7 +8,7 @@ use crate::adversary::Fate;
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use crate::properties::Violation;
-use barfs_replication::{Input, MemberId, Message, Replica};
+use barfs_replication::{Event, Input, MemberId, Message, Replica};
 use std::sync::Arc;
 
 impl World {
@@ -81,7 +81,12 @@ impl World {
         }
         self.note("deliver", [from.into(), to.into(), bytes.len() as u64]);
         self.counts.delivered += 1;
-        let (input, rejected) = self.verifier.incoming(&self.plan, MemberId(from), bytes);
+        let receiver = self
+            .members
+            .get(usize::from(to))
+            .and_then(altruistic_replica);
+        let from_id = MemberId(from);
+        let (input, rejected) = self.verifier.incoming(&self.plan, from_id, bytes, receiver);
         if let Some(why) = rejected {
             self.counts.rejected += 1;
             let forging = self.plan.mutant == Some(Mutant::ForgeUnverified);
@@ -150,6 +155,17 @@ impl World {
         }
         if let (Some(meters), Observation::Signed { block }) = (&mut self.meters, observation) {
             meters.signed(block.reference().author);
+        }
+        if let Observation::Event {
+            event: Event::Epoch { roster },
+            ..
+        } = observation
+        {
+            self.verifier.learn(roster);
+        }
+        if let Observation::TurnedAway { name } = observation {
+            self.oracle.turned_away(name);
+            self.workload.turned_away(name);
         }
         let ended = self.oracle.observe(observation);
         if let Some(ended) = &ended {
