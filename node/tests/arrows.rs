@@ -12,6 +12,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("barfs-replication", &["barfs-crypto"]),
     ("barfs-fs", &["barfs-crypto"]),
     ("barfs-sim", &["barfs-crypto", "barfs-replication"]),
+    // Tests only: a copy of the protocol's sources with deliberate defects, and the simulator over it.
+    ("barfs-replication-mutants", &["barfs-crypto"]),
+    (
+        "barfs-sim-mutants",
+        &["barfs-crypto", "barfs-replication-mutants"],
+    ),
     ("barfs", &["barfs-crypto", "barfs-fs", "barfs-replication"]),
 ];
 
