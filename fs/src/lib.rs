@@ -22,6 +22,7 @@ mod pack;
 mod pool;
 mod prune;
 mod recover;
+mod signal;
 mod snapshot;
 mod store;
 mod tree;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::cache::ChunkCache;
 use crate::chunk::Chunker;
@@ -22,6 +22,7 @@ use crate::pack::open::OpenPack;
 use crate::pack::{PackFiles, reader::Reader};
 use crate::pool::Pool;
 use crate::prune::Pruner;
+pub(crate) use crate::signal::Signal;
 use crate::snapshot::browse::Slots;
 use crate::snapshot::list::ListCache;
 use crate::snapshot::names::{Place, place};
@@ -52,45 +53,6 @@ pub(crate) enum Changed<'a> {
 
 /// Has the kernel forget what changed without its doing. Must not run on a thread that answers it.
 pub(crate) type Invalidate = Arc<dyn Fn(Changed<'_>) + Send + Sync>;
-
-/// Wakes a background thread.
-#[derive(Default)]
-pub(crate) struct Signal {
-    state: Mutex<SignalState>,
-    woken: Condvar,
-}
-
-#[derive(Default)]
-struct SignalState {
-    kicked: bool,
-    stop: bool,
-}
-
-impl Signal {
-    pub(crate) fn kick(&self) {
-        self.state.lock().kicked = true;
-        self.woken.notify_all();
-    }
-
-    pub(crate) fn stop(&self) {
-        self.state.lock().stop = true;
-        self.woken.notify_all();
-    }
-
-    pub(crate) fn stopped(&self) -> bool {
-        self.state.lock().stop
-    }
-
-    /// Waits for a kick, a stop or the time; `false` to stop.
-    pub(crate) fn wait(&self, time: Duration) -> bool {
-        let mut state = self.state.lock();
-        if !state.kicked && !state.stop {
-            self.woken.wait_for(&mut state, time);
-        }
-        state.kicked = false;
-        !state.stop
-    }
-}
 
 /// One open volume. All methods may be called from any thread.
 pub struct Volume {

@@ -5,6 +5,7 @@
 //! changed file is written beside the old one and takes its place. So an interrupted backup is simply run again: what
 //! was done is recognised as unchanged, what was half done by its chunks.
 
+mod making;
 mod report;
 mod restore;
 mod scan;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::XATTR_SOURCE;
+use super::making::{Making, Stop};
 use super::report::{BackupOptions, BackupProgress, BackupReport, Problem};
 use super::scan::{Event, Item, Rules, Totals, walk};
 use super::source::{self, Mark};
@@ -495,72 +496,5 @@ impl Send<'_> {
             volume.tell_kernel_inode(ino);
         }
         Ok(())
-    }
-}
-
-/// What stops one thing: the source, which is told and passed over, or the volume, which ends the backup.
-enum Stop {
-    Source(std::io::Error),
-    Volume(VolumeError),
-}
-
-impl From<std::io::Error> for Stop {
-    fn from(error: std::io::Error) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<VolumeError> for Stop {
-    fn from(error: VolumeError) -> Self {
-        Self::Volume(error)
-    }
-}
-
-/// What a new inode is to be.
-struct Making {
-    kind: Kind,
-    mode: u16,
-    uid: u32,
-    gid: u32,
-    rdev: u32,
-    target: Vec<u8>,
-}
-
-impl Making {
-    fn of(kind: Kind, meta: &Metadata) -> Self {
-        Self {
-            kind,
-            mode: (meta.mode() & 0o7777) as u16,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            rdev: u32::try_from(meta.rdev()).unwrap_or(0),
-            target: Vec::new(),
-        }
-    }
-
-    /// A directory above a source, like the one there if it can be looked at.
-    fn directory(meta: Option<&Metadata>) -> Self {
-        match meta {
-            Some(meta) => Self::of(Kind::Directory, meta),
-            None => Self {
-                kind: Kind::Directory,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                rdev: 0,
-                target: Vec::new(),
-            },
-        }
-    }
-
-    fn set(&self, meta: &Metadata) -> SetAttr {
-        SetAttr {
-            mode: Some(self.mode),
-            uid: Some(self.uid),
-            gid: Some(self.gid),
-            atime: Some(source::atime(meta)),
-            mtime: Some(source::mtime(meta)),
-            ..SetAttr::default()
-        }
     }
 }
