@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::profile::random;
 
 pub use command::{Ended, must, run};
 pub use mount::MountProcess;
@@ -45,19 +46,28 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// Where ports are drawn from: below those that the system gives to whoever asks for any (ip(7),
+/// `ip_local_port_range`), so that none is taken between the drawing and the start of its node.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
 /// Ports that nobody uses at this moment, all different.
 fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    let bind = || UdpSocket::bind("127.0.0.1:0").during(Exit::Failed, "no free port");
-    let sockets: Vec<UdpSocket> = (0..count).map(|_| bind()).collect::<Outcome<_>>()?;
-    sockets
-        .iter()
-        .map(|socket| {
-            Ok(socket
-                .local_addr()
-                .during(Exit::Failed, "no free port")?
-                .port())
-        })
-        .collect()
+    let mut sockets: Vec<(u16, UdpSocket)> = Vec::new();
+    for _ in 0..usize::from(PORTS.end - PORTS.start) {
+        if sockets.len() == count {
+            break;
+        }
+        let drawn = u16::from_le_bytes(random()?) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + drawn;
+        // One that is taken, by others or by this loop, is passed over.
+        if let Ok(socket) = UdpSocket::bind(("127.0.0.1", port)) {
+            sockets.push((port, socket));
+        }
+    }
+    if sockets.len() < count {
+        return Err(Failure::new(Exit::Failed, "too few free ports"));
+    }
+    Ok(sockets.into_iter().map(|(port, _)| port).collect())
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) {
