@@ -10,7 +10,7 @@ help:
 	@echo "make demo    build, start a group on this machine, back up this checkout, hurt the group, restore, compare"
 	@echo "make test    formatting, lints, all tests, the simulator's fixed seeds, a real mount"
 	@echo "make posix   pjdfstest and a million operations of fsx on a real mount (root)"
-	@echo "make soak    ten thousand seeds of the simulator"
+	@echo "make soak    ten thousand seeds of the simulator, and the commit rule searched deeper: hours"
 	@echo "make bench   measure this machine"
 	@echo "make build   build the program"
 	@echo "make lint    formatting and lints only"
@@ -35,7 +35,7 @@ posix: deps
 	fs/tests/posix/run all
 
 soak:
-	$(CARGO) run --locked -q -p barfs-sim -- --seed 1 --runs 10000
+	replication/sim/soak
 
 bench: build
 	$(CARGO) run --locked -q -p barfs -- bench crypto
