@@ -46,10 +46,12 @@ pub enum Exit {
     BadConfig = 19,
     /// Some paths could not be read or restored; the others were.
     Incomplete = 20,
+    /// The processor lacks instructions that this program was built for.
+    OldProcessor = 21,
 }
 
 impl Exit {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Failed,
         Self::Usage,
         Self::WrongPassphrase,
@@ -70,6 +72,7 @@ impl Exit {
         Self::Permission,
         Self::BadConfig,
         Self::Incomplete,
+        Self::OldProcessor,
     ];
 
     /// The code behind a number that another process reported.

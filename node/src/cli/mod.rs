@@ -44,7 +44,8 @@ Exit codes:
    4 wrong recovery phrase  11 group unreachable        18 no permission
    5 wrong group            12 ended before all was     19 bad configuration
    6 volume in use             on the group             20 some paths could not be
-                            13 no space                    read or restored";
+                            13 no space                    read or restored
+                                                     21 processor too old";
 
 #[derive(Parser)]
 #[command(name = "barfs", version, about = ABOUT, after_help = AFTER, max_term_width = 100)]
@@ -107,13 +108,23 @@ enum Command {
 /// Parses the command line, runs the command and returns the code to exit with.
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    match check_processor().and_then(|()| run(cli.command)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("barfs: {failure}");
             std::process::ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// RocksDB is built for processors that compute CRC32C (`.cargo/config.toml`); on another one it would end in SIGILL.
+fn check_processor() -> Outcome<()> {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if !(is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq")) {
+        let message = "this processor lacks SSE 4.2 or PCLMULQDQ, which this build of barfs needs: build it from source with `CXXFLAGS_x86_64_unknown_linux_gnu= cargo build`";
+        return Err(Failure::new(Exit::OldProcessor, message));
+    }
+    Ok(())
 }
 
 fn run(command: Command) -> Outcome<()> {
