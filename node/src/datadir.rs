@@ -3,8 +3,10 @@
 //! ```text
 //! node.toml      settings                        member.key   seed of the member key, 0600
 //! member.card    what the group's creator needs  group        the genesis, once adopted
+//! seat           the member number, if it joined handovers    who sat after the founders, if it joined
 //! log/           blocks (RocksDB)                shards/      other members' shards (RocksDB)
-//! lock           held while a node runs          control.sock
+//! evidence/      proofs that members lied        lock         held while a node runs
+//! control.sock
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -16,10 +18,13 @@ use barfs_crypto::SigningKey;
 use barfs_replication::{Genesis, MemberCard, MemberId};
 
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::Chain;
 
 const KEY_FILE: &str = "member.key";
 const CARD_FILE: &str = "member.card";
 const GROUP_FILE: &str = "group";
+const SEAT_FILE: &str = "seat";
+const HANDOVERS_FILE: &str = "handovers";
 const LOCK_FILE: &str = "lock";
 const CARD_PREFIX: &str = "barfs-card-1:";
 
@@ -47,6 +52,19 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .during(Exit::BadDataDir, format!("cannot write {}", path.display()))
+}
+
+/// Writes a file in place of what is there, durably: a crash leaves the one or the other, whole.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// A card as the text that people send each other.
@@ -155,6 +173,13 @@ impl DataDir {
         write_new(&self.card_path(), card_text(card)?.as_bytes(), 0o644)
     }
 
+    /// The node's own card, as it was made.
+    pub fn card(&self) -> Outcome<MemberCard> {
+        let path = self.card_path();
+        let doing = format!("cannot read the member card {}", path.display());
+        parse_card(&std::fs::read_to_string(&path).during(Exit::BadDataDir, doing)?)
+    }
+
     /// Where the card is.
     pub fn card_path(&self) -> PathBuf {
         self.path.join(CARD_FILE)
@@ -169,33 +194,63 @@ impl DataDir {
             );
             Failure::new(Exit::WrongGroup, message)
         })?;
-        let path = self.path.join(GROUP_FILE);
-        if path.exists() {
-            let old = read_group(&path)?;
-            if old.group_id() == genesis.group_id() {
-                return Ok(id);
-            }
-            let message = format!(
-                "this node belongs to the group \"{}\" already ({})",
-                old.name,
-                old.group_id().0.to_hex()
-            );
-            return Err(Failure::new(Exit::WrongGroup, message));
-        }
-        write_new(&path, &genesis.encode(), 0o644)?;
+        self.keep_group(genesis)?;
         Ok(id)
+    }
+
+    /// Adopts a group that this node has joined later: the newest roster of `chain` names its key.
+    pub fn adopt_joined(&self, chain: &Chain) -> Outcome<MemberId> {
+        let id = chain.newest().member_of(self.key()?.id()).ok_or_else(|| {
+            let message = "the group has not taken this node in yet";
+            Failure::new(Exit::WrongGroup, message)
+        })?;
+        self.check_group(chain.founding())?;
+        chain.store(&self.chain_path())?;
+        let seat = self.path.join(SEAT_FILE);
+        replace_file(&seat, format!("{}\n", id.0).as_bytes())
+            .during(Exit::BadDataDir, format!("cannot write {}", seat.display()))?;
+        self.keep_group(chain.founding())?;
+        Ok(id)
+    }
+
+    /// Fails if another group was adopted before; true if this one was.
+    pub fn check_group(&self, genesis: &Genesis) -> Outcome<bool> {
+        let path = self.path.join(GROUP_FILE);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let old = read_group(&path)?;
+        if old.group_id() == genesis.group_id() {
+            return Ok(true);
+        }
+        let message = format!(
+            "this node belongs to the group \"{}\" already ({})",
+            old.name,
+            old.group_id().0.to_hex()
+        );
+        Err(Failure::new(Exit::WrongGroup, message))
+    }
+
+    fn keep_group(&self, genesis: &Genesis) -> Outcome<()> {
+        if self.check_group(genesis)? {
+            return Ok(());
+        }
+        write_new(&self.path.join(GROUP_FILE), &genesis.encode(), 0o644)
     }
 
     /// The adopted group and this node's place in it.
     pub fn group(&self) -> Outcome<(Genesis, MemberId)> {
         let path = self.path.join(GROUP_FILE);
         if !path.exists() {
-            let message =
-                "this node has no group yet: `barfs group adopt FILE` gives it one".to_owned();
+            let message = "this node has no group yet: `barfs group adopt FILE` gives it one, `barfs group join` takes an invitation up".to_owned();
             return Err(Failure::new(Exit::WrongGroup, message));
         }
         let genesis = read_group(&path)?;
-        let id = genesis.member_of(self.key()?.id()).ok_or_else(|| {
+        let id = match self.seat()? {
+            Some(id) => Some(id),
+            None => genesis.member_of(self.key()?.id()),
+        };
+        let id = id.ok_or_else(|| {
             let message = format!(
                 "{} has the key of another node than the group file beside it: was the directory mixed with another one?",
                 self.path.display()
@@ -203,6 +258,25 @@ impl DataDir {
             Failure::new(Exit::BadDataDir, message)
         })?;
         Ok((genesis, id))
+    }
+
+    /// The number that the group gave this node when it joined; `None` for a founder.
+    fn seat(&self) -> Outcome<Option<MemberId>> {
+        let path = self.path.join(SEAT_FILE);
+        let doing = || format!("cannot read {}", path.display());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let number = text.trim().parse().during(Exit::BadDataDir, doing())?;
+                Ok(Some(MemberId(number)))
+            }
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(cause).during(Exit::BadDataDir, doing()),
+        }
+    }
+
+    /// The file of the rosters that were known when this node joined.
+    pub fn chain_path(&self) -> PathBuf {
+        self.path.join(HANDOVERS_FILE)
     }
 
     /// The directory itself.
@@ -223,6 +297,11 @@ impl DataDir {
     /// The count of starts that stays when the database of blocks is replaced.
     pub fn incarnation_path(&self) -> PathBuf {
         self.path.join("incarnation")
+    }
+
+    /// Proofs that members lied.
+    pub fn proofs_path(&self) -> PathBuf {
+        self.path.join("evidence")
     }
 
     /// The database of shards.

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use barfs_replication::{
-    BlockCommand, Event, Input, Issuer, MemberId, Message, Now, Outcome as LedgerOutcome, Output,
-    Record, Refusal, Replica, Serve, Snapshot,
+    BlockCommand, Command, Event, Genesis, Input, Issuer, MemberId, Message, Now,
+    Outcome as LedgerOutcome, Output, Record, Refusal, Replica, Serve, Snapshot,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -38,6 +38,8 @@ pub trait Outbox: Send {
     fn broadcast(&self, frame: Bytes);
     /// Tells the node what happened in the ledger.
     fn event(&self, event: Event);
+    /// The rosters have changed: the one that the replica works under, and all that blocks may be of, oldest first.
+    fn rosters(&self, present: &Arc<Genesis>, all: Vec<Arc<Genesis>>);
 }
 
 /// Who is behind a ticket.
@@ -46,9 +48,20 @@ enum Waiter {
     Named((Issuer, u64)),
 }
 
+/// A command to carry, and who waits for it.
+struct Submission {
+    issuer: Issuer,
+    number: u64,
+    command: BlockCommand,
+    /// The epoch under whose roster its signatures were verified.
+    verified_epoch: u32,
+    reply: oneshot::Sender<Executed>,
+}
+
 enum Work {
     Input(Box<Input>),
-    Submit(Issuer, u64, Box<BlockCommand>, oneshot::Sender<Executed>),
+    Submit(Box<Submission>),
+    Own(MemberId, Box<Command>, oneshot::Sender<Executed>),
     Read(Box<dyn FnOnce(&Replica) + Send>),
     SnapshotFailed(String),
     Stop,
@@ -65,7 +78,16 @@ pub struct DriverHandle {
 #[error("the node is stopping")]
 pub struct Stopped;
 
+/// What waits for a driver.
+pub struct Queue(Receiver<Work>);
+
 impl DriverHandle {
+    /// A handle, and the queue from which a driver takes what comes over it.
+    pub fn channel() -> (Self, Queue) {
+        let (work, queue) = channel();
+        (Self { work }, Queue(queue))
+    }
+
     /// Feeds an input to the replica.
     pub fn input(&self, input: Input) -> Result<(), Stopped> {
         self.work
@@ -74,16 +96,34 @@ impl DriverHandle {
     }
 
     /// Has a command carried in this member's blocks; resolves once it executed, whoever carried it. The
-    /// signatures of the command have been verified.
+    /// signatures of the command have been verified under the roster of `verified_epoch`.
     pub async fn submit(
         &self,
         issuer: Issuer,
         number: u64,
         command: BlockCommand,
+        verified_epoch: u32,
     ) -> Result<Executed, Stopped> {
         let (reply, answer) = oneshot::channel();
+        let submission = Submission {
+            issuer,
+            number,
+            command,
+            verified_epoch,
+            reply,
+        };
         self.work
-            .send(Work::Submit(issuer, number, Box::new(command), reply))
+            .send(Work::Submit(Box::new(submission)))
+            .map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Has a command of this node's own member `me` executed, under its next number. The signatures inside it, if any,
+    /// are its caller's own.
+    pub async fn own(&self, me: MemberId, command: Command) -> Result<Executed, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.work
+            .send(Work::Own(me, Box::new(command), reply))
             .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
@@ -150,6 +190,8 @@ pub struct Driver<O> {
     next_ticket: u64,
     recent: HashMap<(Issuer, u64), Executed>,
     recent_order: VecDeque<(Issuer, u64)>,
+    /// Newest epochs that the outbox has been told of: worked under, and known.
+    told_epochs: (u32, u32),
 }
 
 /// The time as the replica wants it; `started` is the zero of its monotonic clock.
@@ -164,21 +206,21 @@ pub fn now(started: Instant) -> Now {
 }
 
 impl<O: Outbox> Driver<O> {
-    /// A driver for this replica, whose monotonic clock began at `started`.
+    /// A driver for this replica, whose monotonic clock began at `started`, and which `handle` reaches.
     pub fn new(
         replica: Replica,
         disk: Disk,
         outbox: O,
+        (handle, Queue(queue)): (&DriverHandle, Queue),
         started: Instant,
-    ) -> std::io::Result<(Self, DriverHandle)> {
-        let (work, queue) = channel();
+    ) -> std::io::Result<Self> {
         let (snapshots, to_write) = channel();
         let Disk { log, snapshot } = disk;
-        let done = work.clone();
+        let done = handle.work.clone();
         std::thread::Builder::new()
             .name("snapshots".into())
             .spawn(move || keep_snapshots(&snapshot, &to_write, &done))?;
-        let driver = Self {
+        let mut driver = Self {
             replica,
             log,
             snapshots,
@@ -190,8 +232,21 @@ impl<O: Outbox> Driver<O> {
             next_ticket: 0,
             recent: HashMap::new(),
             recent_order: VecDeque::new(),
+            told_epochs: (0, 0),
         };
-        Ok((driver, DriverHandle { work }))
+        driver.tell_rosters();
+        Ok(driver)
+    }
+
+    /// Tells the outbox who sits now, if that has changed.
+    fn tell_rosters(&mut self) {
+        let (present, all) = (Arc::clone(self.replica.genesis()), self.replica.rosters());
+        let newest = all.iter().map(|roster| roster.epoch()).max().unwrap_or(0);
+        let epochs = (present.epoch(), newest);
+        if epochs != self.told_epochs {
+            self.told_epochs = epochs;
+            self.outbox.rosters(&present, all);
+        }
     }
 
     /// Runs until told to stop or until the disk fails.
@@ -227,6 +282,7 @@ impl<O: Outbox> Driver<O> {
                 None
             };
         }
+        self.tell_rosters();
         self.perform(outputs)?;
         Ok(going)
     }
@@ -240,28 +296,57 @@ impl<O: Outbox> Driver<O> {
     fn act(&mut self, work: Work, outputs: &mut Vec<Output>) {
         match work {
             Work::Input(input) => outputs.extend(self.replica.handle(now(self.started), *input)),
-            Work::Submit(issuer, number, command, reply) => {
-                if let Some(executed) = self.recent.get(&(issuer, number)) {
-                    return answer(reply, executed.clone());
-                }
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
-                let waiter = if matches!(issuer, Issuer::Member(_)) {
-                    Waiter::Own(reply)
-                } else {
-                    self.named.entry((issuer, number)).or_default().push(reply);
-                    Waiter::Named((issuer, number))
+            Work::Submit(submission) => self.submit(*submission, outputs),
+            Work::Own(me, command, reply) => {
+                let number = self.replica.next_own_number();
+                let submission = Submission {
+                    issuer: Issuer::Member(me),
+                    number,
+                    command: BlockCommand::Own {
+                        number,
+                        command: *command,
+                    },
+                    verified_epoch: self.replica.genesis().epoch(),
+                    reply,
                 };
-                self.waiting.insert(ticket, waiter);
-                let input = Input::Submit {
-                    ticket: Some(ticket),
-                    command: *command,
-                };
-                outputs.extend(self.replica.handle(now(self.started), input));
+                self.submit(submission, outputs);
             }
             Work::Read(question) => question(&self.replica),
             Work::Stop | Work::SnapshotFailed(_) => {}
         }
+    }
+
+    fn submit(&mut self, submission: Submission, outputs: &mut Vec<Output>) {
+        let Submission {
+            issuer,
+            number,
+            command,
+            verified_epoch,
+            reply,
+        } = submission;
+        if let Some(executed) = self.recent.get(&(issuer, number)) {
+            return answer(reply, executed.clone());
+        }
+        let genesis = self.replica.genesis();
+        // The roster may have changed on the way here; others would take the command for malformed.
+        if verified_epoch != genesis.epoch() && command.verify(genesis).is_err() {
+            let refused = LedgerOutcome::Refused(Refusal::NotAllowed);
+            return answer(reply, (self.replica.ledger().index(), refused));
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let waiter = if matches!(issuer, Issuer::Member(_)) {
+            Waiter::Own(reply)
+        } else {
+            self.named.entry((issuer, number)).or_default().push(reply);
+            Waiter::Named((issuer, number))
+        };
+        self.waiting.insert(ticket, waiter);
+        let input = Input::Submit {
+            ticket: Some(ticket),
+            command,
+        };
+        outputs.extend(self.replica.handle(now(self.started), input));
     }
 
     /// Carries outputs out; what waits for durability comes after one write for all of it.

@@ -48,10 +48,12 @@ pub enum Exit {
     Incomplete = 20,
     /// The processor lacks instructions that this program was built for.
     OldProcessor = 21,
+    /// Others have to act first; the same command goes on then.
+    Pending = 22,
 }
 
 impl Exit {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Failed,
         Self::Usage,
         Self::WrongPassphrase,
@@ -73,6 +75,7 @@ impl Exit {
         Self::BadConfig,
         Self::Incomplete,
         Self::OldProcessor,
+        Self::Pending,
     ];
 
     /// The code behind a number that another process reported.

@@ -1,13 +1,12 @@
 //! How often this node was started, counted in its block log and in a file beside it, so that an older copy of the
 //! store (a restored image, a second copy of the machine) is noticed before it signs a round a second time.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use barfs_replication::{StaleStore, Start};
 
 use crate::blocklog::BlockLog;
+use crate::datadir::replace_file;
 use crate::exit::{During, Exit, Failure, Outcome};
 
 /// The counter of one node.
@@ -40,7 +39,7 @@ impl Incarnation {
     pub fn finish(&self, log: &BlockLog) -> Outcome<()> {
         log.set_incarnation(self.next)
             .during(Exit::BadDataDir, "cannot write the block log")?;
-        write(&self.file, self.next).during(
+        replace_file(&self.file, format!("{}\n", self.next).as_bytes()).during(
             Exit::BadDataDir,
             format!("cannot write {}", self.file.display()),
         )
@@ -71,17 +70,5 @@ fn read(file: &Path) -> Outcome<Option<u64>> {
         }
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(cause).during(Exit::BadDataDir, doing()),
-    }
-}
-
-fn write(path: &Path, number: u64) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    writeln!(file, "{number}")?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
     }
 }

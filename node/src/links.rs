@@ -1,7 +1,8 @@
 //! The links to the other members: for each one a task that dials, opens the consensus stream and sends what is queued.
 //!
 //! A queue is bounded; what does not fit is dropped, since the protocol asks again for what it misses. A link that
-//! breaks is dialled again, at most every [`RETRY_MAX`].
+//! breaks is dialled again, at most every [`RETRY_MAX`]. Members come and go with the rosters: whoever sits in one of the
+//! newest few has a link, under its newest key and address, so that who is behind, or has just left, still hears.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,12 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barfs_crypto::NodeId;
-use barfs_replication::{Event, Genesis, Input, MemberId};
+use barfs_replication::{Event, Genesis, Input, MemberCard, MemberId};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use s2n_quic::Client;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::driver::{DriverHandle, Outbox};
+use crate::rosters::Rosters;
 use crate::transport::TransportError;
 use crate::transport::endpoint::connect;
 use crate::transport::frame;
@@ -27,19 +31,25 @@ const RETRY_MAX: Duration = Duration::from_secs(3);
 
 /// One other member's link.
 struct Link {
+    key: NodeId,
+    address: String,
     queue: mpsc::Sender<Bytes>,
     up: Arc<AtomicBool>,
+    /// Whether the member sits in the roster that this node works under.
+    seated: bool,
 }
+
+type LinkTable = Arc<RwLock<BTreeMap<MemberId, Link>>>;
 
 /// The sending ends of all links.
 pub struct Links {
-    links: Arc<BTreeMap<MemberId, Link>>,
+    me: MemberId,
+    links: LinkTable,
+    rosters: Arc<Rosters>,
     events: mpsc::UnboundedSender<Event>,
-}
-
-/// The receiving ends, before the tasks are started.
-pub struct Unstarted {
-    queues: Vec<Queue>,
+    client: Client,
+    driver: DriverHandle,
+    runtime: Handle,
 }
 
 /// The receiving end of one link.
@@ -53,68 +63,109 @@ struct Queue {
 
 /// Tells which links are up.
 #[derive(Clone)]
-pub struct LinkStates(Arc<BTreeMap<MemberId, Link>>);
+pub struct LinkStates(LinkTable);
 
 impl LinkStates {
-    /// Every other member, and whether the link to it is up.
+    /// Every other member that sits now, and whether the link to it is up.
     pub fn all(&self) -> Vec<(MemberId, bool)> {
-        self.0
+        let links = self.0.read();
+        links
             .iter()
+            .filter(|(_, link)| link.seated)
             .map(|(id, link)| (*id, link.up.load(Ordering::Relaxed)))
             .collect()
     }
 }
 
 impl Links {
-    /// Links to every member but `me`; events of the ledger go to `events`.
-    pub fn new(
-        genesis: &Genesis,
+    /// Links to every member of `rosters` but `me`, now and as they change; events of the ledger go to `events`. Must be
+    /// called inside a tokio runtime.
+    pub fn start(
         me: MemberId,
+        rosters: Arc<Rosters>,
         events: mpsc::UnboundedSender<Event>,
-    ) -> (Self, Unstarted, LinkStates) {
-        let mut links = BTreeMap::new();
-        let mut queues = Vec::new();
-        for id in genesis.ids().filter(|id| *id != me) {
-            let Some(card) = genesis.member(id) else {
-                continue;
-            };
-            let (queue, receiver) = mpsc::channel(QUEUE_FRAMES);
-            let up = Arc::new(AtomicBool::new(false));
-            let (key, address) = (card.node, card.address.clone());
-            queues.push(Queue {
+        client: Client,
+        driver: DriverHandle,
+    ) -> (Self, LinkStates) {
+        let links = LinkTable::default();
+        let states = LinkStates(Arc::clone(&links));
+        let started = Self {
+            me,
+            links,
+            rosters,
+            events,
+            client,
+            driver,
+            runtime: Handle::current(),
+        };
+        started.follow();
+        (started, states)
+    }
+
+    /// Makes the links those of the rosters as they are now.
+    fn follow(&self) {
+        let (present, all) = (self.rosters.present(), self.rosters.all());
+        let mut wanted: BTreeMap<MemberId, &MemberCard> = BTreeMap::new();
+        for roster in all.iter() {
+            wanted.extend(roster.cards().filter(|(id, _)| *id != self.me));
+        }
+        let mut links = self.links.write();
+        // The task of a link that is dropped here ends with its queue.
+        links.retain(|id, link| {
+            let card = wanted.get(id);
+            card.is_some_and(|card| (card.node, &card.address) == (link.key, &link.address))
+        });
+        for (id, card) in wanted {
+            let link = links.entry(id).or_insert_with(|| self.open(id, card));
+            link.seated = present.member(id).is_some();
+        }
+    }
+
+    fn open(&self, id: MemberId, card: &MemberCard) -> Link {
+        let (queue, frames) = mpsc::channel(QUEUE_FRAMES);
+        let up = Arc::new(AtomicBool::new(false));
+        let (key, address) = (card.node, card.address.clone());
+        let task = LinkTask {
+            to: Queue {
                 id,
                 key,
-                address,
-                frames: receiver,
+                address: address.clone(),
+                frames,
                 up: Arc::clone(&up),
-            });
-            links.insert(id, Link { queue, up });
-        }
-        let links = Arc::new(links);
-        (
-            Self {
-                links: Arc::clone(&links),
-                events,
             },
-            Unstarted { queues },
-            LinkStates(links),
-        )
+            client: self.client.clone(),
+            driver: self.driver.clone(),
+        };
+        self.runtime.spawn(task.run());
+        Link {
+            key,
+            address,
+            queue,
+            up,
+            seated: false,
+        }
+    }
+}
+
+impl Link {
+    fn send(&self, to: MemberId, frame: Bytes) {
+        if self.up.load(Ordering::Relaxed) && self.queue.try_send(frame).is_err() {
+            tracing::debug!(%to, "link is behind, dropped a message");
+        }
     }
 }
 
 impl Outbox for Links {
     fn send(&self, to: MemberId, frame: Bytes) {
-        if let Some(link) = self.links.get(&to)
-            && link.up.load(Ordering::Relaxed)
-            && link.queue.try_send(frame).is_err()
-        {
-            tracing::debug!(%to, "link is behind, dropped a message");
+        if let Some(link) = self.links.read().get(&to) {
+            link.send(to, frame);
         }
     }
 
     fn broadcast(&self, frame: Bytes) {
-        for id in self.links.keys() {
-            self.send(*id, frame.clone());
+        let links = self.links.read();
+        for (id, link) in links.iter().filter(|(_, link)| link.seated) {
+            link.send(*id, frame.clone());
         }
     }
 
@@ -123,21 +174,10 @@ impl Outbox for Links {
             tracing::debug!("nobody listens for events any more");
         }
     }
-}
 
-impl Unstarted {
-    /// Starts a task for each link, inside a tokio runtime.
-    pub fn start(self, client: &Client, driver: &DriverHandle) {
-        for to in self.queues {
-            tokio::spawn(
-                LinkTask {
-                    to,
-                    client: client.clone(),
-                    driver: driver.clone(),
-                }
-                .run(),
-            );
-        }
+    fn rosters(&self, present: &Arc<Genesis>, all: Vec<Arc<Genesis>>) {
+        self.rosters.set(Arc::clone(present), all);
+        self.follow();
     }
 }
 
@@ -168,12 +208,15 @@ impl LinkTask {
                 pause = RETRY_MIN;
             }
             while self.to.frames.try_recv().is_ok() {}
+            if self.to.frames.is_closed() {
+                return;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
     }
 
-    /// One connection; `Ok` when the node stops.
+    /// One connection; `Ok` when the node stops or the member has no link any more.
     async fn session(&mut self) -> Result<(), TransportError> {
         let address = resolve(&self.to.address).await?;
         let mut connection = connect(&self.client, address, Some(&self.to.key)).await?;

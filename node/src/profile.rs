@@ -5,6 +5,7 @@
 //! $BARFS_HOME or $XDG_DATA_HOME/barfs or ~/.local/share/barfs
 //! └─ volumes/NAME/
 //!      volume.toml   group, member, volume       group       the genesis
+//!      handovers     who sat after the founders
 //!      key           master key and device key, sealed with Argon2id and XChaCha20-Poly1305
 //!      overlay/      changes not on the group    packs/      ciphertext
 //!      lock          held by the mount           mount.sock  its control socket
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::datadir::{read_group, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::Chain;
 
 /// The secrets of a volume on this device.
 #[derive(BorshSerialize, BorshDeserialize)]
@@ -51,7 +53,7 @@ pub struct Profile {
     pub dir: PathBuf,
     /// Its public part.
     pub file: VolumeFile,
-    /// The group.
+    /// The group as it was founded.
     pub genesis: Arc<Genesis>,
 }
 
@@ -177,7 +179,7 @@ pub fn pick(name: Option<&str>) -> Outcome<Profile> {
 impl Profile {
     /// Makes the profile of a new or recovered volume.
     pub fn create(
-        genesis: &Arc<Genesis>,
+        chain: &Chain,
         file: VolumeFile,
         passphrase: &[u8],
         master: &MasterKey,
@@ -206,12 +208,13 @@ impl Profile {
             .during(Exit::Failed, "cannot seal the keys")?;
         let text = toml::to_string(&file).during(Exit::Failed, "cannot encode the volume file")?;
         write_new(&dir.join("key"), &sealed, 0o600)?;
-        write_new(&dir.join("group"), &genesis.encode(), 0o644)?;
+        write_new(&dir.join("group"), &chain.founding().encode(), 0o644)?;
+        chain.store(&dir.join("handovers"))?;
         write_new(&dir.join("volume.toml"), text.as_bytes(), 0o644)?;
         Ok(Self {
             dir,
             file,
-            genesis: Arc::clone(genesis),
+            genesis: Arc::clone(chain.founding()),
         })
     }
 
@@ -233,6 +236,16 @@ impl Profile {
             file,
             genesis: Arc::new(genesis),
         })
+    }
+
+    /// The file of what is known of the group's rosters.
+    pub fn chain_path(&self) -> PathBuf {
+        self.dir.join("handovers")
+    }
+
+    /// What is known of the group's rosters.
+    pub fn chain(&self) -> Outcome<Chain> {
+        Chain::load(Arc::clone(&self.genesis), &self.chain_path())
     }
 
     /// The volume's id.

@@ -50,6 +50,13 @@ pub fn answer(ledger: &Ledger, query: &Query) -> State {
             },
         )),
         Query::Number(issuer) => State::Number(ledger.next_number(issuer)),
+        Query::Convicted => State::Convicted(
+            ledger
+                .seats()
+                .map(|(member, _)| member)
+                .filter(|member| ledger.is_convicted(*member))
+                .collect(),
+        ),
         Query::Device(device) => State::Device(ledger.device(*device).map(|(member, _)| member)),
     }
 }

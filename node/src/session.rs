@@ -107,8 +107,8 @@ impl Session {
         let lock = profile.lock()?;
         let (master, device) = profile.unlock(passphrase)?;
         let id = profile.volume()?;
-        let client = GroupClient::new(Arc::clone(&profile.genesis), device, None)?;
-        let client = Arc::new(client);
+        let client = Arc::new(GroupClient::new(profile.chain()?, device, None)?);
+        client.follow(profile.chain_path());
         let lease = match options.access {
             Access::Write { steal } => Some(Lease::acquire(Arc::clone(&client), id, steal).await?),
             Access::Read { .. } => None,

@@ -38,7 +38,9 @@ fn a_reader_follows_the_writer_and_changes_nothing() {
         fs::read_to_string(reader.at().join("file")).unwrap() == "second"
             && fs::read_to_string(reader.at().join("new")).is_ok_and(|found| found == "new")
     });
-    assert!(reader.unmount().unwrap().success());
+    let ended = reader.unmount().unwrap();
+    let log = fs::read_to_string(device.join("mount.log")).unwrap();
+    assert!(ended.success(), "{ended}: {log}");
 
     let then = group
         .cluster

@@ -146,7 +146,7 @@ async fn submit(node: &Node, number: u64, size: usize) -> Outcome<Duration> {
     };
     let executed = node
         .driver()
-        .submit(Issuer::Member(node.member()), number, command)
+        .submit(Issuer::Member(node.member()), number, command, 0)
         .await;
     match executed.during(Exit::Failed, "the node stopped")?.1 {
         LedgerOutcome::Applied(_) => Ok(started.elapsed()),

@@ -1,4 +1,4 @@
-//! `barfs group create`, `adopt` and `show`.
+//! `barfs group create`, `adopt` and `show`; the rest of `barfs group` is in `members` and `join`.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use barfs_replication::{Genesis, Params};
 use clap::{Args, Subcommand};
 
-use super::human;
 use super::node::DEFAULT_DIR;
+use super::{human, join, members};
 use crate::datadir::{DataDir, parse_card, read_group, write_new};
 use crate::exit::{During, Exit, Outcome};
 use crate::profile::random;
@@ -23,6 +23,20 @@ pub(crate) enum GroupCommand {
         /// The group file
         file: PathBuf,
     },
+    /// List who sits in the group, who did, and who waits for votes
+    Members(members::MembersArgs),
+    /// Write an invitation, with which one new member can join
+    Invite(members::InviteArgs),
+    /// Join a group with an invitation from one of its members
+    Join(join::JoinArgs),
+    /// Vote on who joins, or on a member that is to lose its seat
+    Vote(members::VoteArgs),
+    /// Give this node's seat up, for good
+    Leave(members::LeaveArgs),
+    /// Announce that this node will be away
+    Vacation(members::VacationArgs),
+    /// Tell the others another address of this node
+    Move(members::MoveArgs),
 }
 
 #[derive(Args)]
@@ -55,6 +69,13 @@ pub(crate) fn run(command: GroupCommand) -> Outcome<()> {
             show(&read_group(&file)?);
             Ok(())
         }
+        GroupCommand::Members(args) => members::members(&args),
+        GroupCommand::Invite(args) => members::invite(&args),
+        GroupCommand::Join(args) => join::run(&args),
+        GroupCommand::Vote(args) => members::vote(&args),
+        GroupCommand::Leave(args) => members::leave(&args),
+        GroupCommand::Vacation(args) => members::vacation(&args),
+        GroupCommand::Move(args) => members::move_to(&args),
     }
 }
 

@@ -3,8 +3,11 @@
 mod archive;
 mod bench;
 mod demo;
+mod evidence;
 mod group;
 mod job;
+mod join;
+mod members;
 mod mount;
 mod node;
 mod recover;
@@ -45,7 +48,8 @@ Exit codes:
    5 wrong group            12 ended before all was     19 bad configuration
    6 volume in use             on the group             20 some paths could not be
                             13 no space                    read or restored
-                                                     21 processor too old";
+                                                     21 processor too old
+                                                     22 the others have to act first";
 
 #[derive(Parser)]
 #[command(name = "barfs", version, about = ABOUT, after_help = AFTER, max_term_width = 100)]
@@ -59,7 +63,7 @@ enum Command {
     /// Make and run this machine's node
     #[command(subcommand)]
     Node(node::NodeCommand),
-    /// Found a group, give it to a node, show it
+    /// Found a group, show it, change who sits in it
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// Make and list volumes
@@ -85,6 +89,9 @@ enum Command {
     Prune(snapshot::PruneArgs),
     /// Show how the node, the group and the mounts of this machine do
     Status(status::StatusArgs),
+    /// List, export and check proofs that a member lied
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
     /// Bring volumes back on a new machine, with the 24 words and one member's address
     Recover(recover::RecoverArgs),
     /// Run a whole group on this machine: mount, copy, kill, restore, compare
@@ -106,13 +113,13 @@ enum Command {
 }
 
 /// Parses the command line, runs the command and returns the code to exit with.
-pub fn main() -> std::process::ExitCode {
+pub fn main() -> u8 {
     let cli = Cli::parse();
     match check_processor().and_then(|()| run(cli.command)) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             eprintln!("barfs: {failure}");
-            std::process::ExitCode::from(failure.exit as u8)
+            failure.exit as u8
         }
     }
 }
@@ -141,6 +148,7 @@ fn run(command: Command) -> Outcome<()> {
         Command::Snapshot(command) => snapshot::run(command),
         Command::Prune(args) => snapshot::prune(&args),
         Command::Status(args) => status::run(&args),
+        Command::Evidence(command) => evidence::run(command),
         Command::Recover(args) => recover::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Bench(command) => bench::run(command),
@@ -200,15 +208,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("\"{text}\" is too large"))
 }
 
-/// Reads a duration such as `90s`, `5m`, `2h` or a number of seconds.
+/// Reads a duration such as `90s`, `5m`, `2h`, `7d` or a number of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no duration: write for example 30s, 5m or 2h");
+    let wrong = || format!("\"{text}\" is no duration: write for example 30s, 5m, 2h or 7d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     let factor = match &text[digits.len()..] {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 24 * 3600,
         _ => return Err(wrong()),
     };
     Ok(Duration::from_secs(number.saturating_mul(factor)))

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use barfs_crypto::{MasterKey, SigningKey};
-use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
+use barfs_replication::{Command, Genesis, SignedHome};
 use clap::Args;
 
 use super::volume::header_context;
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::group::{GroupClient, fetch_group};
+use crate::group::{Chain, GroupClient, Stranger};
 use crate::links::resolve;
 use crate::profile::{self, Profile, VolumeFile, random};
 use crate::secrets;
@@ -35,40 +35,43 @@ pub(crate) fn run(args: RecoverArgs) -> Outcome<()> {
     super::runtime()?.block_on(recover(&args))
 }
 
-/// Checks that the recovery key itself vouches for this group, and says which member it is.
+/// Checks that the recovery key itself vouches for this group. That the member has this recovery key the members are
+/// asked to show: no command of another key counts with them.
 fn check_home(
     genesis: &Genesis,
     home: Option<SignedHome>,
     recovery: &SigningKey,
-) -> Outcome<(MemberId, Vec<VolumeId>)> {
-    let no = |exit, why: &str| Failure::new(exit, why);
+) -> Outcome<SignedHome> {
     let home = home.ok_or_else(|| {
-        no(Exit::WrongPhrase, "that member's group does not know the recovery key of these 24 words: are they complete and in order, and is it the right group?")
+        Failure::new(Exit::WrongPhrase, "that member's group does not know the recovery key of these 24 words: are they complete and in order, and is it the right group?")
     })?;
-    let forged = "the group at that address is not the one that these 24 words signed for: it may be forged; ask another member";
-    home.verify(&recovery.id())
-        .map_err(|_| no(Exit::WrongGroup, forged))?;
-    if home.group != genesis.group_id()
-        || genesis.member(home.member).map(|card| card.recovery) != Some(recovery.id())
-    {
-        return Err(no(Exit::WrongGroup, forged));
+    if home.verify(&recovery.id()).is_err() || home.group != genesis.group_id() {
+        let forged = "the group at that address is not the one that these 24 words signed for: it may be forged; ask another member";
+        return Err(Failure::new(Exit::WrongGroup, forged));
     }
-    Ok((home.member, home.volumes))
+    Ok(home)
 }
 
 async fn recover(args: &RecoverArgs) -> Outcome<()> {
     let secret = secrets::phrase(args.phrase_file.as_deref())?;
     let recovery = secret.signing_key();
     let address = resolve(&args.peer).await?;
-    let (genesis, home) = fetch_group(address, recovery.id()).await?;
-    let genesis =
-        Genesis::decode(&genesis).during(Exit::WrongGroup, "what answers there is not a group")?;
-    let (me, volumes) = check_home(&genesis, home, &recovery)?;
-    let genesis = Arc::new(genesis);
+    let stranger = Stranger::unknown(address)?;
+    let home = stranger.home(recovery.id()).await?;
+    let genesis = Genesis::decode(&stranger.group().await?)
+        .during(Exit::WrongGroup, "what answers there is not a group")?;
+    let home = check_home(&genesis, home, &recovery)?;
+    let (me, volumes) = (home.member, home.volumes);
     let passphrase = secrets::new_passphrase(args.passphrase_file.as_deref())?;
 
     let device = SigningKey::from_seed(random()?);
-    let client = GroupClient::new(Arc::clone(&genesis), device.clone(), Some(recovery.clone()))?;
+    let chain = Chain::new(Arc::new(genesis));
+    let client = GroupClient::new(chain, device.clone(), Some(recovery.clone()))?;
+    client.refresh().await;
+    if client.roster().member(me).map(|card| card.recovery) != Some(recovery.id()) {
+        let message = "the member with these 24 words no longer sits in the group: it has left or was voted out, and its members give nothing out to it";
+        return Err(Failure::new(Exit::NotFound, message));
+    }
     let certify = Command::AddDevice {
         member: me,
         device: device.id(),
@@ -77,8 +80,8 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
     client.submit_recovery(me, &recovery, certify).await?;
     println!(
         "This device is now one of \"{}\"'s in the group \"{}\".",
-        genesis.member(me).map_or("", |card| &card.name),
-        genesis.name
+        client.roster().member(me).map_or("", |card| &card.name),
+        client.roster().name
     );
     for volume in volumes {
         let state = client.volume(volume).await?;
@@ -103,7 +106,13 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
             volume: volume.to_string(),
             name: state.name,
         };
-        let profile = Profile::create(&genesis, file, passphrase.as_bytes(), &master, &device)?;
+        let profile = Profile::create(
+            &client.chain(),
+            file,
+            passphrase.as_bytes(),
+            &master,
+            &device,
+        )?;
         let head = state.head.map_or(0, |(sequence, _)| sequence);
         println!(
             "Recovered the volume {} (head {head}). Mount it with `barfs mount --steal DIRECTORY`; files come as they are read.",

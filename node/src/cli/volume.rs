@@ -12,7 +12,7 @@ use crate::control;
 use crate::daemon::{ControlReply, ControlRequest};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::group::{Fresh, GroupClient};
+use crate::group::{Chain, Fresh, GroupClient};
 use crate::profile::{self, Profile, VolumeFile, random};
 use crate::secrets;
 use crate::transport::protocol::{Query, State};
@@ -74,20 +74,20 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
     let dir = DataDir::open(&args.node)?;
     let recovery = secrets::phrase(args.phrase_file.as_deref())?;
     let socket = dir.control_path();
-    let ControlReply::Group { genesis, member } =
-        control::call(&socket, &ControlRequest::Group, |(): ()| ()).await?
+    let ControlReply::Group {
+        genesis,
+        handovers,
+        member,
+    } = control::call(&socket, &ControlRequest::Group, |(): ()| ()).await?
     else {
         return Err(Failure::new(
             Exit::Failed,
             "the node answered another question",
         ));
     };
-    let genesis = hex::decode(genesis).during(Exit::Failed, "the node answered nonsense")?;
-    let genesis = Arc::new(
-        Genesis::decode(&genesis).during(Exit::WrongGroup, "the node's group is not one")?,
-    );
+    let chain = node_chain(&genesis, &handovers)?;
     let me = MemberId(member);
-    if genesis.member(me).map(|card| card.recovery) != Some(recovery.signing_key().id()) {
+    if chain.newest().member(me).map(|card| card.recovery) != Some(recovery.signing_key().id()) {
         let message = "these are 24 words, but not those of this node's member: give the ones that `barfs node init` showed";
         return Err(Failure::new(Exit::WrongPhrase, message));
     }
@@ -101,7 +101,8 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
     let _: ControlReply = control::call(&socket, &certify, |(): ()| ()).await?;
 
     let (master, volume) = (MasterKey::from_bytes(random()?), VolumeId(random()?));
-    let client = GroupClient::new(Arc::clone(&genesis), device.clone(), None)?;
+    let client = GroupClient::new(chain, device.clone(), None)?;
+    client.refresh().await;
     let header = master.wrap(
         &recovery.wrapping_key(),
         random()?,
@@ -131,12 +132,31 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
         volume: volume.to_string(),
         name: args.name.clone(),
     };
-    let profile = Profile::create(&genesis, file, passphrase.as_bytes(), &master, &device)?;
+    let profile = Profile::create(
+        &client.chain(),
+        file,
+        passphrase.as_bytes(),
+        &master,
+        &device,
+    )?;
     println!(
         "Made the volume {} on the group \"{}\". Mount it with `barfs mount DIRECTORY`.",
-        profile.file.name, genesis.name
+        profile.file.name, profile.genesis.name
     );
     Ok(())
+}
+
+/// What this machine's node says of its group.
+fn node_chain(genesis: &str, handovers: &str) -> Outcome<Chain> {
+    let nonsense = "the node answered nonsense";
+    let bytes = hex::decode(genesis).during(Exit::Failed, nonsense)?;
+    let genesis =
+        Genesis::decode(&bytes).during(Exit::WrongGroup, "the node's group is not one")?;
+    let bytes = hex::decode(handovers).during(Exit::Failed, nonsense)?;
+    let handovers = borsh::from_slice(&bytes).during(Exit::Failed, nonsense)?;
+    let mut chain = Chain::new(Arc::new(genesis));
+    chain.extend(handovers);
+    Ok(chain)
 }
 
 fn list(json: bool) -> Outcome<()> {

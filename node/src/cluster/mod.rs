@@ -79,6 +79,40 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
     }
 }
 
+impl NodeProcess {
+    /// Makes a node with `barfs node init`.
+    fn init(exe: &Path, dir: &Path, index: usize, port: u16, pledge: u64) -> Outcome<Self> {
+        let node = Self {
+            dir: dir.join(format!("node{index}")),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            phrase_file: dir.join(format!("words{index}")),
+            child: None,
+        };
+        let (at, listen, words) = (
+            text(&node.dir),
+            node.address.to_string(),
+            text(&node.phrase_file),
+        );
+        let (name, pledge) = (format!("member{index}"), pledge.to_string());
+        let args = [
+            "node",
+            "init",
+            "--dir",
+            &at,
+            "--listen",
+            &listen,
+            "--name",
+            &name,
+            "--pledge",
+            &pledge,
+            "--phrase-file",
+            &words,
+        ];
+        must(exe, dir, &args)?;
+        Ok(node)
+    }
+}
+
 impl Cluster {
     /// Makes and starts a group of `count` nodes under `dir`, each lending `pledge` bytes.
     pub fn start(exe: &Path, dir: &Path, count: usize, pledge: u64) -> Outcome<Self> {
@@ -98,34 +132,7 @@ impl Cluster {
             .during(Exit::Failed, "cannot write the passphrase")?;
         let mut nodes = Vec::new();
         for (index, (port, pledge)) in free_ports(count)?.into_iter().zip(pledges).enumerate() {
-            let node = NodeProcess {
-                dir: dir.join(format!("node{index}")),
-                address: SocketAddr::from(([127, 0, 0, 1], port)),
-                phrase_file: dir.join(format!("words{index}")),
-                child: None,
-            };
-            let (at, listen) = (text(&node.dir), node.address.to_string());
-            let (name, pledge, words) = (
-                format!("member{index}"),
-                pledge.to_string(),
-                text(&node.phrase_file),
-            );
-            let args = [
-                "node",
-                "init",
-                "--dir",
-                &at,
-                "--listen",
-                &listen,
-                "--name",
-                &name,
-                "--pledge",
-                &pledge,
-                "--phrase-file",
-                &words,
-            ];
-            must(exe, dir, &args)?;
-            nodes.push(node);
+            nodes.push(NodeProcess::init(exe, dir, index, port, *pledge)?);
         }
         let group = text(&dir.join("group"));
         let cards: Vec<String> = nodes
@@ -149,6 +156,47 @@ impl Cluster {
             dir: dir.to_owned(),
             nodes,
         })
+    }
+
+    /// Makes one more node that belongs to no group yet, and does not run; returns its index.
+    pub fn add_node(&mut self, pledge: u64) -> Outcome<usize> {
+        let index = self.nodes.len();
+        let port = free_ports(1)?.first().copied().unwrap_or_default();
+        let node = NodeProcess::init(&self.exe, &self.dir, index, port, pledge)?;
+        self.nodes.push(node);
+        Ok(index)
+    }
+
+    /// Has the member of node `by` write an invitation; returns the file that it is in.
+    pub fn invite(&self, by: usize) -> Outcome<PathBuf> {
+        let node = self.node(by)?;
+        let file = self
+            .dir
+            .join(format!("invitation-{}", hex::encode(random::<8>()?)));
+        let (dir, out) = (text(&node.dir), text(&file));
+        must(
+            &self.exe,
+            &self.dir,
+            &["group", "invite", "--dir", &dir, "--out", &out],
+        )?;
+        Ok(file)
+    }
+
+    /// Has the new node `index` take an invitation up and start.
+    pub fn join(&mut self, index: usize, invitation: &Path) -> Outcome<()> {
+        let dir = text(&self.node(index)?.dir);
+        must(
+            &self.exe,
+            &self.dir,
+            &["group", "join", &text(invitation), "--dir", &dir],
+        )?;
+        self.start_node(index)
+    }
+
+    fn node(&self, index: usize) -> Outcome<&NodeProcess> {
+        self.nodes
+            .get(index)
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("there is no node {index}")))
     }
 
     /// The nodes.
@@ -260,10 +308,7 @@ impl Cluster {
 
     /// Makes a volume that belongs to the member of node `index`, for the person whose files are in `home`.
     pub fn create_volume(&self, index: usize, home: &Path, name: &str) -> Outcome<()> {
-        let node = self
-            .nodes
-            .get(index)
-            .ok_or_else(|| Failure::new(Exit::Usage, format!("there is no node {index}")))?;
+        let node = self.node(index)?;
         let (dir, words, pass) = (
             text(&node.dir),
             text(&node.phrase_file),

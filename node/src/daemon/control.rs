@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use barfs_replication::{
-    BlockCommand, Command, Genesis, Issuer, MemberId, Outcome as LedgerOutcome,
-};
+use barfs_replication::{Command, MemberId};
 use serde::{Deserialize, Serialize};
 
+use super::membership::{MembershipReply, MembershipRequest};
 use crate::control::{self, Progress};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::links::LinkStates;
+use crate::rosters::Rosters;
 use crate::serve::Service;
 use crate::store::rocks::free_bytes;
 
@@ -28,8 +28,10 @@ pub enum ControlRequest {
         /// For people.
         label: String,
     },
-    /// The genesis, hexadecimal.
+    /// The group as this node knows it: answered with [`ControlReply::Group`].
     Group,
+    /// See [`MembershipRequest`].
+    Membership(MembershipRequest),
 }
 
 /// An answer on a node's control socket.
@@ -40,13 +42,17 @@ pub enum ControlReply {
     Status(Box<NodeStatus>),
     /// The device is certified.
     Certified,
-    /// The genesis, hexadecimal, and this node's member number.
+    /// The genesis, the hand-overs since, and this node's member number.
     Group {
-        /// The bytes.
+        /// The genesis, hexadecimal.
         genesis: String,
+        /// The list of hand-overs, encoded, hexadecimal.
+        handovers: String,
         /// Who this node is.
         member: u16,
     },
+    /// See [`MembershipReply`].
+    Membership(MembershipReply),
 }
 
 /// How a node does.
@@ -58,6 +64,10 @@ pub struct NodeStatus {
     pub group_id: String,
     /// This member.
     pub member: MemberStatus,
+    /// Whether this node sits in the committee: it does not before it was taken in and after it left.
+    pub seated: bool,
+    /// How often the committee has changed.
+    pub epoch: u32,
     /// The other members.
     pub others: Vec<MemberStatus>,
     /// Members that may lie.
@@ -144,12 +154,9 @@ impl control::Service for NodeControl {
         match request {
             ControlRequest::Status => Ok(ControlReply::Status(Box::new(self.status().await?))),
             ControlRequest::CertifyDevice { device, label } => self.certify(&device, label).await,
-            ControlRequest::Group => {
-                let genesis = hex::encode(self.service.genesis.encode());
-                Ok(ControlReply::Group {
-                    genesis,
-                    member: self.service.me.0,
-                })
+            ControlRequest::Group => self.group().await,
+            ControlRequest::Membership(request) => {
+                self.membership(request).await.map(ControlReply::Membership)
             }
         }
     }
@@ -159,32 +166,30 @@ impl NodeControl {
     async fn certify(&self, device: &str, label: String) -> Outcome<ControlReply> {
         let device = barfs_crypto::NodeId::from_hex(device)
             .during(Exit::Usage, "the device key is not one")?;
-        let me = self.service.me;
-        let issuer = Issuer::Member(me);
-        let driver = &self.service.driver;
-        let stopped = || Failure::new(Exit::Failed, "the node is stopping");
-        let number = driver
-            .read(move |replica| replica.ledger().next_number(&issuer))
-            .await
-            .map_err(|_| stopped())?;
         let command = Command::AddDevice {
-            member: me,
+            member: self.service.me,
             device,
             label,
         };
-        let submitted = driver.submit(issuer, number, BlockCommand::Own { number, command });
-        let patience = std::time::Duration::from_secs(60);
-        let executed = tokio::time::timeout(patience, submitted).await.map_err(|_| {
-            let message = "the group does not make progress: too few members are up; the command waits and goes on when they are";
-            Failure::new(Exit::GroupUnreachable, message)
-        })?;
-        match executed.map_err(|_| stopped())?.1 {
-            LedgerOutcome::Applied(_) => Ok(ControlReply::Certified),
-            LedgerOutcome::Refused(refusal) => Err(Failure::new(
-                Exit::Failed,
-                format!("the group refused: {refusal}"),
-            )),
-        }
+        self.own(command).await?;
+        Ok(ControlReply::Certified)
+    }
+
+    async fn group(&self) -> Outcome<ControlReply> {
+        let handovers = self
+            .service
+            .driver
+            .read(|replica| replica.handovers().to_vec());
+        let handovers = handovers
+            .await
+            .during(Exit::Failed, "the node does not answer")?;
+        let handovers =
+            borsh::to_vec(&handovers).during(Exit::Failed, "cannot encode the hand-overs")?;
+        Ok(ControlReply::Group {
+            genesis: hex::encode(self.service.rosters.founding().encode()),
+            handovers: hex::encode(handovers),
+            member: self.service.me.0,
+        })
     }
 
     async fn status(&self) -> Outcome<NodeStatus> {
@@ -201,23 +206,32 @@ impl NodeControl {
                 head_sequence: ledger.head(&id).map_or(0, |head| head.sequence),
                 leased: ledger.lease(&id).is_some(),
             });
-            (account, volumes.collect(), ledger.index(), status)
+            let seated = replica.is_seated();
+            (account, volumes.collect(), ledger.index(), status, seated)
         });
-        let ((used, held), volumes, ledger_index, replica) = found
+        let ((used, held), volumes, ledger_index, replica, seated) = found
             .await
             .map_err(|_| Failure::new(Exit::Failed, "the node is stopping"))?;
         let usage = service.store.usage();
-        let thresholds = service.genesis.thresholds();
+        let rosters = &service.rosters;
+        let thresholds = rosters.present().thresholds();
         let others = self
             .links
             .all()
             .into_iter()
-            .filter_map(|(id, up)| member_status(&service.genesis, id, up))
+            .filter_map(|(id, up)| member_status(rosters, id, up))
             .collect();
-        let member = member_status(&service.genesis, me, true)
-            .ok_or_else(|| Failure::new(Exit::BadDataDir, "this node is not in its own group"))?;
+        let member = member_status(rosters, me, true).unwrap_or_else(|| MemberStatus {
+            id: me.0,
+            name: "this node".into(),
+            address: String::new(),
+            pledge: 0,
+            up: true,
+        });
         Ok(NodeStatus {
-            group: service.genesis.name.clone(),
+            group: rosters.founding().name.clone(),
+            seated,
+            epoch: rosters.present().epoch(),
             group_id: service.group.0.to_hex(),
             member,
             others,
@@ -243,9 +257,9 @@ impl NodeControl {
     }
 }
 
-fn member_status(genesis: &Genesis, id: MemberId, up: bool) -> Option<MemberStatus> {
-    let card = genesis.member(id)?;
-    let (name, address) = (card.name.clone(), card.address.clone());
+fn member_status(rosters: &Rosters, id: MemberId, up: bool) -> Option<MemberStatus> {
+    let card = rosters.card(id)?;
+    let (name, address) = (card.name, card.address);
     Some(MemberStatus {
         id: id.0,
         name,

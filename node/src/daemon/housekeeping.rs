@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use barfs_replication::{Event, LedgerEvent, MemberId, PackRecord};
+use barfs_replication::{Event, Evidence, LedgerEvent, MemberId, PackRecord};
 use tokio::sync::mpsc;
 
 use crate::blocklog::BlockLog;
 use crate::incarnation::Incarnation;
+use crate::serve::Service;
 use crate::store::{ShardKey, ShardStore};
 
 /// Carries out what follows from events.
 pub(super) struct Housekeeper {
-    pub(super) store: Arc<dyn ShardStore>,
-    pub(super) me: MemberId,
+    pub(super) service: Arc<Service>,
     pub(super) log: Arc<BlockLog>,
     /// To be finished once this node has recovered.
     pub(super) incarnation: Option<Incarnation>,
@@ -24,7 +24,7 @@ impl Housekeeper {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Ledger(LedgerEvent::PackDropped(record)) => {
-                    let (store, me) = (Arc::clone(&self.store), self.me);
+                    let (store, me) = (Arc::clone(&self.service.store), self.service.me);
                     let dropped =
                         tokio::task::spawn_blocking(move || drop_shards(&*store, me, &record));
                     if let Ok(Err(cause)) = dropped.await {
@@ -32,6 +32,12 @@ impl Housekeeper {
                     }
                 }
                 Event::Recovered { round } => self.recovered(round).await,
+                Event::Equivocation { evidence } => {
+                    let (first, second) = &*evidence;
+                    tracing::warn!(member = %first.block().author, first = ?first.reference(), second = ?second.reference(),
+                        "a member signed two blocks for one round");
+                    self.service.keep_proof(Evidence::of_twins(first, second));
+                }
                 other => report(&other),
             }
         }
@@ -57,11 +63,6 @@ impl Housekeeper {
 /// Tells a person what matters.
 fn report(event: &Event) {
     match event {
-        Event::Equivocation { evidence } => {
-            let (first, second) = &**evidence;
-            tracing::warn!(member = %first.block().author, first = ?first.reference(), second = ?second.reference(),
-                "a member signed two blocks for one round");
-        }
         Event::TagMismatch { block, index } => {
             tracing::error!(
                 ?block,
@@ -80,6 +81,16 @@ fn report(event: &Event) {
                 round,
                 "a quorum certified another state than this node has computed: it takes theirs"
             );
+        }
+        Event::Epoch { roster } => {
+            tracing::info!(
+                epoch = roster.epoch(),
+                members = roster.ids().len(),
+                "the committee has changed"
+            );
+        }
+        Event::Ledger(LedgerEvent::Convicted { member, kind }) => {
+            tracing::error!(%member, kind, "a member was shown to have lied");
         }
         Event::StateReplaced { round, index } => {
             tracing::info!(round, index, "took the group's state over from a snapshot");

@@ -7,8 +7,10 @@
 //! housekeeping task           <──────── events of the ledger ──────────────────────┘
 //! ```
 
+mod beacon;
 mod control;
 mod housekeeping;
+mod membership;
 mod start;
 mod sweep;
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use barfs_replication::MemberId;
+use barfs_replication::{Control, Genesis, Input, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -26,15 +28,22 @@ use crate::control::{self as socket, Socket};
 use crate::datadir::{DataDir, Lock};
 use crate::driver::{Disk, Driver, DriverHandle};
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::Chain;
 use crate::links::Links;
+use crate::proofs::Proofs;
+use crate::rosters::Rosters;
 use crate::serve::{self, Bucket, Service};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
 use crate::transport::endpoint::{dialler, listen};
+use beacon::{beacon_secret, register};
 use control::NodeControl;
 pub use control::{ControlReply, ControlRequest, MemberStatus, NodeStatus, VolumeSummary};
 use housekeeping::Housekeeper;
+pub use membership::{
+    ApplicantInfo, Ballot, MemberInfo, Members, MembershipReply, MembershipRequest,
+};
 use start::{Identity, Restored, restore};
 use sweep::sweep_forever;
 
@@ -61,6 +70,22 @@ impl From<TransportError> for Failure {
     }
 }
 
+/// Who sat after the founders when this node joined: without it a newcomer would know the founders only, who may all
+/// have left.
+fn known_handovers(dir: &DataDir, founding: &Arc<Genesis>, me: MemberId) -> Outcome<Vec<Input>> {
+    const AT_ONCE: usize = 64;
+    let chain = Chain::load(Arc::clone(founding), &dir.chain_path())?;
+    let from = chain.newest().ids().find(|id| *id != me).unwrap_or(me);
+    let parts = chain.handovers().chunks(AT_ONCE);
+    let input = |handovers: &[_]| Input::Control {
+        from,
+        control: Control::Handovers {
+            handovers: handovers.to_vec(),
+        },
+    };
+    Ok(parts.map(input).collect())
+}
+
 impl Node {
     /// Starts the node that lives in `dir`.
     pub async fn start(dir: &DataDir, config: &NodeConfig) -> Outcome<Self> {
@@ -84,16 +109,28 @@ impl Node {
             key: key.clone(),
         };
         let Restored {
-            replica,
+            mut replica,
             incarnation,
         } = restore(&identity, dir, config, &log, started)?;
 
+        let vrf = beacon_secret(&key)?;
+        replica.use_vrf(vrf.clone());
+
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (links, unstarted, states) = Links::new(&genesis, me, event_sender);
-        let (driver, handle) = Driver::new(
+        let rosters = Arc::new(Rosters::new(genesis));
+        let (handle, queue) = DriverHandle::channel();
+        let (links, states) = Links::start(
+            me,
+            Arc::clone(&rosters),
+            event_sender,
+            client,
+            handle.clone(),
+        );
+        let driver = Driver::new(
             replica,
             Disk::new(Arc::clone(&log), dir.snapshot_path()),
             links,
+            (&handle, queue),
             started,
         )
         .during(Exit::Failed, "cannot start the snapshot writer")?;
@@ -107,24 +144,29 @@ impl Node {
                 }
             })
             .during(Exit::Failed, "cannot start the driver thread")?;
-        unstarted.start(&client, &handle);
 
-        let pledge = genesis.member(me).map_or(0, |card| card.pledge);
+        for input in known_handovers(dir, rosters.founding(), me)? {
+            handle
+                .input(input)
+                .during(Exit::Failed, "the driver ended")?;
+        }
         let service = Arc::new(Service {
-            group: genesis.group_id(),
-            genesis,
+            group: rosters.group(),
+            rosters,
             me,
             key,
-            pledge,
             driver: handle.clone(),
             store: Arc::clone(&store),
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(Bucket::new()),
+            accused: Mutex::default(),
+            proven: Mutex::default(),
+            proofs: Proofs::new(dir.proofs_path()),
         });
+        tokio::spawn(register(handle.clone(), me, service.group, vrf));
         tokio::spawn(sweep_forever(Arc::clone(&store), handle.clone(), me));
         let housekeeper = Housekeeper {
-            store,
-            me,
+            service: Arc::clone(&service),
             log,
             incarnation,
         };

@@ -83,8 +83,9 @@ impl GroupClient {
 
     /// Hands a command to carriers until r + 1 of them report the same outcome.
     async fn carry(&self, command: SignedCommand) -> Result<LedgerOutcome, GroupError> {
-        let needed = (self.thresholds.r + 1).min(self.peers.len());
-        let carriers = (self.thresholds.r + 2).min(self.peers.len());
+        let (thresholds, members) = (self.thresholds(), self.peers().len());
+        let needed = (thresholds.r + 1).min(members);
+        let carriers = (thresholds.r + 2).min(members);
         let mut order = self.carriers().await.into_iter();
         let mut carrying = JoinSet::new();
         let mut answered = Vec::new();
@@ -123,7 +124,7 @@ impl GroupClient {
             }
         }
         if answered.len() < needed {
-            return Err(self.unreachable(&answered, self.thresholds.quorum));
+            return Err(self.unreachable(&answered, thresholds.quorum));
         }
         Err(GroupError::Disagreement)
     }
@@ -131,9 +132,8 @@ impl GroupClient {
     /// Members in the order in which they are asked to carry: those that answer first.
     async fn carriers(&self) -> Vec<Arc<Peer>> {
         let (mut up, down): (Vec<_>, Vec<_>) = self
-            .peers
-            .iter()
-            .cloned()
+            .peers()
+            .into_iter()
             .partition(|peer| !peer.is_suspect());
         let turn = usize::from(self.key.id().0[0]) % up.len().max(1);
         up.rotate_left(turn);

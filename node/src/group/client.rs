@@ -5,18 +5,20 @@
 //! only after a quorum has answered.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{Genesis, GroupId, Issuer, MemberId, SignedHome, Thresholds, VolumeId};
+use barfs_replication::{GroupId, Issuer, MemberId, VolumeId};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use s2n_quic::Client;
 use tokio::task::JoinSet;
 
+use super::chain::Chain;
 use super::error::GroupError;
-use super::peer::{Peer, dial_stranger};
+use super::known::Known;
+use super::peer::Peer;
 use crate::transport::TransportError;
 use crate::transport::endpoint::dialler;
 use crate::transport::protocol::{
@@ -43,38 +45,14 @@ pub enum Fresh {
 
 /// See the module.
 pub struct GroupClient {
-    /// The group.
-    pub genesis: Arc<Genesis>,
-    /// Its id.
+    /// The group's id.
     pub group: GroupId,
-    /// How many members may lie, be gone, must answer.
-    pub thresholds: Thresholds,
+    pub(super) known: RwLock<Known>,
+    pub(super) client: Client,
     pub(super) key: SigningKey,
     pub(super) issuer: Issuer,
     pub(super) recovery: Option<SigningKey>,
-    pub(super) peers: Vec<Arc<Peer>>,
     pub(super) next_number: AtomicU64,
-}
-
-/// Asks an address that nobody vouches for what group it belongs to and for the home of a recovery key. The caller
-/// must check both.
-pub async fn fetch_group(
-    address: SocketAddr,
-    recovery: NodeId,
-) -> Result<(Vec<u8>, Option<SignedHome>), TransportError> {
-    let mut seed = [0u8; 32];
-    getrandom::fill(&mut seed).map_err(|cause| TransportError::Setup(cause.to_string()))?;
-    let client = dialler(&SigningKey::from_seed(seed), address)?;
-    let unexpected = || TransportError::Broken("the answer does not fit the question".into());
-    let (group, _) = dial_stranger(&client, address, &Request::Group).await?;
-    let Answer::Group(genesis) = group else {
-        return Err(unexpected());
-    };
-    let (home, _) = dial_stranger(&client, address, &Request::Home { recovery }).await?;
-    let Answer::Home(home) = home else {
-        return Err(unexpected());
-    };
-    Ok((genesis, home))
 }
 
 fn nonce() -> Result<[u8; 16], GroupError> {
@@ -87,43 +65,23 @@ impl GroupClient {
     /// A client with a device key; `recovery` is given while that key is not certified yet. Must be called inside
     /// a tokio runtime.
     pub fn new(
-        genesis: Arc<Genesis>,
+        chain: Chain,
         key: SigningKey,
         recovery: Option<SigningKey>,
     ) -> Result<Self, TransportError> {
         let towards = SocketAddr::from(([0, 0, 0, 0], 0));
         let client: Client = dialler(&key, towards)?;
-        let peers = genesis
-            .ids()
-            .filter_map(|id| {
-                genesis
-                    .member(id)
-                    .map(|card| Peer::new(id, card, client.clone()))
-            })
-            .collect();
-        let group = genesis.group_id();
-        let thresholds = genesis.thresholds();
+        let group = chain.founding().group_id();
         let issuer = Issuer::Device(key.id());
         Ok(Self {
-            genesis,
             group,
-            thresholds,
+            known: RwLock::new(Known::new(chain, &client)),
+            client,
             key,
             issuer,
             recovery,
-            peers,
             next_number: AtomicU64::new(0),
         })
-    }
-
-    /// The member's connection.
-    pub fn peer(&self, id: MemberId) -> Option<&Arc<Peer>> {
-        self.peers.iter().find(|peer| peer.id == id)
-    }
-
-    /// Every member.
-    pub fn peers(&self) -> &[Arc<Peer>] {
-        &self.peers
     }
 
     /// The id of the device key.
@@ -133,8 +91,9 @@ impl GroupClient {
 
     /// Names of members, for a person.
     pub fn names(&self, ids: impl Iterator<Item = MemberId>) -> String {
+        let roster = self.roster();
         let names: Vec<String> = ids
-            .filter_map(|id| self.genesis.member(id))
+            .filter_map(|id| roster.member(id))
             .map(|card| format!("{} ({})", card.name, card.address))
             .collect();
         if names.is_empty() {
@@ -145,14 +104,14 @@ impl GroupClient {
     }
 
     pub(super) fn unreachable(&self, answered: &[MemberId], needed: usize) -> GroupError {
-        let silent = self
-            .peers
+        let peers = self.peers();
+        let silent = peers
             .iter()
             .map(|peer| peer.id)
             .filter(|id| !answered.contains(id));
         GroupError::Unreachable {
             answering: answered.len(),
-            members: self.peers.len(),
+            members: peers.len(),
             needed,
             silent: self.names(silent),
         }
@@ -160,7 +119,8 @@ impl GroupClient {
 
     /// Members whose same answer is believed.
     pub(super) fn believed(&self) -> usize {
-        (self.thresholds.r + 2).min(self.thresholds.quorum)
+        let thresholds = self.thresholds();
+        (thresholds.r + 2).min(thresholds.quorum)
     }
 
     /// Asks every member at once; answers come in as they arrive.
@@ -170,8 +130,8 @@ impl GroupClient {
         nonce: [u8; 16],
     ) -> JoinSet<Option<(MemberId, SignedState)>> {
         let mut asked = JoinSet::new();
-        for peer in &self.peers {
-            let (peer, query, group) = (Arc::clone(peer), query.clone(), self.group);
+        for peer in self.peers() {
+            let (query, group) = (query.clone(), self.group);
             let proof = self.recovery_request(&peer);
             asked.spawn(async move {
                 if let Some(proof) = proof {
@@ -210,9 +170,21 @@ impl GroupClient {
 
     /// Asks the group for a piece of its ledger.
     pub async fn query(&self, query: Query, fresh: Fresh) -> Result<State, GroupError> {
+        loop {
+            match self.query_members(&query, fresh).await {
+                // Those who sat when we last looked may have left since.
+                Err(GroupError::Unreachable { .. } | GroupError::Disagreement)
+                    if self.refresh().await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Asks those who are known to sit.
+    async fn query_members(&self, query: &Query, fresh: Fresh) -> Result<State, GroupError> {
         let started = Instant::now();
         loop {
-            let mut asked = self.ask_all(&query, nonce()?).await;
+            let mut asked = self.ask_all(query, nonce()?).await;
             let mut answers: Vec<(MemberId, SignedState)> = Vec::new();
             while let Some(answer) = asked.join_next().await {
                 answers.extend(answer.ok().flatten());
@@ -220,10 +192,9 @@ impl GroupClient {
                     return Ok(state);
                 }
             }
-            let needed = if fresh == Fresh::Quorum {
-                self.thresholds.quorum
-            } else {
-                self.believed()
+            let needed = match fresh {
+                Fresh::Quorum => self.thresholds().quorum,
+                Fresh::Any => self.believed(),
             };
             if started.elapsed() > AGREE_TIMEOUT || answers.len() < needed {
                 let answered: Vec<MemberId> = answers.iter().map(|(id, _)| *id).collect();
@@ -240,7 +211,7 @@ impl GroupClient {
 
     /// The newest state that enough members give, if the answers so far allow to say so.
     fn agreed(&self, answers: &[(MemberId, SignedState)], fresh: Fresh) -> Option<State> {
-        if fresh == Fresh::Quorum && answers.len() < self.thresholds.quorum {
+        if fresh == Fresh::Quorum && answers.len() < self.thresholds().quorum {
             return None;
         }
         let mut newest: Option<(u64, &State)> = None;
@@ -279,12 +250,12 @@ impl GroupClient {
                 if reached && !done.contains(&id) {
                     done.push(id);
                 }
-                if done.len() >= self.thresholds.quorum {
+                if done.len() >= self.thresholds().quorum {
                     return Ok(());
                 }
             }
             if started.elapsed() > COMMAND_TIMEOUT {
-                return Err(self.unreachable(&done, self.thresholds.quorum));
+                return Err(self.unreachable(&done, self.thresholds().quorum));
             }
             tokio::time::sleep(REPEAT).await;
         }

@@ -4,10 +4,15 @@
 //! Owns no secret but the device key; runs in mounts and commands, never in the node daemon.
 
 mod carry;
+mod chain;
 mod client;
 mod error;
+mod known;
 mod peer;
+mod stranger;
 
-pub use client::{Fresh, GroupClient, fetch_group};
+pub use chain::Chain;
+pub use client::{Fresh, GroupClient};
 pub use error::GroupError;
-pub use peer::{Peer, dial_stranger};
+pub use peer::Peer;
+pub use stranger::Stranger;

@@ -4,7 +4,6 @@
 //! is down: callers hear so immediately, and a task tries in the background until it is up. A member that is slow is
 //! suspect for a while, longer each time in a row: others are asked in its place first.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,11 +18,11 @@ use tokio::time::timeout;
 
 use crate::links::resolve;
 use crate::transport::TransportError;
-use crate::transport::endpoint::{connect, peer_key};
+use crate::transport::endpoint::connect;
 use crate::transport::frame::{self, Frame, FrameReader, Limits};
 use crate::transport::protocol::{Answer, Request};
 
-const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a member that is down is left alone before it is dialled again; doubles up to the second.
 const REDIAL_FIRST: Duration = Duration::from_millis(250);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
@@ -70,7 +69,7 @@ fn broken(cause: impl std::fmt::Display) -> TransportError {
 }
 
 /// Sends one request over a connection and reads the answer.
-async fn exchange(
+pub(super) async fn exchange(
     handle: &mut Handle,
     request: &Request,
     payload: Bytes,
@@ -80,23 +79,6 @@ async fn exchange(
     frame::send(&mut send, request, payload).await?;
     send.finish().map_err(broken)?;
     FrameReader::new(receive, Limits::KNOWN).expect().await
-}
-
-/// Asks whoever answers at `address`, whatever its key; returns the answer and the key.
-pub async fn dial_stranger(
-    client: &Client,
-    address: SocketAddr,
-    request: &Request,
-) -> Result<(Answer, NodeId), TransportError> {
-    let work = async {
-        let connection = connect(client, address, None).await?;
-        let key = peer_key(&connection)?;
-        let frame = exchange(&mut connection.handle(), request, Bytes::new()).await?;
-        Ok((frame.header, key))
-    };
-    timeout(DIAL_TIMEOUT, work)
-        .await
-        .map_err(|_| TransportError::Timeout(DIAL_TIMEOUT))?
 }
 
 impl Peer {
@@ -115,6 +97,11 @@ impl Peer {
             this: this.clone(),
             answer_micros: AtomicU64::new(0),
         })
+    }
+
+    /// Whether it is still to be reached as this card says.
+    pub fn is_at(&self, card: &MemberCard) -> bool {
+        (self.key, &self.address, &self.name) == (card.node, &card.address, &card.name)
     }
 
     /// How long to wait for this member alone before others are asked as well: four times what it usually takes.

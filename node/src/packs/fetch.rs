@@ -132,7 +132,7 @@ impl Fetcher {
 
     fn holder(&self, piece: &Piece, index: u8) -> Option<Arc<Peer>> {
         let holder = (*piece.record.holders.get(usize::from(index))?)?;
-        self.client.peer(holder).cloned()
+        self.client.peer(holder)
     }
 }
 

@@ -88,7 +88,7 @@ impl GroupStore {
         };
         let (k, m) = barfs_replication::redundancy(
             self.client.peers().len().saturating_sub(1),
-            self.client.thresholds.u,
+            self.client.thresholds().u,
         );
         let (k, all) = (u64::from(k), u64::from(k) + u64::from(m));
         let payload = |bytes: u64| bytes / all.max(1) * k;

@@ -12,7 +12,7 @@ use barfs_crypto::{Stripe, prove, stripe};
 use barfs_fs::StoreError;
 use barfs_replication::{
     Command, MemberId, Outcome as LedgerOutcome, PackRecord, PassedOver, Placement, Receipt,
-    RejectReason, VolumeId, candidates, redundancy,
+    RejectReason, VolumeId, redundancy,
 };
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -67,9 +67,31 @@ impl Placer {
 
     /// Places a pack and has it recorded; returns its record once the group has it durably.
     pub(super) async fn put(&self, number: u64, pack: &[u8]) -> Result<PackRecord, StoreError> {
-        let order = candidates(&self.client.genesis, self.owner, self.volume, number);
+        loop {
+            let drawn = self.client.candidates(self.owner, self.volume, number);
+            match self.put_with(number, pack, &drawn).await {
+                // Others are drawn than when we last looked: the committee has changed, or somebody was shown to lie.
+                Err(StoreError::Refused(cause)) => {
+                    self.client.refresh().await;
+                    self.client.refresh_convicted().await;
+                    if self.client.candidates(self.owner, self.volume, number) == drawn {
+                        return Err(StoreError::Refused(cause));
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Places a pack with holders from `order`.
+    async fn put_with(
+        &self,
+        number: u64,
+        pack: &[u8],
+        order: &[MemberId],
+    ) -> Result<PackRecord, StoreError> {
         let mut passed: BTreeMap<MemberId, PassedOver> = BTreeMap::new();
-        let alive = self.alive(&order).await;
+        let alive = self.alive(order).await;
         for id in order.iter().filter(|id| !alive.contains(id)) {
             passed.insert(*id, PassedOver::Unreachable);
         }
@@ -79,7 +101,7 @@ impl Placer {
                 .copied()
                 .filter(|id| !passed.contains_key(id))
                 .collect();
-            let (k, m) = redundancy(left.len(), self.client.thresholds.u);
+            let (k, m) = redundancy(left.len(), self.client.thresholds().u);
             if left.is_empty() || usize::from(k) + usize::from(m) > left.len() {
                 return Err(self.nobody(&passed));
             }
@@ -95,7 +117,7 @@ impl Placer {
             let receipts = self.spread(&outgoing, &left, &mut passed).await;
             let enough = usize::from(k) + usize::from(m).div_ceil(2);
             let narrower =
-                redundancy(order.len() - passed.len(), self.client.thresholds.u) != (k, m);
+                redundancy(order.len() - passed.len(), self.client.thresholds().u) != (k, m);
             // Fewer candidates than shards: rather a narrower stripe with all its parity than one born degraded.
             if receipts.len() < enough || (receipts.len() < usize::from(k + m) && narrower) {
                 continue;
@@ -109,7 +131,7 @@ impl Placer {
     /// Candidates that answer now.
     async fn alive(&self, order: &[MemberId]) -> Vec<MemberId> {
         let mut asked = JoinSet::new();
-        for peer in order.iter().filter_map(|id| self.client.peer(*id)).cloned() {
+        for peer in order.iter().filter_map(|id| self.client.peer(*id)) {
             asked.spawn(async move { peer.answers().await.then_some(peer.id) });
         }
         asked.join_all().await.into_iter().flatten().collect()
@@ -169,7 +191,7 @@ impl Placer {
             stripe,
             shards,
         } = *outgoing;
-        let Some(peer) = spare.next().and_then(|id| self.client.peer(id)).cloned() else {
+        let Some(peer) = spare.next().and_then(|id| self.client.peer(id)) else {
             return;
         };
         let place = usize::from(index);

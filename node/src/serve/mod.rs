@@ -5,18 +5,20 @@
 //! | a member's node | consensus, health |
 //! | a device certified by a member | health, submit its commands, ask for the ledger, store and read shards of its member's packs |
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
-//! | anybody | the genesis, a home, a recovery proof: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
+//! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
 mod bucket;
+mod consensus;
 mod shards;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
-    BlockBytes, BlockCommand, Genesis, GroupId, Input, Issuer, Ledger, MemberId, Message,
-    SignedCommand, VerifiedBlock,
+    BlockCommand, Command, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard, MemberId,
+    SignedCommand,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -24,38 +26,44 @@ use s2n_quic::Connection;
 use s2n_quic::stream::BidirectionalStream;
 
 use crate::driver::{DriverHandle, Stopped};
+use crate::proofs::Proofs;
 use crate::query;
+use crate::rosters::Rosters;
 use crate::store::ShardStore;
 use crate::transport::TransportError;
 use crate::transport::endpoint::peer_key;
 use crate::transport::frame::{self, Frame, FrameReader, Limits};
 use crate::transport::protocol::{
-    Answer, Health, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState, recovery_proof,
-    state_message,
+    Answer, HANDOVERS_PER_ANSWER, Health, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState,
+    recovery_proof, state_message,
 };
 
 pub use bucket::{Bucket, STRANGER_REQUESTS_PER_SECOND};
 
 /// Everything a request may need.
 pub struct Service {
-    /// The group.
-    pub genesis: Arc<Genesis>,
+    /// The group, and who sits in it.
+    pub rosters: Arc<Rosters>,
     /// Its id.
     pub group: GroupId,
     /// This node's place in it.
     pub me: MemberId,
     /// This node's key.
     pub key: SigningKey,
-    /// Bytes of shards this node takes.
-    pub pledge: u64,
     /// Reaches the replica.
     pub driver: DriverHandle,
     /// Keeps the shards.
     pub store: Arc<dyn ShardStore>,
     /// Damaged shards met since the start.
     pub damaged: AtomicU64,
+    /// Proofs that members lied.
+    pub proofs: Proofs,
     /// What strangers may still ask.
     pub strangers: Mutex<Bucket>,
+    /// The lies that this node has a proof of: whose, and of which kind.
+    pub proven: Mutex<BTreeSet<(MemberId, u8)>>,
+    /// Members that this node has accused since it started.
+    pub accused: Mutex<BTreeSet<MemberId>>,
 }
 
 /// What the ledger knows of a connection's key.
@@ -110,7 +118,7 @@ pub async fn connection(service: Arc<Service>, mut connection: Connection) {
 
 impl Service {
     async fn role(&self, caller: &Caller) -> Role {
-        if let Some(member) = self.genesis.member_of(caller.key) {
+        if let Some(member) = self.rosters.member_of(caller.key) {
             return Role::Member(member);
         }
         let key = caller.key;
@@ -148,50 +156,22 @@ impl Service {
             .map_err(|cause| TransportError::Broken(cause.to_string()))
     }
 
-    async fn consensus(
-        &self,
-        from: MemberId,
-        mut frames: FrameReader,
-    ) -> Result<(), TransportError> {
-        while let Some(Frame { header, .. }) = frames.next_bytes().await? {
-            let message = Message::decode(&header)
-                .map_err(|cause| TransportError::Broken(cause.to_string()))?;
-            let input = match message {
-                Message::Block(bytes) => self.verified(from, vec![bytes]),
-                Message::Blocks(blocks) => self.verified(from, blocks),
-                Message::Want { refs } => Input::Want { from, refs },
-                Message::WantFrom { round } => Input::WantFrom { from, round },
-                Message::Control(control) => Input::Control { from, control },
-            };
-            if self.driver.input(input).is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks every signature in the blocks, here on the thread of the stream; what fails is dropped.
-    fn verified(&self, from: MemberId, blocks: Vec<BlockBytes>) -> Input {
-        let verify = |bytes: BlockBytes| {
-            VerifiedBlock::verify(&self.genesis, bytes)
-                .inspect_err(|cause| tracing::warn!(%from, %cause, "dropped an invalid block"))
-                .ok()
-        };
-        let blocks =
-            tokio::task::block_in_place(|| blocks.into_iter().filter_map(verify).collect());
-        Input::Blocks { from, blocks }
-    }
-
     async fn answer(&self, caller: &Caller, role: Role, request: Frame<Request>) -> Reply {
         let Frame { header, payload } = request;
         match (header, role) {
             (
-                Request::Group | Request::Home { .. } | Request::ProveRecovery { .. },
+                Request::Group
+                | Request::Home { .. }
+                | Request::ProveRecovery { .. }
+                | Request::Handovers { .. }
+                | Request::Join { .. },
                 Role::Stranger,
             ) if !self.strangers.lock().take() => {
                 refused("too many requests of unknown keys: try again in a second")
             }
-            (Request::Group, _) => plain(Answer::Group(self.genesis.encode())),
+            (Request::Group, _) => plain(Answer::Group(self.rosters.founding().encode())),
+            (Request::Handovers { epoch }, _) => self.handovers(epoch).await,
+            (Request::Join { token, card }, _) => self.join(token, card).await,
             (Request::Home { recovery }, _) => self.home(recovery).await,
             (
                 Request::ProveRecovery {
@@ -216,6 +196,31 @@ impl Service {
         }
     }
 
+    async fn handovers(&self, epoch: u32) -> Reply {
+        let found = self.driver.read(move |replica| {
+            let known = replica.handovers().get(epoch as usize..);
+            let some = known.into_iter().flatten().take(HANDOVERS_PER_ANSWER);
+            some.cloned().collect()
+        });
+        match found.await {
+            Ok(handovers) => plain(Answer::Handovers(handovers)),
+            Err(stopped) => stopping(stopped),
+        }
+    }
+
+    /// Carries somebody's wish to join. What the invitation is worth the ledger decides.
+    async fn join(&self, token: InviteToken, card: Box<MemberCard>) -> Reply {
+        let command = Command::Join { token, card };
+        let present = self.rosters.present();
+        if let Err(cause) = tokio::task::block_in_place(|| command.verify_parts(&present)) {
+            return refused(format!("the invitation is not valid: {cause}"));
+        }
+        match self.driver.own(self.me, command).await {
+            Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),
+            Err(stopped) => stopping(stopped),
+        }
+    }
+
     async fn home(&self, recovery: NodeId) -> Reply {
         let find = move |ledger: &Ledger| ledger.home_of_recovery_key(&recovery).cloned();
         match self
@@ -234,12 +239,9 @@ impl Service {
         recovery: NodeId,
         signature: &barfs_crypto::Signature,
     ) -> Reply {
-        let member = self.genesis.ids().find(|id| {
-            self.genesis
-                .member(*id)
-                .is_some_and(|card| card.recovery == recovery)
-        });
-        let Some(member) = member else {
+        let all = self.rosters.all();
+        let find = |roster: &Arc<Genesis>| roster.member_of_recovery(recovery);
+        let Some(member) = all.iter().rev().find_map(find) else {
             return refused("no member has this recovery key");
         };
         let valid = recovery_proof(&self.group, &self.key.id(), &caller.key)
@@ -260,14 +262,19 @@ impl Service {
         if !allowed {
             return refused("this key may not issue that command");
         }
-        if let Err(cause) = tokio::task::block_in_place(|| command.verify_signature(&self.genesis))
-        {
+        let present = self.rosters.present();
+        if let Err(cause) = tokio::task::block_in_place(|| command.verify_signature(&present)) {
             return refused(format!("the command is not valid: {cause}"));
         }
         let (issuer, number) = (command.issuer, command.number);
         match self
             .driver
-            .submit(issuer, number, BlockCommand::Signed(command))
+            .submit(
+                issuer,
+                number,
+                BlockCommand::Signed(command),
+                present.epoch(),
+            )
             .await
         {
             Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use barfs_crypto::{Window, outboard, prove_slice, verify_shard};
-use barfs_replication::{MemberId, Receipt, Reject, RejectReason, ShardName, candidates};
+use barfs_replication::{Ledger, MemberId, Receipt, Reject, RejectReason, ShardName};
 use bytes::Bytes;
 
 use super::{Reply, Service, plain, refused, stopping};
@@ -24,12 +24,34 @@ fn shard_name(put: &PutShard) -> ShardName {
     }
 }
 
+/// What the ledger says of a shard that somebody wants stored here.
+struct Terms {
+    /// Whose volume it is.
+    owner: Option<MemberId>,
+    /// Whether this member is among those drawn for the pack.
+    drawn: bool,
+    /// Bytes of shards that this member lends.
+    pledge: u64,
+}
+
+impl Terms {
+    fn of(ledger: &Ledger, me: MemberId, owner: MemberId, key: &ShardKey) -> Self {
+        Self {
+            owner: ledger.volume(&key.volume).map(|volume| volume.member),
+            drawn: ledger
+                .candidates(owner, key.volume, key.number)
+                .contains(&me),
+            pledge: ledger.account(me).map_or(0, |account| account.pledge),
+        }
+    }
+}
+
 impl Service {
     pub(super) async fn put(&self, owner: MemberId, put: PutShard, bytes: Bytes) -> Reply {
-        let volume = put.key.volume;
-        let owned = self
+        let (me, key) = (self.me, put.key);
+        let terms = self
             .driver
-            .read(move |replica| replica.ledger().volume(&volume).map(|volume| volume.member))
+            .read(move |replica| Terms::of(replica.ledger(), me, owner, &key))
             .await;
         let reject = |reason: RejectReason| {
             plain(Answer::Rejected(Reject::sign(
@@ -40,17 +62,17 @@ impl Service {
                 reason,
             )))
         };
-        match owned {
+        let terms = match terms {
             Err(stopped) => return stopping(stopped),
-            Ok(found) if found != Some(owner) => {
-                return refused("the volume does not belong to this key's member");
-            }
-            Ok(_) => {}
+            Ok(terms) => terms,
+        };
+        if terms.owner != Some(owner) {
+            return refused("the volume does not belong to this key's member");
         }
-        if !candidates(&self.genesis, owner, volume, put.key.number).contains(&self.me) {
+        if !terms.drawn {
             return reject(RejectReason::NotYours);
         }
-        if self.store.usage().bytes.saturating_add(bytes.len() as u64) > self.pledge {
+        if self.store.usage().bytes.saturating_add(bytes.len() as u64) > terms.pledge {
             return reject(RejectReason::Full);
         }
         let stored = tokio::task::block_in_place(|| self.check_and_store(owner, &put, bytes));

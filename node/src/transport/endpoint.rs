@@ -229,12 +229,14 @@ pub async fn connect(
     wanted: Option<&NodeId>,
 ) -> Result<Connection, TransportError> {
     let name = wanted.map_or_else(|| ANY_SERVER.to_owned(), server_name);
-    let connection = client
+    let failed = |cause: String| TransportError::Connect { address, cause };
+    let mut connection = client
         .connect(Connect::new(address).with_server_name(name))
         .await
-        .map_err(|cause| TransportError::Connect {
-            address,
-            cause: cause.to_string(),
-        })?;
+        .map_err(|cause| failed(cause.to_string()))?;
+    // What was asked may take longer to answer than a connection stays up in silence.
+    connection
+        .keep_alive(true)
+        .map_err(|cause| failed(cause.to_string()))?;
     Ok(connection)
 }

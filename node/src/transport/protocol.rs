@@ -5,8 +5,8 @@
 
 use barfs_crypto::{Digest, NodeId, ShardProof, Signature};
 use barfs_replication::{
-    GroupId, Issuer, MemberId, Outcome as LedgerOutcome, PackRecord, Receipt, Reject,
-    SignedCommand, SignedHome, VolumeId,
+    GroupId, Handover, InviteToken, Issuer, MemberCard, MemberId, Outcome as LedgerOutcome,
+    PackRecord, Receipt, Reject, SignedCommand, SignedHome, VolumeId,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -54,7 +54,22 @@ pub enum Request {
     },
     /// How this node does; answered with [`Answer::Health`]. Members and their devices may ask.
     Health,
+    /// The hand-overs from this epoch on; answered with [`Answer::Handovers`]. Anybody may ask.
+    Handovers {
+        /// The first epoch whose end is not known.
+        epoch: u32,
+    },
+    /// Take an invitation up; answered with [`Answer::Executed`]. Anybody may ask.
+    Join {
+        /// The invitation.
+        token: InviteToken,
+        /// Who joins.
+        card: Box<MemberCard>,
+    },
 }
+
+/// The most hand-overs in one answer.
+pub const HANDOVERS_PER_ANSWER: usize = 64;
 
 /// The description that goes with a shard.
 #[derive(Clone, Debug, BorshSerialize, BorshDeserialize)]
@@ -95,6 +110,8 @@ pub enum Query {
     Number(Issuer),
     /// Which member a device belongs to: [`State::Device`].
     Device(NodeId),
+    /// Members that have been shown to lie, and so are not drawn to hold anything new: [`State::Convicted`].
+    Convicted,
 }
 
 /// The most packs in one answer.
@@ -115,6 +132,8 @@ pub enum State {
     Number(u64),
     /// The member that a device is certified for.
     Device(Option<MemberId>),
+    /// See [`Query::Convicted`]; ascending.
+    Convicted(Vec<MemberId>),
 }
 
 /// What the ledger says of a volume.
@@ -180,6 +199,8 @@ pub enum Answer {
     Refused(String),
     /// See [`Health`].
     Health(Health),
+    /// Hand-overs, one after the other, at most [`HANDOVERS_PER_ANSWER`]; none if there is no newer one.
+    Handovers(Vec<Handover>),
 }
 
 /// How a node does, in its own words: not evidence of anything.

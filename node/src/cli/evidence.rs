@@ -1,0 +1,155 @@
+//! `barfs evidence list`, `export` and `verify`: proofs that a member lied. None of them needs a running node.
+
+use std::path::PathBuf;
+
+use barfs_replication::MemberId;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::node::DEFAULT_DIR;
+use crate::datadir::{DataDir, read_group};
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::proofs::{Proof, Proofs, Shown, lie};
+
+#[derive(Subcommand)]
+pub(crate) enum EvidenceCommand {
+    /// List the lies that this machine's node has proofs of
+    List(ListArgs),
+    /// Write a proof against a member to a file that anybody can check
+    Export(ExportArgs),
+    /// Check a proof, without a node and without a network
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// Data directory of the node
+    #[arg(long, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ExportArgs {
+    /// The member's number, as `barfs evidence list` shows it
+    member: String,
+    /// Data directory of the node
+    #[arg(long, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// The file
+    file: PathBuf,
+    /// The group that it must be about: its group file
+    #[arg(long, value_name = "FILE")]
+    group: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    group: String,
+    group_id: String,
+    epoch: u32,
+    member: u16,
+    name: String,
+    kind: u8,
+    lie: &'static str,
+}
+
+fn line(shown: &Shown) -> Line {
+    Line {
+        group: shown.roster.name.clone(),
+        group_id: shown.roster.group_id().0.to_hex(),
+        epoch: shown.roster.epoch(),
+        member: shown.accused.member.0,
+        name: shown.name(),
+        kind: shown.accused.kind,
+        lie: lie(shown.accused.kind),
+    }
+}
+
+pub(crate) fn run(command: EvidenceCommand) -> Outcome<()> {
+    match command {
+        EvidenceCommand::List(args) => list(&args),
+        EvidenceCommand::Export(args) => export(&args),
+        EvidenceCommand::Verify(args) => verify(&args),
+    }
+}
+
+fn print_json<T: Serialize>(value: &T) -> Outcome<()> {
+    let text = serde_json::to_string_pretty(value).during(Exit::Failed, "cannot print")?;
+    println!("{text}");
+    Ok(())
+}
+
+fn list(args: &ListArgs) -> Outcome<()> {
+    let proofs = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).all()?;
+    let shown: Outcome<Vec<Shown>> = proofs.iter().map(|(_, proof)| proof.verify()).collect();
+    let lines: Vec<Line> = shown?.iter().map(line).collect();
+    if args.json {
+        return print_json(&lines);
+    }
+    if lines.is_empty() {
+        println!("This node has no proof that anybody lied.");
+    }
+    for line in lines {
+        println!("m{:<4} {:<20} {}", line.member, line.name, line.lie);
+    }
+    Ok(())
+}
+
+fn export(args: &ExportArgs) -> Outcome<()> {
+    let digits = args.member.strip_prefix('m').unwrap_or(&args.member);
+    let number: u16 = digits.parse().map_err(|_| {
+        let message = format!(
+            "\"{}\" is no member number: write for example m3",
+            args.member
+        );
+        Failure::new(Exit::Usage, message)
+    })?;
+    let proofs = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).against(MemberId(number))?;
+    let Some(proof) = proofs.first() else {
+        let message = format!("this node has no proof that m{number} lied");
+        return Err(Failure::new(Exit::NotFound, message));
+    };
+    proof.write(&args.out)?;
+    println!(
+        "Wrote {}: anybody can check it with `barfs evidence verify`.",
+        args.out.display()
+    );
+    Ok(())
+}
+
+fn verify(args: &VerifyArgs) -> Outcome<()> {
+    let shown = Proof::read(&args.file)?.verify()?;
+    if let Some(file) = &args.group
+        && read_group(file)?.group_id() != shown.roster.group_id()
+    {
+        let message = format!(
+            "{} is about another group than {}",
+            args.file.display(),
+            file.display()
+        );
+        return Err(Failure::new(Exit::WrongGroup, message));
+    }
+    let line = line(&shown);
+    if args.json {
+        return print_json(&line);
+    }
+    println!(
+        "Proven: m{} ({}) of the group \"{}\" {}.",
+        line.member, line.name, line.group, line.lie
+    );
+    println!("  group {}, epoch {}", line.group_id, line.epoch);
+    Ok(())
+}

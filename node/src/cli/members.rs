@@ -1,0 +1,251 @@
+//! `barfs group members`, `invite`, `vote`, `leave`, `vacation` and `move`: requests to this machine's running node.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::node::DEFAULT_DIR;
+use super::{human, parse_duration};
+use crate::control;
+use crate::daemon::{
+    ApplicantInfo, Ballot, ControlReply, ControlRequest, MemberInfo, Members, MembershipReply,
+    MembershipRequest,
+};
+use crate::datadir::{DataDir, write_new};
+use crate::exit::{During, Exit, Failure, Outcome};
+
+/// Which node is asked.
+#[derive(Args)]
+pub(crate) struct NodeArg {
+    /// Data directory of this machine's node, which must be running
+    #[arg(long, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct MembersArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct InviteArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// How long the invitation is good, in time during which the group makes progress: 30m, 12h, 7d
+    #[arg(long, value_parser = parse_duration, default_value = "7d")]
+    expires: Duration,
+    /// Write it to this new file instead of the terminal
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct VoteArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Somebody who was invited: the first digits of their key, as `barfs group members` shows it
+    #[arg(long, value_name = "KEY", conflicts_with = "evict")]
+    join: Option<String>,
+    /// A member that is to lose its seat: its number or its name
+    #[arg(long, value_name = "MEMBER", required_unless_present = "join")]
+    evict: Option<String>,
+    /// Take an earlier vote back
+    #[arg(long)]
+    against: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LeaveArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Leave without being asked
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct VacationArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// It begins after this time: 2h, 3d
+    #[arg(long = "in", value_name = "TIME", value_parser = parse_duration)]
+    begins_in: Duration,
+    /// It lasts this long, at most 45d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    lasts: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// The address that the other members are to use
+    #[arg(value_name = "HOST:PORT")]
+    address: String,
+}
+
+/// Asks the running node.
+async fn ask(node: &NodeArg, request: MembershipRequest) -> Outcome<MembershipReply> {
+    let socket = DataDir::open(&node.dir)?.control_path();
+    let request = ControlRequest::Membership(request);
+    match control::call(&socket, &request, |(): ()| ()).await? {
+        ControlReply::Membership(reply) => Ok(reply),
+        _ => Err(confused()),
+    }
+}
+
+fn confused() -> Failure {
+    Failure::new(Exit::Failed, "the node answered another question")
+}
+
+fn ask_now(node: &NodeArg, request: MembershipRequest) -> Outcome<MembershipReply> {
+    super::log_to_stderr("warn")?;
+    super::runtime()?.block_on(ask(node, request))
+}
+
+pub(super) fn members(args: &MembersArgs) -> Outcome<()> {
+    let MembershipReply::Members(members) = ask_now(&args.node, MembershipRequest::Members)? else {
+        return Err(confused());
+    };
+    if args.json {
+        let text = serde_json::to_string_pretty(&members).during(Exit::Failed, "cannot print")?;
+        println!("{text}");
+    } else {
+        print_members(&members);
+    }
+    Ok(())
+}
+
+fn print_members(members: &Members) {
+    println!(
+        "Group \"{}\"; its committee has changed {} times",
+        members.group, members.epoch
+    );
+    members.members.iter().for_each(print_member);
+    if !members.applicants.is_empty() {
+        println!("Waiting for votes (`barfs group vote --join KEY`):");
+        members.applicants.iter().for_each(print_applicant);
+    }
+}
+
+fn print_member(member: &MemberInfo) {
+    let mark = if member.this_node { " (this node)" } else { "" };
+    println!(
+        "  m{:<4} {:<20} {:<24} {:<13} lends {}, holds {}, uses {}{mark}",
+        member.id,
+        member.name,
+        member.address,
+        member.seat,
+        human(member.pledge),
+        human(member.held),
+        human(member.used)
+    );
+    println!("        key {}", member.key);
+    if let Some(kind) = member.convicted_of {
+        println!("        LIED: a proof is on the ledger (kind {kind})");
+    }
+    if member.unresponsive {
+        println!(
+            "        silent: it did not do {} duties in time and has not answered since",
+            member.silences
+        );
+    }
+    if member.on_vacation {
+        println!("        away, as it announced");
+    }
+    if !member.against.is_empty() {
+        println!("        {} members want it out", member.against.len());
+    }
+}
+
+fn print_applicant(applicant: &ApplicantInfo) {
+    println!(
+        "  {:<20} {:<24} would lend {}, {} for it",
+        applicant.name,
+        applicant.address,
+        human(applicant.pledge),
+        applicant.votes.len()
+    );
+    println!("        key {}", applicant.key);
+}
+
+pub(super) fn invite(args: &InviteArgs) -> Outcome<()> {
+    let expires_s = args.expires.as_secs();
+    let reply = ask_now(&args.node, MembershipRequest::Invite { expires_s })?;
+    let MembershipReply::Invitation(text) = reply else {
+        return Err(confused());
+    };
+    match &args.out {
+        Some(file) => {
+            write_new(file, format!("{text}\n").as_bytes(), 0o600)?;
+            println!(
+                "Wrote {}. Whoever has it can join once: `barfs group join {0}` beside a new node.",
+                file.display()
+            );
+        }
+        None => println!("{text}"),
+    }
+    Ok(())
+}
+
+pub(super) fn vote(args: &VoteArgs) -> Outcome<()> {
+    let on = match (&args.join, &args.evict) {
+        (Some(key), _) => Ballot::Join(key.clone()),
+        (None, Some(member)) => Ballot::Evict(member.clone()),
+        (None, None) => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "say --join KEY or --evict MEMBER",
+            ));
+        }
+    };
+    let approve = !args.against;
+    match ask_now(&args.node, MembershipRequest::Vote { on, approve })? {
+        MembershipReply::Votes { have, need } if have >= need => {
+            println!("Decided: {have} votes, {need} were needed. It takes effect at once.");
+        }
+        MembershipReply::Votes { have, need } => {
+            println!("Counted: {have} of the {need} votes that it takes.");
+        }
+        MembershipReply::Joins(number) => println!("Decided: they join as m{number}."),
+        _ => println!("Counted."),
+    }
+    Ok(())
+}
+
+pub(super) fn leave(args: &LeaveArgs) -> Outcome<()> {
+    if !args.yes {
+        let message = "leaving is for good: the others drop what they hold for this member when its leases end, and its volumes can no longer be written; say --yes if that is what you want";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    ask_now(&args.node, MembershipRequest::Leave)?;
+    println!(
+        "This node has given its seat up. Leave it running for a few minutes, so that the others learn of it from each other."
+    );
+    Ok(())
+}
+
+pub(super) fn vacation(args: &VacationArgs) -> Outcome<()> {
+    let request = MembershipRequest::Vacation {
+        begins_in_s: args.begins_in.as_secs(),
+        lasts_s: args.lasts.as_secs(),
+    };
+    ask_now(&args.node, request)?;
+    println!("Announced. Silence of this node is excused while it lasts.");
+    Ok(())
+}
+
+pub(super) fn move_to(args: &MoveArgs) -> Outcome<()> {
+    let address = args.address.clone();
+    ask_now(&args.node, MembershipRequest::Move { address })?;
+    println!(
+        "The other members reach this node at {} from now on.",
+        args.address
+    );
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! What the person behind a node may ask of the committee: who sits in it, invitations, votes, leaving, absences, a new
+//! address. The ledger decides; here it is asked and its answer put into words.
+
+use barfs_crypto::NodeId;
+use barfs_replication::{
+    Command, Effect, InviteToken, LiveTime, MemberCard, MemberId, Outcome as LedgerOutcome,
+    Replica, SeatState, Subject,
+};
+use serde::{Deserialize, Serialize};
+
+use super::control::NodeControl;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::invitation::Invitation;
+use crate::profile::random;
+
+/// How long a command may take before the caller hears that the group does not make progress.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A request about the committee.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipRequest {
+    /// Who sits, who did, who waits for votes: answered with [`MembershipReply::Members`].
+    Members,
+    /// An invitation that is good for so many seconds of the group's live time: [`MembershipReply::Invitation`].
+    Invite {
+        /// Seconds.
+        expires_s: u64,
+    },
+    /// A vote: [`MembershipReply::Votes`].
+    Vote {
+        /// On what.
+        on: Ballot,
+        /// For it.
+        approve: bool,
+    },
+    /// Give the seat up: [`MembershipReply::Done`].
+    Leave,
+    /// Announce an absence, in seconds of live time from now: [`MembershipReply::Done`].
+    Vacation {
+        /// It begins in so many seconds.
+        begins_in_s: u64,
+        /// It lasts so many seconds.
+        lasts_s: u64,
+    },
+    /// Be reached at another address from the next epoch on: [`MembershipReply::Done`].
+    Move {
+        /// The address that the others are to use.
+        address: String,
+    },
+}
+
+/// What is voted on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ballot {
+    /// Whether the holder of this node key joins: 64 hexadecimal digits, or as many of the first as tell applicants apart.
+    Join(String),
+    /// Whether a member loses its seat: its number or its name.
+    Evict(String),
+}
+
+/// An answer about the committee.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipReply {
+    /// See [`Members`].
+    Members(Box<Members>),
+    /// The text of an invitation.
+    Invitation(String),
+    /// A vote was counted: so many are for it, so many are needed; or it was decided by it.
+    Votes {
+        /// For it.
+        have: u32,
+        /// Needed.
+        need: u32,
+    },
+    /// Somebody joins with the next epoch, under this number.
+    Joins(u16),
+    /// Done, from the next epoch on.
+    Done,
+}
+
+/// The committee.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Members {
+    /// The group's name.
+    pub group: String,
+    /// The epoch: how often the committee has changed.
+    pub epoch: u32,
+    /// Everybody who sits or did.
+    pub members: Vec<MemberInfo>,
+    /// Whoever was invited and waits for votes.
+    pub applicants: Vec<ApplicantInfo>,
+}
+
+/// A member, as the ledger has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Its number, never given twice.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Its node key, 64 hexadecimal digits.
+    pub key: String,
+    /// `seated`, `joining`, `leaving`, `being evicted`, `left` or `evicted`.
+    pub seat: String,
+    /// Whether it is this node.
+    pub this_node: bool,
+    /// Bytes lent.
+    pub pledge: u64,
+    /// Bytes of others' shards that it holds.
+    pub held: u64,
+    /// Bytes of its own shards on others.
+    pub used: u64,
+    /// Members that want it out.
+    pub against: Vec<u16>,
+    /// Duties that it did not do in time, ever.
+    pub silences: u32,
+    /// Whether it has not answered since the last of them.
+    pub unresponsive: bool,
+    /// The tag of the lie that it was shown to have told.
+    pub convicted_of: Option<u8>,
+    /// Whether an absence that it announced is going on.
+    pub on_vacation: bool,
+}
+
+/// Somebody who waits for votes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApplicantInfo {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Its node key, 64 hexadecimal digits.
+    pub key: String,
+    /// Bytes that it would lend.
+    pub pledge: u64,
+    /// Members that are for it.
+    pub votes: Vec<u16>,
+}
+
+fn seat_name(state: SeatState) -> &'static str {
+    match state {
+        SeatState::Seated => "seated",
+        SeatState::Joining => "joining",
+        SeatState::Leaving => "leaving",
+        SeatState::Evicting => "being evicted",
+        SeatState::Left => "left",
+        SeatState::Evicted => "evicted",
+    }
+}
+
+fn numbers(members: &[MemberId]) -> Vec<u16> {
+    members.iter().map(|member| member.0).collect()
+}
+
+fn members_of(replica: &Replica, me: MemberId) -> Members {
+    let (ledger, roster) = (replica.ledger(), replica.genesis());
+    let live = ledger.live_time();
+    let info = |(id, seat): (MemberId, &barfs_replication::Seat)| {
+        let account = ledger.account(id);
+        let resting = seat
+            .vacation
+            .is_some_and(|(from, until)| from <= live && live < until);
+        MemberInfo {
+            id: id.0,
+            name: seat.card.name.clone(),
+            address: seat.card.address.clone(),
+            key: seat.card.node.to_hex(),
+            seat: seat_name(seat.state).to_owned(),
+            this_node: id == me,
+            pledge: account.map_or(0, |account| account.pledge),
+            held: account.map_or(0, |account| account.held),
+            used: account.map_or(0, |account| account.used),
+            against: numbers(&seat.against),
+            silences: account.map_or(0, |account| account.silences),
+            unresponsive: account.is_some_and(|account| account.unresponsive),
+            convicted_of: account
+                .and_then(|account| account.convicted)
+                .map(|lie| lie.kind),
+            on_vacation: resting,
+        }
+    };
+    let applicant = |open: &barfs_replication::Applicant| ApplicantInfo {
+        name: open.card.name.clone(),
+        address: open.card.address.clone(),
+        key: open.card.node.to_hex(),
+        pledge: open.card.pledge,
+        votes: numbers(&open.votes),
+    };
+    Members {
+        group: roster.name.clone(),
+        epoch: roster.epoch(),
+        members: ledger.seats().map(info).collect(),
+        applicants: ledger.applicants().map(applicant).collect(),
+    }
+}
+
+/// The one that `what` means among these, each with what it may be called.
+fn only<T: Copy>(what: &str, kind: &str, found: Vec<T>) -> Outcome<T> {
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no {kind} \"{what}\": `barfs group members` lists them"),
+        )),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "\"{what}\" means more than one {kind}: `barfs group members` tells them apart"
+            ),
+        )),
+    }
+}
+
+fn subject(replica: &Replica, ballot: &Ballot) -> Outcome<Subject> {
+    let ledger = replica.ledger();
+    match ballot {
+        Ballot::Join(key) => {
+            let wanted = key.to_ascii_lowercase();
+            let matches = |node: &NodeId| node.to_hex().starts_with(&wanted);
+            let keys = ledger.applicants().map(|open| open.card.node);
+            let found: Vec<NodeId> = keys.filter(matches).collect();
+            only(key, "applicant", found).map(Subject::Join)
+        }
+        Ballot::Evict(who) => {
+            let number = who.strip_prefix('m').unwrap_or(who).parse::<u16>().ok();
+            let matches =
+                |(id, card): &(MemberId, &MemberCard)| Some(id.0) == number || card.name == *who;
+            let sitting = replica.genesis().cards().filter(matches);
+            let found: Vec<MemberId> = sitting.map(|(id, _)| id).collect();
+            only(who, "member", found).map(Subject::Evict)
+        }
+    }
+}
+
+fn reply(effect: &Effect) -> MembershipReply {
+    match effect {
+        Effect::Votes { have, need } => MembershipReply::Votes {
+            have: *have,
+            need: *need,
+        },
+        Effect::Joined { member } => MembershipReply::Joins(member.0),
+        _ => MembershipReply::Done,
+    }
+}
+
+impl NodeControl {
+    /// Has a command of this node's member executed.
+    pub(super) async fn own(&self, command: Command) -> Outcome<Effect> {
+        let executed = self.service.driver.own(self.service.me, command);
+        let executed = tokio::time::timeout(PATIENCE, executed).await.map_err(|_| {
+            let message = "the group does not make progress: too few members are up; the command waits and goes on when they are";
+            Failure::new(Exit::GroupUnreachable, message)
+        })?;
+        match executed
+            .during(Exit::Failed, "the command was not carried")?
+            .1
+        {
+            LedgerOutcome::Applied(effect) => Ok(effect),
+            LedgerOutcome::Refused(refusal) => Err(Failure::new(
+                Exit::Failed,
+                format!("the group refused: {refusal}"),
+            )),
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Outcome<T> {
+        let answered = self.service.driver.read(question).await;
+        answered.during(Exit::Failed, "the node does not answer")
+    }
+
+    pub(super) async fn membership(&self, request: MembershipRequest) -> Outcome<MembershipReply> {
+        let me = self.service.me;
+        match request {
+            MembershipRequest::Members => {
+                let members = self.ask(move |replica| members_of(replica, me)).await?;
+                Ok(MembershipReply::Members(Box::new(members)))
+            }
+            MembershipRequest::Invite { expires_s } => self.invite(expires_s).await,
+            MembershipRequest::Vote { on, approve } => {
+                let subject = self.ask(move |replica| subject(replica, &on)).await??;
+                let effect = self.own(Command::Vote { subject, approve }).await?;
+                Ok(reply(&effect))
+            }
+            MembershipRequest::Leave => {
+                let effect = self.own(Command::Leave { member: me }).await?;
+                Ok(reply(&effect))
+            }
+            MembershipRequest::Vacation {
+                begins_in_s,
+                lasts_s,
+            } => {
+                let live = self.ask(|replica| replica.ledger().live_time()).await?;
+                let from = live.after_ms(begins_in_s.saturating_mul(1000));
+                let until = from.after_ms(lasts_s.saturating_mul(1000));
+                let member = me;
+                let command = Command::Vacation {
+                    member,
+                    from,
+                    until,
+                };
+                Ok(reply(&self.own(command).await?))
+            }
+            MembershipRequest::Move { address } => self.move_to(address).await,
+        }
+    }
+
+    async fn invite(&self, expires_s: u64) -> Outcome<MembershipReply> {
+        let service = &self.service;
+        let live: LiveTime = self.ask(|replica| replica.ledger().live_time()).await?;
+        let expires = live.after_ms(expires_s.saturating_mul(1000));
+        let token = InviteToken::sign(service.group, &service.key, service.me, random()?, expires);
+        let card = self.card()?;
+        let invitation = Invitation {
+            token,
+            group: service.rosters.founding().name.clone(),
+            address: card.address,
+            key: card.node,
+        };
+        Ok(MembershipReply::Invitation(invitation.to_string()))
+    }
+
+    fn card(&self) -> Outcome<MemberCard> {
+        let card = self.service.rosters.card(self.service.me);
+        card.ok_or_else(|| {
+            let message =
+                "this node does not sit in its group: it has not been taken in yet, or has left";
+            Failure::new(Exit::WrongGroup, message)
+        })
+    }
+
+    async fn move_to(&self, address: String) -> Outcome<MembershipReply> {
+        let (service, old) = (&self.service, self.card()?);
+        let card = MemberCard::sign(
+            &service.key,
+            old.recovery,
+            &old.name,
+            &address,
+            old.pledge,
+            &old.domain,
+        )
+        .during(Exit::Usage, "this makes no member card")?;
+        let member = service.me;
+        let command = Command::RotateIdentity {
+            member,
+            card: Box::new(card),
+        };
+        Ok(reply(&self.own(command).await?))
+    }
+}

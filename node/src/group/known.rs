@@ -1,0 +1,172 @@
+//! Who sits in the group, as a device knows it, and how it keeps up: hand-overs are asked of the members that are known,
+//! each is proven by the roster before it, and connections follow.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use barfs_replication::{Genesis, MemberId, Thresholds, VolumeId, candidates};
+use bytes::Bytes;
+use s2n_quic::Client;
+use tokio::task::JoinSet;
+
+use super::chain::Chain;
+use super::client::{ANSWER_TIMEOUT, Fresh, GroupClient};
+use super::peer::Peer;
+use crate::transport::protocol::{Answer, Query, Request, State};
+
+/// How often a device looks whether the committee has changed.
+const FOLLOW: Duration = Duration::from_secs(30);
+
+/// What is known at one moment.
+pub(super) struct Known {
+    chain: Chain,
+    /// One for each member of the newest roster.
+    peers: Vec<Arc<Peer>>,
+    /// Members that are not drawn to hold anything new.
+    convicted: Vec<MemberId>,
+}
+
+impl Known {
+    pub(super) fn new(chain: Chain, client: &Client) -> Self {
+        let mut known = Self {
+            chain,
+            peers: Vec::new(),
+            convicted: Vec::new(),
+        };
+        known.meet(client);
+        known
+    }
+
+    /// A connection for each member of the newest roster; those that have not changed stay.
+    fn meet(&mut self, client: &Client) {
+        let old = std::mem::take(&mut self.peers);
+        let peer = |(id, card)| {
+            let same = |peer: &&Arc<Peer>| peer.id == id && peer.is_at(card);
+            let known = old.iter().find(same).cloned();
+            known.unwrap_or_else(|| Peer::new(id, card, client.clone()))
+        };
+        self.peers = self.chain.newest().cards().map(peer).collect();
+    }
+}
+
+impl GroupClient {
+    /// The group under the newest roster that is known.
+    pub fn roster(&self) -> Arc<Genesis> {
+        Arc::clone(self.known.read().chain.newest())
+    }
+
+    /// How many members may lie, be gone, must answer.
+    pub fn thresholds(&self) -> Thresholds {
+        self.known.read().chain.newest().thresholds()
+    }
+
+    /// Every member.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.known.read().peers.clone()
+    }
+
+    /// The member's connection.
+    pub fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
+        let known = self.known.read();
+        known.peers.iter().find(|peer| peer.id == id).cloned()
+    }
+
+    /// The hand-overs that are known.
+    pub fn chain(&self) -> Chain {
+        self.known.read().chain.clone()
+    }
+
+    /// Members that may hold shards of a pack, the first to be asked first.
+    pub fn candidates(&self, owner: MemberId, volume: VolumeId, number: u64) -> Vec<MemberId> {
+        let known = self.known.read();
+        let mut drawn = candidates(known.chain.newest(), owner, volume, number);
+        drawn.retain(|member| !known.convicted.contains(member));
+        drawn
+    }
+
+    /// Asks the members whether the committee has changed, until nobody knows of anything newer; true if it has. A
+    /// quorum is heard, so that a few cannot hide a change.
+    pub async fn refresh(&self) -> bool {
+        let mut changed = false;
+        while self.refresh_once().await {
+            changed = true;
+        }
+        changed
+    }
+
+    async fn refresh_once(&self) -> bool {
+        let (epoch, quorum) = {
+            let known = self.known.read();
+            let quorum = known.chain.newest().thresholds().quorum;
+            (known.chain.next_epoch(), quorum)
+        };
+        let mut asked = JoinSet::new();
+        for peer in self.peers() {
+            asked.spawn(async move {
+                let request = Request::Handovers { epoch };
+                let frame = peer
+                    .ask(&request, Bytes::new(), ANSWER_TIMEOUT)
+                    .await
+                    .ok()?;
+                match frame.header {
+                    Answer::Handovers(handovers) => Some(handovers),
+                    _ => None,
+                }
+            });
+        }
+        let mut answers = 0;
+        while let Some(answer) = asked.join_next().await {
+            let Ok(Some(handovers)) = answer else {
+                continue;
+            };
+            if !handovers.is_empty() {
+                let mut known = self.known.write();
+                if known.chain.next_epoch() == epoch && known.chain.extend(handovers) {
+                    known.meet(&self.client);
+                    return true;
+                }
+            }
+            answers += 1;
+            if answers >= quorum {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Asks whom the ledger no longer draws. The old answer stays where there is none.
+    pub async fn refresh_convicted(&self) {
+        match self.query(Query::Convicted, Fresh::Quorum).await {
+            Ok(State::Convicted(convicted)) => self.known.write().convicted = convicted,
+            Ok(_) => tracing::warn!("the members answer another question"),
+            Err(cause) => tracing::debug!(%cause, "cannot ask who has been convicted"),
+        }
+    }
+
+    /// Follows the committee for as long as the client is in use, and keeps what it learns in a file.
+    pub fn follow(self: &Arc<Self>, file: PathBuf) {
+        tokio::spawn(follow(Arc::downgrade(self), file));
+    }
+}
+
+async fn follow(client: Weak<GroupClient>, file: PathBuf) {
+    let mut kept = None;
+    loop {
+        {
+            let Some(client) = client.upgrade() else {
+                return;
+            };
+            client.refresh().await;
+            client.refresh_convicted().await;
+            let chain = client.chain();
+            if kept != Some(chain.next_epoch()) {
+                match chain.store(&file) {
+                    Ok(()) => kept = Some(chain.next_epoch()),
+                    Err(cause) => tracing::warn!(%cause, "hand-overs are not kept"),
+                }
+            }
+        }
+        tokio::time::sleep(FOLLOW).await;
+    }
+}

@@ -1,0 +1,115 @@
+//! What members' nodes send each other: blocks are checked here, on the thread of the stream; lies that show in them are
+//! proven and put on record.
+
+use std::sync::Arc;
+
+use barfs_replication::{
+    BlockBytes, BlockCommand, Command, Evidence, Genesis, Input, MemberId, Message, VerifiedBlock,
+    verify_evidence,
+};
+
+use super::Service;
+use crate::group::Chain;
+use crate::transport::TransportError;
+use crate::transport::frame::{Frame, FrameReader};
+
+impl Service {
+    pub(super) async fn consensus(
+        &self,
+        from: MemberId,
+        mut frames: FrameReader,
+    ) -> Result<(), TransportError> {
+        while let Some(Frame { header, .. }) = frames.next_bytes().await? {
+            let message = Message::decode(&header)
+                .map_err(|cause| TransportError::Broken(cause.to_string()))?;
+            let input = match message {
+                Message::Block(bytes) => self.verified(from, vec![bytes]),
+                Message::Blocks(blocks) => self.verified(from, blocks),
+                Message::Want { refs } => Input::Want { from, refs },
+                Message::WantFrom { round } => Input::WantFrom { from, round },
+                Message::Control(control) => Input::Control { from, control },
+            };
+            if self.driver.input(input).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks every signature in the blocks, here on the thread of the stream; what fails is dropped.
+    fn verified(&self, from: MemberId, blocks: Vec<BlockBytes>) -> Input {
+        let rosters = self.rosters.all();
+        let verify = |bytes: BlockBytes| {
+            VerifiedBlock::verify_any(&rosters, bytes.clone())
+                .inspect(|block| self.keep_proofs(block))
+                .inspect_err(|cause| {
+                    tracing::warn!(%from, %cause, "dropped an invalid block");
+                    self.accuse(&rosters, &bytes);
+                })
+                .ok()
+        };
+        let blocks =
+            tokio::task::block_in_place(|| blocks.into_iter().filter_map(verify).collect());
+        Input::Blocks { from, blocks }
+    }
+
+    /// Proofs travel in blocks; this node keeps what it meets.
+    fn keep_proofs(&self, block: &VerifiedBlock) {
+        for command in &block.block().commands {
+            if let Command::Accuse { evidence } = command.command() {
+                self.keep_proof(evidence.clone());
+            }
+        }
+    }
+
+    /// Keeps a proof, the first against each member for each kind of lie. In the background: it needs the chain of
+    /// committees and the disk.
+    pub fn keep_proof(&self, evidence: Evidence) {
+        let rosters = self.rosters.all();
+        let accused = |roster| verify_evidence(&evidence, roster).ok();
+        let Some(accused) = rosters.iter().find_map(|roster| accused(roster)) else {
+            return;
+        };
+        if !self.proven.lock().insert((accused.member, accused.kind)) {
+            return;
+        }
+        let (proofs, founding) = (self.proofs.clone(), Arc::clone(self.rosters.founding()));
+        let driver = self.driver.clone();
+        tokio::spawn(async move {
+            let Ok(handovers) = driver.read(|replica| replica.handovers().to_vec()).await else {
+                return;
+            };
+            let kept = tokio::task::spawn_blocking(move || {
+                let mut chain = Chain::new(founding);
+                chain.extend(handovers);
+                proofs.keep(&evidence, &chain)
+            });
+            if let Ok(Err(cause)) = kept.await {
+                tracing::error!(%cause, "a proof that a member lied is not kept");
+            }
+        });
+    }
+
+    /// A block that breaks a rule and is signed nevertheless is a lie: whoever signed it is accused, once.
+    fn accuse(&self, rosters: &[Arc<Genesis>], bytes: &BlockBytes) {
+        let found = rosters.iter().find_map(|roster| {
+            let evidence = Evidence::of_block(roster, bytes)?;
+            Some((verify_evidence(&evidence, roster).ok()?, evidence))
+        });
+        let Some((accused, evidence)) = found else {
+            return;
+        };
+        if accused.member == self.me || !self.accused.lock().insert(accused.member) {
+            return;
+        }
+        tracing::error!(member = %accused.member, "a member signed a block that breaks the rules");
+        self.keep_proof(evidence.clone());
+        let input = Input::Submit {
+            ticket: None,
+            command: BlockCommand::Unnumbered(Command::Accuse { evidence }),
+        };
+        if self.driver.input(input).is_err() {
+            tracing::debug!("the driver ended");
+        }
+    }
+}
