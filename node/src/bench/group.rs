@@ -30,6 +30,11 @@ pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
     write_random(&source, size / FILES, &mut |_| ())?;
     let content = hash_file(&source).during(Exit::Failed, "cannot read the source")?;
     let bytes = (size / FILES * FILES) as f64 / 1e6;
+    let rounds = |cluster: &Cluster| -> Outcome<f64> {
+        let status = cluster.status(0, &home)?;
+        Ok(status["node"]["committed_round"].as_f64().unwrap_or(0.0))
+    };
+    let before = rounds(&cluster)?;
     let started = Instant::now();
     for number in 0..FILES {
         copy(&source, &mount.at().join(format!("file{number}")), number)?;
@@ -40,6 +45,7 @@ pub fn run(nodes: usize, size: u64, figures: &Figures) -> Outcome<()> {
         bytes / started.elapsed().as_secs_f64(),
         "MB/s",
     );
+    figures.print("group_write_rounds", rounds(&cluster)? - before, "rounds");
 
     figures.print("group_read_mb_s", bytes / cold_read(&mount)?, "MB/s");
     let rebuilt = cluster.status(0, &home)?["mounts"][0]["shards_rebuilt"]

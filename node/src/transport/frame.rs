@@ -5,6 +5,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use s2n_quic::stream::{ReceiveStream, SendStream};
 
+use super::buffers::{POOLED_MIN, Pooled};
 use super::endpoint::TransportError;
 
 /// The longest header, in bytes: a batch of blocks fits.
@@ -12,6 +13,8 @@ pub const HEADER_MAX: usize = 8 << 20;
 /// The longest payload, in bytes: a whole shard of the largest pack fits.
 pub const PAYLOAD_MAX: usize = 17 << 20;
 const PREFIX: usize = 8;
+/// Pieces of a stream that are taken at once.
+const CHUNKS: usize = 16;
 
 /// A decoded frame.
 #[derive(Debug)]
@@ -24,6 +27,10 @@ pub struct Frame<H> {
 
 fn broken(cause: impl std::fmt::Display) -> TransportError {
     TransportError::Broken(cause.to_string())
+}
+
+fn ended_inside() -> TransportError {
+    TransportError::Broken("the stream ended inside a frame".into())
 }
 
 /// The bytes of a frame up to its payload.
@@ -114,20 +121,45 @@ impl FrameReader {
         }
     }
 
+    /// What has come of the stream, at least a byte; `None` at its end.
+    async fn receive(&mut self) -> Result<Option<[Bytes; CHUNKS]>, TransportError> {
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        let (count, _) = self
+            .stream
+            .receive_vectored(&mut chunks)
+            .await
+            .map_err(broken)?;
+        Ok((count > 0).then_some(chunks))
+    }
+
     /// Makes at least `wanted` bytes available; `false` if the stream ended cleanly before the first of them.
     async fn fill(&mut self, wanted: usize) -> Result<bool, TransportError> {
         while self.buffered.len() < wanted {
-            match self.stream.receive().await.map_err(broken)? {
-                Some(chunk) => self.buffered.extend_from_slice(&chunk),
+            match self.receive().await? {
+                Some(chunks) => chunks
+                    .iter()
+                    .for_each(|chunk| self.buffered.extend_from_slice(chunk)),
                 None if self.buffered.is_empty() => return Ok(false),
-                None => {
-                    return Err(TransportError::Broken(
-                        "the stream ended inside a frame".into(),
-                    ));
-                }
+                None => return Err(ended_inside()),
             }
         }
         Ok(true)
+    }
+
+    /// The next `len` bytes, in memory that is used again.
+    async fn pooled(&mut self, len: usize) -> Result<Bytes, TransportError> {
+        let mut payload = Pooled::take(len);
+        let have = self.buffered.len().min(len);
+        payload.extend_from_slice(&self.buffered.split_to(have));
+        while payload.len() < len {
+            let chunks = self.receive().await?.ok_or_else(ended_inside)?;
+            for chunk in &chunks {
+                let (ours, next) = chunk.split_at(chunk.len().min(len - payload.len()));
+                payload.extend_from_slice(ours);
+                self.buffered.extend_from_slice(next);
+            }
+        }
+        Ok(payload.freeze())
     }
 
     /// The next frame, `None` at the end of the stream.
@@ -153,21 +185,23 @@ impl FrameReader {
                 "a frame of {header_len} + {payload_len} bytes is too long"
             )));
         }
-        let body = header_len + payload_len;
-        if body > 0 && !self.fill_body(body).await? {
-            return Err(TransportError::Broken(
-                "the stream ended inside a frame".into(),
-            ));
-        }
-        let header = self.buffered.split_to(header_len).freeze();
-        let payload = self.buffered.split_to(payload_len).freeze();
+        let header = self.body(header_len).await?;
+        let payload = if payload_len < POOLED_MIN {
+            self.body(payload_len).await?
+        } else {
+            self.pooled(payload_len).await?
+        };
         Ok(Some(Frame { header, payload }))
     }
 
-    async fn fill_body(&mut self, body: usize) -> Result<bool, TransportError> {
+    /// The next `len` bytes.
+    async fn body(&mut self, len: usize) -> Result<Bytes, TransportError> {
         self.buffered
-            .reserve(body.saturating_sub(self.buffered.len()));
-        self.fill(body).await
+            .reserve(len.saturating_sub(self.buffered.len()));
+        if len > 0 && !self.fill(len).await? {
+            return Err(ended_inside());
+        }
+        Ok(self.buffered.split_to(len).freeze())
     }
 
     /// The next frame where one must come.

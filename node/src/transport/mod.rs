@@ -2,6 +2,7 @@
 //!
 //! Owns bytes on the wire and keys of connections; never decides what a key may do.
 
+mod buffers;
 pub mod endpoint;
 pub mod frame;
 pub mod protocol;
