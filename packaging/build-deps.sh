@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing barfs needs besides Rust: a C and C++ compiler and libclang for RocksDB, fuse3
-# for mounts by ordinary users, and acl, attr and rsync for the tests. Does nothing when all of it is there.
+# for mounts by ordinary users, and what the tests run on a mount: acl, attr, git, restic, rsync, sqlite3. Does nothing
+# when all of it is there.
 set -eu
 
 missing=
@@ -13,7 +14,9 @@ have_libclang || missing="$missing libclang-dev"
 command -v fusermount3 >/dev/null 2>&1 || missing="$missing fuse3"
 command -v setfacl >/dev/null 2>&1 || missing="$missing acl"
 command -v setfattr >/dev/null 2>&1 || missing="$missing attr"
-command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
+for program in git restic rsync sqlite3; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -1,13 +1,15 @@
 //! Figures of a mount, against gocryptfs where that is installed, in one run: one JSON line each.
 //!
 //! `bench_mount DIR [phase...]`; DIR is on the disk to measure. Root and `/dev/fuse` are needed. The group is memory,
-//! and commits wait until a phase is over, so the figures are those of reaching this machine's disk.
+//! and commits wait until a phase is over, so the figures are those of reaching this machine's disk. With `ROUNDS=3` all
+//! phases are run three times, ours and theirs in turn, and medians are printed.
 //! Phases: create stat readdir unlink seq_write seq_read rand_write rand_read untar rm_rf sqlite_delete sqlite_wal.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -220,6 +222,7 @@ fn prepare(name: &str, subject: &Subject) {
             file.sync_all().unwrap();
         }
         "rand_read" => subject.forget(),
+        "sqlite_delete" | "sqlite_wal" => shell(&subject.at, "rm -f *.db *.db-*"),
         _ => {}
     }
 }
@@ -272,6 +275,36 @@ fn materials(dir: &Path) {
     }
 }
 
+/// What was measured of one phase, round by round.
+#[derive(Default)]
+struct Taken {
+    unit: &'static str,
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+impl Taken {
+    fn print(&self, name: &str) {
+        let (unit, value) = (self.unit, median(&self.ours));
+        println!("{{\"figure\":\"mount_{name}_{unit}\",\"value\":{value:.1}}}");
+        if !self.ratios.is_empty() {
+            let (ratio, other) = (median(&self.ratios), median(&self.theirs));
+            let least = self.ratios.iter().copied().fold(f64::MAX, f64::min);
+            let most = self.ratios.iter().copied().fold(0.0, f64::max);
+            println!(
+                "{{\"figure\":\"mount_{name}_vs_gocryptfs\",\"value\":{ratio:.2},\"least\":{least:.2},\"most\":{most:.2},\"gocryptfs\":{other:.1}}}"
+            );
+        }
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let dir = PathBuf::from(arguments.next().expect("bench_mount DIR [phase...]"));
@@ -301,18 +334,25 @@ fn main() {
     if theirs.is_none() {
         eprintln!("gocryptfs is not installed: no ratios");
     }
-    for name in phases {
-        let Some((value, unit)) = phase(name, &ours) else {
-            eprintln!("no phase {name}");
-            continue;
-        };
-        println!("{{\"figure\":\"mount_{name}_{unit}\",\"value\":{value:.1}}}");
-        if let Some((other, _)) = theirs.as_ref().and_then(|theirs| phase(name, theirs)) {
-            println!(
-                "{{\"figure\":\"mount_{name}_vs_gocryptfs\",\"value\":{:.2},\"gocryptfs\":{other:.1}}}",
-                value / other
-            );
+    let rounds = std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let mut taken: BTreeMap<&str, Taken> = BTreeMap::new();
+    for _ in 0..rounds {
+        for name in &phases {
+            let Some((value, unit)) = phase(name, &ours) else {
+                eprintln!("no phase {name}");
+                continue;
+            };
+            let taken = taken.entry(name).or_default();
+            taken.unit = unit;
+            taken.ours.push(value);
+            if let Some((other, _)) = theirs.as_ref().and_then(|theirs| phase(name, theirs)) {
+                taken.theirs.push(other);
+                taken.ratios.push(value / other);
+            }
         }
+    }
+    for (name, taken) in taken {
+        taken.print(name);
     }
     println!(
         "{{\"figure\":\"mount_rss_mb\",\"value\":{:.0},\"note\":\"with the group in memory\"}}",

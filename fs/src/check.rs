@@ -97,8 +97,9 @@ impl Volume {
                 "a part to read must be between 1 and the number of parts",
             ));
         }
-        let packs = self.store.list()?;
+        // In this order: a commit places its packs before its head, so the list has all that this head names.
         let head = self.space.overlay.view().base.head.clone();
+        let packs = self.store.list()?;
         let mut check = Check {
             volume: self,
             packs: packs.iter().map(|pack| (pack.number, pack.len)).collect(),

@@ -2,6 +2,8 @@
 //!
 //! The gear table derives from the volume's key, so chunk lengths say nothing to those who lack it. Pure.
 
+use std::ops::Range;
+
 use barfs_crypto::{Key, keyed};
 
 use crate::keys::first_u64;
@@ -17,6 +19,12 @@ pub(crate) const CHUNK_MAX: usize = 4 * 1024 * 1024;
 /// the most bytes have reached.
 const MASK_BEFORE: u64 = !(u64::MAX >> 22);
 const MASK_AFTER: u64 = !(u64::MAX >> 18);
+
+/// A hash needs 64 bytes to forget what came before them.
+const WARM: usize = 64;
+/// Stretches searched side by side, and their length in bytes.
+const LANES: usize = 4;
+const LANE_BYTES: usize = 1024;
 
 /// Cuts streams into chunks.
 pub(crate) struct Chunker {
@@ -39,31 +47,53 @@ impl Chunker {
         }
         let end = data.len().min(CHUNK_MAX);
         let middle = end.min(CHUNK_AVERAGE);
-        // A hash needs 64 bytes to forget what came before them.
-        let warm = CHUNK_MIN - 64;
-        let mut hash = 0u64;
-        for byte in &data[warm..CHUNK_MIN] {
-            hash = self.roll(hash, *byte);
-        }
-        self.find(&data[CHUNK_MIN..middle], &mut hash, MASK_BEFORE)
-            .map(|at| CHUNK_MIN + at)
-            .or_else(|| {
-                self.find(&data[middle..end], &mut hash, MASK_AFTER)
-                    .map(|at| middle + at)
-            })
+        self.find(data, CHUNK_MIN..middle, MASK_BEFORE)
+            .or_else(|| self.find(data, middle..end, MASK_AFTER))
             .unwrap_or(end)
     }
 
-    fn find(&self, data: &[u8], hash: &mut u64, mask: u64) -> Option<usize> {
-        let mut rolled = *hash;
-        for (at, byte) in data.iter().enumerate() {
-            rolled = self.roll(rolled, *byte);
-            if rolled & mask == 0 {
-                return Some(at + 1);
+    /// Where the first cut within `range` is, which begins at least [`WARM`] bytes into `data`. A hash knows nothing but
+    /// the last bytes, so several stretches are searched side by side: one alone waits for the processor's latencies.
+    fn find(&self, data: &[u8], range: Range<usize>, mask: u64) -> Option<usize> {
+        let mut at = range.start;
+        while at + LANES * LANE_BYTES <= range.end {
+            if self.any_in_block(data, at, mask) {
+                break;
+            }
+            at += LANES * LANE_BYTES;
+        }
+        let mut hash = self.warm(data, at);
+        for (offset, byte) in data.get(at..range.end)?.iter().enumerate() {
+            hash = self.roll(hash, *byte);
+            if hash & mask == 0 {
+                return Some(at + offset + 1);
             }
         }
-        *hash = rolled;
         None
+    }
+
+    /// The hash of what stands before `at`.
+    fn warm(&self, data: &[u8], at: usize) -> u64 {
+        let before = data.get(at - WARM..at).unwrap_or_default();
+        before.iter().fold(0, |hash, byte| self.roll(hash, *byte))
+    }
+
+    /// Whether there is a cut in the block of [`LANES`] lanes that begins at `at`.
+    fn any_in_block(&self, data: &[u8], at: usize, mask: u64) -> bool {
+        let lane = |n: usize| &data[at + n * LANE_BYTES..][..LANE_BYTES];
+        let start = |n: usize| self.warm(data, at + n * LANE_BYTES);
+        let (mut a, mut b, mut c, mut d) = (start(0), start(1), start(2), start(3));
+        let lanes = lane(0).iter().zip(lane(1)).zip(lane(2)).zip(lane(3));
+        for (((of_a, of_b), of_c), of_d) in lanes {
+            a = self.roll(a, *of_a);
+            b = self.roll(b, *of_b);
+            c = self.roll(c, *of_c);
+            d = self.roll(d, *of_d);
+            if (a & mask == 0) | (b & mask == 0) | (c & mask == 0) | (d & mask == 0) {
+                return true;
+            }
+        }
+        false
     }
 
     #[inline(always)]
@@ -134,5 +164,41 @@ mod tests {
             before,
             cuts(&Chunker::new(&Key::from_bytes([2; 32])), &data)
         );
+    }
+
+    /// The cuts are part of the format: searching side by side must find what searching byte by byte finds.
+    #[test]
+    fn lanes_find_the_cuts_that_one_walk_finds() {
+        let chunker = Chunker::new(&Key::from_bytes([3; 32]));
+        let walk = |data: &[u8]| {
+            let mut hash = 0u64;
+            for (at, byte) in data.iter().enumerate() {
+                hash = chunker.roll(hash, *byte);
+                let mask = if at < CHUNK_AVERAGE {
+                    MASK_BEFORE
+                } else {
+                    MASK_AFTER
+                };
+                let len = at + 1;
+                if len == CHUNK_MAX || (len > CHUNK_MIN && hash & mask == 0) {
+                    return len;
+                }
+            }
+            data.len()
+        };
+        let data = noise(48 << 20, 21);
+        let (mut at, mut compared) = (0, 0);
+        while at < data.len() {
+            let len = chunker.cut(&data[at..]);
+            assert_eq!(len, walk(&data[at..]), "at {at}");
+            // Odd lengths, so that blocks end everywhere.
+            let part = &data[at..data.len().min(at + len + 777)];
+            assert_eq!(
+                chunker.cut(&part[..part.len().min(CHUNK_MIN + 5000)]),
+                walk(&part[..part.len().min(CHUNK_MIN + 5000)])
+            );
+            (at, compared) = (at + len, compared + 1);
+        }
+        assert!(compared > 20);
     }
 }

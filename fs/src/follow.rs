@@ -51,15 +51,15 @@ impl Volume {
             group: Some(group),
             head,
         });
-        let live = self.live.all();
-        for inode in &live {
+        self.names_changed();
+        for inode in self.live.all() {
             let mut state = inode.state.lock();
             (state.window, state.extents_end) = (None, None);
         }
         let invalidate = self.invalidate.lock().clone();
         if let Some(invalidate) = invalidate {
-            live.iter()
-                .for_each(|inode| invalidate(Changed::Inode(inode.ino)));
+            let known = self.live.known().into_iter();
+            known.for_each(|ino| invalidate(Changed::Inode(ino)));
         }
         Ok(true)
     }

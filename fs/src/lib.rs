@@ -8,6 +8,8 @@ mod cache;
 mod check;
 mod chunk;
 mod commit;
+#[doc(hidden)]
+pub mod decoders;
 mod dedup;
 mod errno;
 mod error;

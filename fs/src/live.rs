@@ -1,7 +1,8 @@
 //! Inodes in use: whoever works on an inode holds its lock here, and what is not yet in the key space waits here.
 //!
-//! An inode is live while the kernel refers to it, a handle is open, or an operation works on it. Locks of several
-//! inodes are taken in the order of their numbers.
+//! An inode is live while a handle is open, an operation works on it, or something of it stands nowhere else. What the
+//! kernel refers to is only counted: millions of files that it has looked at take some bytes each. Locks of several inodes
+//! are taken in the order of their numbers. Invariant: of an inode that is not live the key space knows everything.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::{ArcMutexGuard, Condvar, Mutex, RawMutex};
 
 use crate::error::VolumeError;
-use crate::format::record::Inode;
+use crate::format::record::{Inode, Stamp};
 use crate::ops::buffer::Buffer;
 use crate::ops::extents::Window;
 
@@ -49,6 +50,9 @@ pub(crate) struct State {
     pub allocated_delta: i64,
     /// When everything that had been written was last made local by an fsync.
     pub synced: Option<std::time::SystemTime>,
+    /// When its content and anything of it last changed, as the kernel told or was told last; kept from the first change of
+    /// content that came without times of its own until the kernel tells some, or the last writer closes.
+    pub told_times: Option<(Stamp, Stamp)>,
     /// Pages of it are being given to the kernel: nobody may begin to change it.
     pub stocking: u32,
     /// Reads that did not go on where the window before them was.
@@ -93,8 +97,6 @@ pub(crate) struct Live {
     pub state: Arc<Mutex<State>>,
     /// A flight ended.
     pub landed: Condvar,
-    /// References that the kernel holds.
-    pub lookups: AtomicU64,
     /// Open handles.
     pub opens: AtomicU32,
     /// Open handles that may write.
@@ -105,50 +107,105 @@ pub(crate) struct Live {
     pub ahead: AtomicU64,
 }
 
-impl Live {
-    /// Whether nobody outside refers to it.
-    pub(crate) fn unused(&self) -> bool {
-        self.lookups.load(Ordering::Acquire) == 0 && self.opens.load(Ordering::Acquire) == 0
+impl State {
+    /// Whether the key space knows everything that matters.
+    fn is_settled(&self) -> bool {
+        let clean = self.dirty.is_none() && self.buffer.is_empty() && self.flights.is_empty();
+        clean && self.error.is_none() && self.stocking == 0
     }
 }
 
 const SHARDS: usize = 64;
 
-/// All live inodes.
+#[derive(Default)]
+struct Shard {
+    live: HashMap<u64, Arc<Live>>,
+    /// References that the kernel holds, by inode; none of 0.
+    lookups: HashMap<u64, u64>,
+}
+
+/// All live inodes, and how often the kernel refers to which.
 pub(crate) struct LiveTable {
-    shards: Vec<Mutex<HashMap<u64, Arc<Live>>>>,
+    shards: Vec<Mutex<Shard>>,
 }
 
 impl LiveTable {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         })
     }
 
-    fn shard(&self, ino: u64) -> &Mutex<HashMap<u64, Arc<Live>>> {
+    fn shard(&self, ino: u64) -> &Mutex<Shard> {
         &self.shards[ino as usize % SHARDS]
+    }
+
+    fn reference(self: &Arc<Self>, live: &Arc<Live>) -> LiveRef {
+        LiveRef {
+            live: live.clone(),
+            table: self.clone(),
+        }
     }
 
     /// The live inode of that number, made live if need be.
     pub(crate) fn get(self: &Arc<Self>, ino: u64) -> LiveRef {
         let mut shard = self.shard(ino).lock();
-        let live = shard.entry(ino).or_insert_with(|| {
+        let live = shard.live.entry(ino).or_insert_with(|| {
             Arc::new(Live {
                 ino,
                 state: Arc::default(),
                 landed: Condvar::new(),
-                lookups: AtomicU64::new(0),
                 opens: AtomicU32::new(0),
                 writers: AtomicU32::new(0),
                 read_end: AtomicU64::new(u64::MAX),
                 ahead: AtomicU64::new(0),
             })
         });
-        LiveRef {
-            live: live.clone(),
-            table: self.clone(),
+        self.reference(live)
+    }
+
+    /// The inode of that number, if it is live.
+    pub(crate) fn peek(self: &Arc<Self>, ino: u64) -> Option<LiveRef> {
+        let shard = self.shard(ino).lock();
+        shard.live.get(&ino).map(|live| self.reference(live))
+    }
+
+    /// Counts a reference of the kernel; gives the inode if it is live. From now on it is not [unused](LiveRef::unused).
+    pub(crate) fn refer(self: &Arc<Self>, ino: u64) -> Option<LiveRef> {
+        let mut shard = self.shard(ino).lock();
+        *shard.lookups.entry(ino).or_default() += 1;
+        shard.live.get(&ino).map(|live| self.reference(live))
+    }
+
+    /// Gives back references of the kernel. When none is left, gives the inode if it is live.
+    pub(crate) fn forget(self: &Arc<Self>, ino: u64, count: u64) -> Option<LiveRef> {
+        let mut shard = self.shard(ino).lock();
+        let held = shard.lookups.get_mut(&ino)?;
+        *held = held.saturating_sub(count);
+        if *held > 0 {
+            return None;
         }
+        shard.lookups.remove(&ino);
+        shard.live.get(&ino).map(|live| self.reference(live))
+    }
+
+    /// Gives back every reference of the kernel.
+    pub(crate) fn forget_all(&self) {
+        for shard in &self.shards {
+            shard.lock().lookups = HashMap::new();
+        }
+    }
+
+    /// Every inode that is live or that the kernel refers to.
+    pub(crate) fn known(&self) -> Vec<u64> {
+        let mut known = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            known.extend(shard.live.keys().chain(shard.lookups.keys()));
+        }
+        known.sort_unstable();
+        known.dedup();
+        known
     }
 
     /// Locks several inodes; equal numbers are locked once.
@@ -166,10 +223,7 @@ impl LiveTable {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            all.extend(shard.values().map(|live| LiveRef {
-                live: live.clone(),
-                table: self.clone(),
-            }));
+            all.extend(shard.live.values().map(|live| self.reference(live)));
         }
         all
     }
@@ -182,6 +236,18 @@ pub(crate) struct LiveRef {
 }
 
 impl LiveRef {
+    /// Whether nobody outside refers to it.
+    pub(crate) fn unused(&self) -> bool {
+        let opens = self.live.opens.load(Ordering::Acquire);
+        opens == 0
+            && !self
+                .table
+                .shard(self.ino)
+                .lock()
+                .lookups
+                .contains_key(&self.ino)
+    }
+
     /// Locks it.
     pub(crate) fn lock(self) -> Locked {
         Locked {
@@ -209,17 +275,23 @@ impl std::ops::Deref for LiveRef {
 
 impl Drop for LiveRef {
     fn drop(&mut self) {
-        if !self.live.unused() {
+        let busy = |live: &Live| {
+            live.opens.load(Ordering::Acquire) > 0 || live.writers.load(Ordering::Acquire) > 0
+        };
+        if busy(&self.live) {
             return;
         }
         let mut shard = self.table.shard(self.live.ino).lock();
-        // The table and this reference: nobody else can come without the shard's lock.
-        if Arc::strong_count(&self.live) == 2 && self.live.unused() {
-            let state = self.live.state.lock();
-            if state.dirty.is_none() && state.buffer.is_empty() && state.flights.is_empty() {
-                drop(state);
-                shard.remove(&self.live.ino);
-            }
+        // The table and this reference: nobody else can come without the shard's lock, so nobody holds the inode's.
+        if Arc::strong_count(&self.live) > 2 || busy(&self.live) {
+            return;
+        }
+        let state = self.live.state.lock();
+        // Who looks it up no more must find that it has no name.
+        let awaited = state.unlinked && !state.gone && shard.lookups.contains_key(&self.live.ino);
+        if state.is_settled() && !awaited {
+            drop(state);
+            shard.live.remove(&self.live.ino);
         }
     }
 }

@@ -88,6 +88,8 @@ pub struct Volume {
     pub(crate) dirty_active: AtomicU64,
     /// Sealed bytes in the frozen generation.
     pub(crate) dirty_frozen: AtomicU64,
+    /// Grows with every change of names, after it was applied.
+    pub(crate) names_epoch: AtomicU64,
     pub(crate) weak: Weak<Volume>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
@@ -170,6 +172,7 @@ impl Volume {
             journal: Arc::default(),
             dirty_active: AtomicU64::new(parts.dirty.0),
             dirty_frozen: AtomicU64::new(parts.dirty.1),
+            names_epoch: AtomicU64::new(0),
             weak: weak.clone(),
             threads: Mutex::new(Vec::new()),
         }))
@@ -255,6 +258,17 @@ impl Volume {
         }
     }
 
+    /// Applies changes of names. From then on listings that were read ahead are read anew.
+    pub(crate) fn apply_names(&self, changes: crate::tree::overlay::Changes) {
+        self.apply(changes);
+        self.names_changed();
+    }
+
+    /// Names changed, or may have.
+    pub(crate) fn names_changed(&self) {
+        self.names_epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(VolumeError::Closed);
@@ -311,16 +325,14 @@ impl Volume {
     /// When a cache file cannot be deleted.
     pub fn drop_caches(&self) -> Result<(), VolumeError> {
         let invalidate = self.invalidate.lock().clone();
-        let live = self.live.all();
-        for inode in &live {
+        for inode in self.live.all() {
             inode.state.lock().window = None;
             inode.ahead.store(0, Ordering::Relaxed);
         }
         if let Some(invalidate) = invalidate {
-            live.iter()
-                .for_each(|inode| invalidate(Changed::Inode(inode.ino)));
+            let known = self.live.known().into_iter();
+            known.for_each(|ino| invalidate(Changed::Inode(ino)));
         }
-        drop(live);
         self.chunks.clear();
         self.space.nodes.clear();
         self.files.drop_cached()

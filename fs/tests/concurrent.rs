@@ -121,3 +121,53 @@ fn writers_and_readers_do_not_notice_commits() {
     }
     assert!(compared >= 12);
 }
+
+/// A rename over a name is atomic: whoever looks the name up finds the old file or the new one.
+#[test]
+fn a_name_that_is_replaced_is_never_missing() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    let first = write_file(&volume, ROOT, "name", b"0");
+    volume.forget(first, 1);
+    let (stop, found) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (at, tmp) = (b"name".as_slice(), b"tmp".as_slice());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    match volume.lookup(ROOT, at) {
+                        Ok(attr) => volume.forget(attr.ino, 1),
+                        Err(error) => {
+                            stop.store(true, Ordering::Relaxed);
+                            panic!("after {} lookups: {error}", found.load(Ordering::Relaxed));
+                        }
+                    }
+                    found.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for n in 0..60_000 {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let ino = file(&volume, ROOT, "tmp");
+            volume.forget(ino, 1);
+            let (from, to) = (
+                NameAt {
+                    parent: ROOT,
+                    name: tmp,
+                },
+                NameAt {
+                    parent: ROOT,
+                    name: at,
+                },
+            );
+            volume.rename(from, to, RenameMode::Replace).unwrap();
+            if n % 5000 == 0 {
+                volume.sync(Rung::Local, &mut |_| ()).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(found.into_inner() > 10_000);
+}

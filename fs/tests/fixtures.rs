@@ -153,3 +153,41 @@ fn write_the_fixture() {
     let head = rig.group.head.lock().unwrap().clone().unwrap();
     fs::write(at.join(format!("{}.head", head.sequence)), head.bytes).unwrap();
 }
+
+/// Every promise of SEMANTICS.md names its tests, and each of them is there.
+#[test]
+fn every_promise_is_quoted_by_a_test() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let promises = fs::read_to_string(root.join("SEMANTICS.md")).unwrap();
+    let mut sources = String::new();
+    let mut todo = vec![root.join("tests"), root.join("src")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let (said, _) = promises.split_once("## Offered").unwrap();
+    let mut quoted = 0;
+    for brackets in said.split("[`").skip(1) {
+        let (names, _) = brackets.split_once("`]").unwrap();
+        for name in names.split("`,").map(|name| name.trim().trim_matches('`')) {
+            assert!(
+                sources.contains(&format!("fn {name}()"))
+                    || sources.contains(&format!("fn {name}(ops")),
+                "no test is called {name}"
+            );
+            quoted += 1;
+        }
+    }
+    let paragraphs = said.split("\n- ").skip(1);
+    let bare: Vec<_> = paragraphs
+        .filter(|text| text.starts_with("**") && !text.contains("[`"))
+        .collect();
+    assert!(bare.is_empty(), "promises without a test: {bare:?}");
+    assert!(quoted > 50, "only {quoted} tests are quoted");
+}

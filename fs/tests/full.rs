@@ -4,7 +4,9 @@
 mod support;
 
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use barfs_fs::*;
 use support::*;
@@ -170,4 +172,43 @@ fn a_group_that_takes_no_more_is_waited_for() {
     volume.close().unwrap();
     let volume = rig.elsewhere().open();
     assert!(read_all(&volume, walk(&volume, "f").unwrap()) == noise(4 << 20, 1));
+}
+
+/// A freeze ends a generation of changes and then writes its last ones out. Where that fails, the commit is taken up
+/// again, and must not go without them: they would be buried with the generation.
+#[test]
+fn what_a_full_disk_kept_from_being_frozen_is_in_the_commit_all_the_same() {
+    let rig = Rig::default();
+    let (overlay, done) = (rig.overlay.clone(), AtomicBool::new(false));
+    let of: Arc<Mutex<Weak<Volume>>> = Arc::default();
+    let in_hook = of.clone();
+    let volume = rig.open_with(|options| {
+        options.before_commit = Some(Arc::new(move || {
+            let Some(volume) = in_hook.lock().unwrap().upgrade() else {
+                return;
+            };
+            if !done.swap(true, Ordering::SeqCst) {
+                write_file(&volume, ROOT, "late", b"written while the freeze began");
+                overlay.refusals.store(1, Ordering::SeqCst);
+            }
+        }));
+    });
+    *of.lock().unwrap() = Arc::downgrade(&volume);
+    write_file(&volume, ROOT, "early", b"first");
+    let refused = volume.sync(Rung::Group, &mut |_| ());
+    assert!(refused.is_err(), "the freeze met no refusal");
+    assert_eq!(rig.overlay.refusals.load(Ordering::SeqCst), 0);
+    let begun = Instant::now();
+    while volume.status().commits == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no commit came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let here = walk(&volume, "late").unwrap();
+    assert_eq!(read_all(&volume, here), b"written while the freeze began");
+    volume.fsync(here).unwrap();
+    vanish(volume);
+    let volume = rig.crash(0).open();
+    for name in ["early", "late"] {
+        walk(&volume, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }

@@ -291,3 +291,34 @@ fn pages_given_ahead_are_never_stale() {
     });
     assert!(checked.into_inner() > 1 << 20);
 }
+
+/// With a writeback cache the kernel keeps times of its own, by a clock that ticks some milliseconds apart. What programs
+/// were shown must be what is kept: else every tool that compares times takes files for changed after the next mount.
+#[test]
+fn times_that_were_shown_are_the_times_that_stay() {
+    let mount = Mount::new();
+    shell(
+        &mount.at(""),
+        "for i in $(seq 120); do seq $i $((i + 200)) > f$i; done; for i in $(seq 60); do date +%N > f$i; done
+         for i in $(seq 61 90); do echo more >> f$i; chmod 600 f$i; done; cp f1 g1; cp -p f2 g2
+         for i in $(seq 91 110); do fallocate -p -o 0 -l 100 f$i; truncate -s 50 f$i; done
+         for i in $(seq 30); do echo a > h$i; mv h$i k$i; done; python3 -c 'import mmap,os
+f=os.open(\"m\",os.O_RDWR|os.O_CREAT); os.ftruncate(f,9000); m=mmap.mmap(f,9000); m[5]=7; m.close(); os.close(f)'",
+    );
+    let times = "stat -c '%n %.9Y %.9Z %s' * | sort";
+    let shown = shell(&mount.at(""), times);
+    assert!(shown.lines().count() > 150);
+    let mount = mount.elsewhere();
+    let kept = shell(&mount.at(""), times);
+    let differ: Vec<_> = shown
+        .lines()
+        .zip(kept.lines())
+        .filter(|(a, b)| a != b)
+        .collect();
+    assert!(
+        differ.is_empty(),
+        "{} differ: {:?}",
+        differ.len(),
+        differ[0]
+    );
+}

@@ -13,6 +13,8 @@ mod send;
 mod source;
 mod target;
 
+pub(crate) use source::Mark;
+
 pub use report::{
     BackupOptions, BackupProgress, BackupReport, Overwrite, Problem, RestoreOptions,
     RestoreProgress, RestoreReport,

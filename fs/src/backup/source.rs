@@ -16,7 +16,7 @@ use crate::ops::report::is_own;
 
 /// What tells that a file did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     dev: u64,
     ino: u64,
     size: u64,

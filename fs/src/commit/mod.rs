@@ -229,6 +229,11 @@ impl Volume {
 
     fn commit_once(self: &Arc<Self>) -> Result<()> {
         let resumed = self.space.overlay.view().frozen.is_some();
+        if resumed {
+            // The freeze may have failed between ending the generation and writing its last changes out: a commit without
+            // them would bury them.
+            self.flush()?;
+        }
         let (requested, orders) = self.committer.begin(resumed);
         if !resumed && !self.freeze(!orders.is_empty())? {
             return self.finish_requests(requested);

@@ -32,7 +32,7 @@ impl Volume {
             let plain = blob::open(&self.keys, self.id, entry.kind, &addr, sealed)?;
             if entry
                 .chunk
-                .is_some_and(|chunk| chunk != self.keys.chunk_id(&plain))
+                .is_some_and(|chunk| !self.keys.is_chunk_id(&chunk, &plain))
             {
                 return Err(VolumeError::damaged("a chunk id"));
             }

@@ -89,7 +89,8 @@ impl Sealed {
     }
 }
 
-fn aad(volume: VolumeId, kind: BlobKind, codec: Codec) -> [u8; 19] {
+/// What a blob is sealed under, beside its bytes.
+pub(crate) fn aad(volume: VolumeId, kind: BlobKind, codec: Codec) -> [u8; 19] {
     let mut aad = [0; 19];
     let described = [kind as u8, FORMAT_VERSION, codec as u8];
     for (to, from) in aad.iter_mut().zip(volume.0.iter().chain(described.iter())) {
@@ -147,7 +148,7 @@ pub(crate) fn seal(keys: &VolumeKeys, volume: VolumeId, kind: BlobKind, plain: &
             (Codec::Raw, copy)
         }
     };
-    let seal = seal_message_in_place(&keys.seal, &aad(volume, kind, codec), &mut bytes);
+    let seal = seal_message_in_place(&keys.newest().seal, &aad(volume, kind, codec), &mut bytes);
     Sealed {
         bytes,
         raw_len: u32::try_from(plain.len()).unwrap_or(u32::MAX),
@@ -169,7 +170,9 @@ pub(crate) fn open(
         return Err(damaged());
     }
     let aad = aad(volume, kind, addr.codec);
-    open_message_in_place(&keys.seal, &addr.seal, &aad, &mut sealed).map_err(|_| damaged())?;
+    // What does not authenticate is left as it was, so the next keys may be tried.
+    keys.open_with(|era| open_message_in_place(&era.seal, &addr.seal, &aad, &mut sealed))
+        .map_err(|_| damaged())?;
     let plain = match addr.codec {
         Codec::Raw => sealed,
         Codec::Zstd => {
@@ -225,7 +228,12 @@ mod tests {
             .flat_map(|n| (n * n % 251).to_le_bytes())
             .collect();
         let key = |codec, bytes: &[u8]| {
-            seal_message(&keys(1).seal, &aad(volume, BlobKind::Chunk, codec), bytes).0
+            seal_message(
+                &keys(1).newest().seal,
+                &aad(volume, BlobKind::Chunk, codec),
+                bytes,
+            )
+            .0
         };
         let raw = key(Codec::Raw, &plain);
         let fast = key(Codec::Zstd, &zstd::bulk::compress(&plain, 1).unwrap());

@@ -60,7 +60,12 @@ pub(crate) fn seal(keys: &VolumeKeys, nonces: &Nonces, head: &Head) -> Result<Gr
     let plain = encode("the head", head)?;
     let mut bytes = vec![FORMAT_VERSION];
     let aad = aad(VolumeId(head.volume), head.sequence);
-    bytes.extend(seal_random(&keys.head, nonces.mint(), &aad, &plain));
+    bytes.extend(seal_random(
+        &keys.newest().head,
+        nonces.mint(),
+        &aad,
+        &plain,
+    ));
     if bytes.len() > HEAD_BYTES_MAX {
         return Err(VolumeError::damaged("a head that outgrew its limit"));
     }
@@ -84,11 +89,12 @@ pub(crate) fn open(keys: &VolumeKeys, volume: VolumeId, group: &GroupHead) -> Re
             known: FORMAT_VERSION,
         });
     }
-    let plain = open_random(&keys.head, &aad(volume, group.sequence), sealed).map_err(|_| {
-        VolumeError::WrongKey {
+    let aad = aad(volume, group.sequence);
+    let (plain, _) = keys
+        .open_with(|era| open_random(&era.head, &aad, sealed))
+        .map_err(|_| VolumeError::WrongKey {
             what: "the volume's head",
-        }
-    })?;
+        })?;
     let head: Head = decode("the volume's head", &plain)?;
     if head.volume != volume.0 || head.sequence != group.sequence {
         return Err(VolumeError::damaged("the volume's head"));

@@ -65,7 +65,7 @@ pub(crate) fn seal<T: BorshSerialize>(
     let plain = encode("local state", value)?;
     let mut bytes = vec![FORMAT_VERSION];
     bytes.extend(seal_random(
-        &keys.local,
+        &keys.newest().local,
         nonces.mint(),
         &aad(volume, physical),
         &plain,
@@ -80,6 +80,16 @@ pub(crate) fn open<T: BorshDeserialize>(
     physical: &[u8],
     bytes: &[u8],
 ) -> Result<T> {
+    open_and_tell(keys, volume, physical, bytes).map(|(value, _)| value)
+}
+
+/// The same, and whether it was sealed under the newest keys.
+pub(crate) fn open_and_tell<T: BorshDeserialize>(
+    keys: &VolumeKeys,
+    volume: VolumeId,
+    physical: &[u8],
+    bytes: &[u8],
+) -> Result<(T, bool)> {
     let what = "the local state";
     let (version, sealed) = bytes
         .split_first()
@@ -91,7 +101,9 @@ pub(crate) fn open<T: BorshDeserialize>(
             known: FORMAT_VERSION,
         });
     }
-    let plain = open_random(&keys.local, &aad(volume, physical), sealed)
+    let aad = aad(volume, physical);
+    let (plain, newest) = keys
+        .open_with(|era| open_random(&era.local, &aad, sealed))
         .map_err(|_| VolumeError::WrongKey { what })?;
-    decode(what, &plain)
+    Ok((decode(what, &plain)?, newest))
 }

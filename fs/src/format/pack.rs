@@ -77,7 +77,10 @@ const PART_FOOTER: u8 = 1;
 fn nonce(keys: &VolumeKeys, aad: &[u8], plain: &[u8]) -> [u8; barfs_crypto::NONCE_BYTES] {
     let message = [&(aad.len() as u64).to_le_bytes(), aad, plain].concat();
     let mut nonce = [0; barfs_crypto::NONCE_BYTES];
-    for (to, from) in nonce.iter_mut().zip(keyed(&keys.table_nonce, &message).0) {
+    for (to, from) in nonce
+        .iter_mut()
+        .zip(keyed(&keys.newest().table_nonce, &message).0)
+    {
         *to = from;
     }
     nonce
@@ -85,7 +88,7 @@ fn nonce(keys: &VolumeKeys, aad: &[u8], plain: &[u8]) -> [u8; barfs_crypto::NONC
 
 fn seal_part(keys: &VolumeKeys, names: (VolumeId, PackNo), part: u8, plain: &[u8]) -> Vec<u8> {
     let aad = aad(names.0, names.1, part);
-    seal_random(&keys.table, nonce(keys, &aad, plain), &aad, plain)
+    seal_random(&keys.newest().table, nonce(keys, &aad, plain), &aad, plain)
 }
 
 /// Appends table and padding to the blobs of a pack. The result has exactly one of the class lengths.
@@ -117,8 +120,10 @@ pub(crate) fn table_offset(
     let damaged = || VolumeError::damaged(format!("the table of pack {:#x}", pack.0));
     let at = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(damaged)?;
     let footer = tail.get(at..).ok_or_else(damaged)?;
-    let offset =
-        open_random(&keys.table, &aad(volume, pack, PART_FOOTER), footer).map_err(|_| damaged())?;
+    let aad = aad(volume, pack, PART_FOOTER);
+    let (offset, _) = keys
+        .open_with(|era| open_random(&era.table, &aad, footer))
+        .map_err(|_| damaged())?;
     Ok(u32::from_le_bytes(
         offset.try_into().map_err(|_| damaged())?,
     ))
@@ -134,8 +139,10 @@ pub(crate) fn sealed_table(
     let damaged = || VolumeError::damaged(format!("the table of pack {:#x}", pack.0));
     let end = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(damaged)?;
     let sealed = bytes.get(..end).ok_or_else(damaged)?;
-    let plain =
-        open_random(&keys.table, &aad(volume, pack, PART_TABLE), sealed).map_err(|_| damaged())?;
+    let aad = aad(volume, pack, PART_TABLE);
+    let (plain, _) = keys
+        .open_with(|era| open_random(&era.table, &aad, sealed))
+        .map_err(|_| damaged())?;
     Vec::<TableEntry>::deserialize(&mut plain.as_slice()).map_err(|_| damaged())
 }
 

@@ -24,7 +24,6 @@ use crate::error::Result;
 use crate::format::record::{InodeNo, Kind};
 use crate::ops::acl::is_acl;
 use crate::ops::attr::SetAttr;
-use crate::ops::handle::OpenHow;
 use crate::ops::names::Create;
 use crate::ops::rename::RenameMode;
 use crate::ops::xattr::XattrMode;
@@ -49,18 +48,23 @@ impl Adapter {
         (parent, name): (INodeNo, &OsStr),
         making: Making,
     ) -> Result<Attr> {
-        let create = Create {
-            kind: making.kind,
-            mode: convert::permissions(making.mode),
-            umask: convert::permissions(making.umask),
-            uid: req.uid(),
-            gid: req.gid(),
-            rdev: making.rdev,
-            target: making.target,
-        };
+        let create = wanted(req, making);
         self.shared
             .volume
             .create(convert::ino(parent), name.as_bytes(), create)
+    }
+}
+
+/// What the kernel asks to be made, for whom.
+fn wanted(req: &Request, making: Making) -> Create {
+    Create {
+        kind: making.kind,
+        mode: convert::permissions(making.mode),
+        umask: convert::permissions(making.umask),
+        uid: req.uid(),
+        gid: req.gid(),
+        rdev: making.rdev,
+        target: making.target,
     }
 }
 
@@ -312,13 +316,10 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let flags = OpenFlags(flags);
-        let made = self.make(req, (parent, name), Making::new(Kind::File, mode, umask));
-        let how = OpenHow {
-            write: writes(flags),
-            ..OpenHow::default()
-        };
-        let opened = made.and_then(|attr| self.shared.volume.open_inode(attr.ino, how));
-        match opened {
+        let create = wanted(req, Making::new(Kind::File, mode, umask));
+        let (at, name) = (convert::ino(parent), name.as_bytes());
+        let volume = &self.shared.volume;
+        match volume.create_open(at, name, create, writes(flags)) {
             Ok(attr) => reply.created(
                 &TTL,
                 &convert::attr(&attr),
@@ -357,11 +358,11 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self
-            .shared
-            .volume
-            .write(convert::ino(ino), offset, bytes, drop_setid)
-        {
+        let (volume, ino) = (&self.shared.volume, convert::ino(ino));
+        let written = volume
+            .note_times(ino)
+            .and_then(|()| volume.write(ino, offset, bytes, drop_setid));
+        match written {
             Ok(()) => reply.written(bytes.len() as u32),
             Err(error) => reply.error(convert::errno(&error)),
         }
@@ -399,26 +400,35 @@ impl Filesystem for Adapter {
         data::fsync(&self.shared, convert::ino(ino), reply);
     }
 
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(self.shared.listings.open(), FopenFlags::empty());
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.shared.listings.close(fh);
+        reply.ok();
+    }
+
     fn readdir(
         &self,
         _: &Request,
         ino: INodeNo,
-        _: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        answer::list(&self.shared.volume, convert::ino(ino), offset, reply);
+        answer::list(&self.shared, (convert::ino(ino), fh), offset, reply);
     }
 
     fn readdirplus(
         &self,
         _: &Request,
         ino: INodeNo,
-        _: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        answer::list_plus(&self.shared.volume, convert::ino(ino), offset, reply);
+        answer::list_plus(&self.shared, (convert::ino(ino), fh), offset, reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -517,10 +527,10 @@ impl Filesystem for Adapter {
         let Some(end) = offset.checked_add(length) else {
             return reply.error(Errno::EFBIG);
         };
-        let result = self
-            .shared
-            .volume
-            .allocate(convert::ino(ino), offset..end, punch, keep);
+        let (volume, ino) = (&self.shared.volume, convert::ino(ino));
+        let result = volume
+            .note_times(ino)
+            .and_then(|()| volume.allocate(ino, offset..end, punch, keep));
         answer(reply, result);
     }
 
@@ -539,7 +549,11 @@ impl Filesystem for Adapter {
     ) {
         let from: (InodeNo, u64) = (convert::ino(ino_in), offset_in);
         let to = (convert::ino(ino_out), offset_out);
-        match self.shared.volume.copy_range(from, to, len.min(1 << 30)) {
+        let volume = &self.shared.volume;
+        let copied = volume
+            .note_times(to.0)
+            .and_then(|()| volume.copy_range(from, to, len.min(1 << 30)));
+        match copied {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(convert::errno(&error)),
         }

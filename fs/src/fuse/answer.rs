@@ -9,7 +9,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr, Request,
 };
 
-use super::convert;
+use super::{Shared, convert};
 use crate::error::Result;
 use crate::format::record::InodeNo;
 use crate::ops::Attr;
@@ -99,8 +99,14 @@ pub(super) fn handle(flags: OpenFlags) -> FileHandle {
 }
 
 /// Fills a listing of names.
-pub(super) fn list(volume: &Volume, ino: InodeNo, offset: u64, mut reply: ReplyDirectory) {
-    let result = volume.read_dir(ino, offset, &mut |entry| {
+pub(super) fn list(
+    shared: &Shared,
+    (ino, handle): (InodeNo, FileHandle),
+    offset: u64,
+    mut reply: ReplyDirectory,
+) {
+    let listing = shared.listings.of(handle);
+    let result = listing.give(&shared.volume, ino, offset, &mut |entry| {
         let kind = convert::file_type(entry.kind);
         !reply.add(
             INodeNo(entry.ino.0),
@@ -116,9 +122,15 @@ pub(super) fn list(volume: &Volume, ino: InodeNo, offset: u64, mut reply: ReplyD
 }
 
 /// Fills a listing of names with what is known of each inode; each counts as looked up.
-pub(super) fn list_plus(volume: &Volume, ino: InodeNo, offset: u64, mut reply: ReplyDirectoryPlus) {
-    let mut failed = None;
-    let result = volume.read_dir(ino, offset, &mut |entry| {
+pub(super) fn list_plus(
+    shared: &Shared,
+    (ino, handle): (InodeNo, FileHandle),
+    offset: u64,
+    mut reply: ReplyDirectoryPlus,
+) {
+    let (volume, mut failed) = (&shared.volume, None);
+    let listing = shared.listings.of(handle);
+    let result = listing.give(volume, ino, offset, &mut |entry| {
         let dots = matches!(entry.name.as_slice(), b"." | b"..");
         let found = if dots {
             volume.getattr(entry.ino)

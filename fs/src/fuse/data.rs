@@ -17,6 +17,7 @@ use crate::ops::read::ReadPlan;
 use crate::ops::rename::{NameAt, RenameMode};
 use crate::ops::seek::Seek;
 use crate::options::Rung;
+use crate::volume::Volume;
 
 /// Answers with the result of an operation that gives nothing.
 pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
@@ -68,7 +69,13 @@ pub(super) fn open(
     (how, handle): (OpenHow, FileHandle),
     reply: ReplyOpen,
 ) {
-    let answer = move |shared: &Shared| match shared.volume.open_inode(ino, how) {
+    let open = move |volume: &Volume| {
+        if how.truncate && how.write {
+            volume.note_times(ino)?;
+        }
+        volume.open_inode(ino, how)
+    };
+    let answer = move |shared: &Shared| match open(&shared.volume) {
         Ok(_) => reply.opened(handle, keep_cache(&shared.volume)),
         Err(error) => reply.error(errno(&error)),
     };

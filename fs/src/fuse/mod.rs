@@ -4,6 +4,7 @@ mod adapter;
 mod answer;
 mod convert;
 mod data;
+mod listing;
 mod stock;
 
 use std::ffi::{CString, OsStr};
@@ -66,6 +67,7 @@ struct Shared {
     committers: Pool,
     /// Gives pages to the kernel, which may wait for reads to be answered.
     stockers: Pool,
+    listings: listing::Listings,
     fsync: Rung,
     fsync_limit: Duration,
 }
@@ -101,6 +103,7 @@ pub fn mount(
         waiters,
         committers: Pool::new("barfs-fsync", WAITERS)?,
         stockers: Pool::new("barfs-stock", 1)?,
+        listings: listing::Listings::default(),
         fsync: options.fsync,
         fsync_limit: options.fsync_limit,
     });
@@ -139,16 +142,27 @@ pub fn mount(
     })
 }
 
-/// Detaches what a killed mount left at the mount point.
+/// Dead mounts that may lie one over the other.
+const DEAD_MAX: usize = 16;
+
+/// Detaches what a killed mount left at the mount point. The kernel may still know the attributes of its root, so it is
+/// asked what only the process behind a mount can answer.
 fn clear_dead(at: &Path) -> Result<()> {
-    match std::fs::metadata(at) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            tracing::info!(at = %at.display(), "detaching a dead mount");
-            umount(at, libc::MNT_DETACH)
-                .map_err(|error| VolumeError::io(format!("clearing {}", at.display()), &error))
+    for _ in 0..DEAD_MAX {
+        let dead = |error: rustix::io::Errno| {
+            matches!(
+                error,
+                rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED
+            )
+        };
+        if !rustix::fs::statfs(at).is_err_and(dead) {
+            return Ok(());
         }
-        _ => Ok(()),
+        tracing::info!(at = %at.display(), "detaching a dead mount");
+        umount(at, libc::MNT_DETACH)
+            .map_err(|error| VolumeError::io(format!("clearing {}", at.display()), &error))?;
     }
+    Ok(())
 }
 
 fn umount(at: &Path, flags: i32) -> std::io::Result<()> {

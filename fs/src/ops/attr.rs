@@ -4,6 +4,8 @@ use super::write::drop_privileges;
 use super::{Attr, Volume};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Kind, Stamp};
+use crate::live::State;
+use crate::snapshot::names::{Place, place};
 use crate::tree::overlay::Changes;
 
 /// What to change; `None` leaves a field.
@@ -57,6 +59,13 @@ impl Volume {
         inode.atime = set.atime.unwrap_or(inode.atime);
         inode.mtime = set.mtime.unwrap_or(inode.mtime);
         inode.ctime = set.ctime.unwrap_or_else(Stamp::now);
+        state.told_times = match state.told_times {
+            // Times of its own, or only the moment of this change.
+            Some((mtime, _)) if set.mtime.is_none() && set.size.is_none() => {
+                Some((mtime, inode.ctime))
+            }
+            _ => None,
+        };
         let mut changes = Changes::new();
         if set.mode.is_some() {
             self.chmod_acl(ino.0, &inode, &mut changes)?;
@@ -67,5 +76,35 @@ impl Volume {
             ino,
             inode: self.look(ino.0, &state)?,
         })
+    }
+
+    /// A program is about to change content through the kernel's cache, which keeps the time of that by itself. It tells it
+    /// when the file is closed, unless it has told that very time before: its clock ticks some milliseconds apart. So the
+    /// times of now are remembered for [`Volume::settle_times`]; meanwhile the change counts as made when it arrived.
+    pub(crate) fn note_times(&self, ino: InodeNo) -> Result<()> {
+        if place(ino) != Place::Live {
+            return Ok(());
+        }
+        let live = self.live.get(ino.0);
+        let mut state = live.state.lock();
+        if state.told_times.is_none() {
+            let inode = self.load(ino.0, &state)?;
+            state.told_times = Some((inode.mtime, inode.ctime));
+        }
+        Ok(())
+    }
+
+    /// The last writer closed, and the kernel has told whatever times it had to tell: where it told none since content
+    /// changed, the times that it knows hold.
+    pub(crate) fn settle_times(&self, ino: u64, state: &mut State) -> Result<()> {
+        let Some((mtime, ctime)) = state.told_times.take() else {
+            return Ok(());
+        };
+        let mut inode = self.load(ino, state)?;
+        (inode.mtime, inode.ctime) = (mtime, ctime);
+        let mut changes = Changes::new();
+        self.save(ino, state, inode, &mut changes)?;
+        self.apply(changes);
+        Ok(())
     }
 }

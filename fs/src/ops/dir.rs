@@ -97,12 +97,8 @@ impl Volume {
         if place(ino) != Place::Live {
             return self.past_getattr(ino);
         }
-        let live = self.live.get(ino.0);
-        let state = live.state.lock();
-        Ok(Attr {
-            ino,
-            inode: self.look(ino.0, &state)?,
-        })
+        let inode = self.glance(ino.0)?;
+        Ok(Attr { ino, inode })
     }
 
     /// Target of a symbolic link.

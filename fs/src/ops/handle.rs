@@ -68,11 +68,19 @@ impl Volume {
         } else {
             Ok(())
         };
-        live.opens.fetch_sub(1, Ordering::AcqRel);
-        live.writers.fetch_sub(u32::from(wrote), Ordering::AcqRel);
         let mut locked = live.lock();
+        locked.live.opens.fetch_sub(1, Ordering::AcqRel);
+        let writers = locked
+            .live
+            .writers
+            .fetch_sub(u32::from(wrote), Ordering::AcqRel);
+        let settled = if writers == 1 && wrote && !locked.state.gone {
+            self.settle_times(ino.0, &mut locked.state)
+        } else {
+            Ok(())
+        };
         self.reap_if_unused(&mut locked)?;
-        drained
+        drained.and(settled)
     }
 
     /// Whether a handle that may write is open.

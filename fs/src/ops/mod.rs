@@ -63,11 +63,21 @@ impl Volume {
         if let Some(inode) = &state.dirty {
             return Ok(inode.clone());
         }
-        let record = self
-            .space
-            .get(&key::inode(ino))?
-            .ok_or(VolumeError::NotFound)?;
-        crate::format::decode("an inode", &record)
+        self.recorded(ino)
+    }
+
+    /// The inode as the key space has it: all there is to know of one that is not live.
+    pub(crate) fn recorded(&self, ino: u64) -> Result<Inode> {
+        let record = self.space.get(&key::inode(ino))?;
+        crate::format::decode("an inode", &record.ok_or(VolumeError::NotFound)?)
+    }
+
+    /// The inode as programs see it, whether or not anybody uses it.
+    pub(crate) fn glance(&self, ino: u64) -> Result<Inode> {
+        match self.live.peek(ino) {
+            Some(live) => self.look(ino, &live.state.lock()),
+            None => self.recorded(ino),
+        }
     }
 
     /// The inode as programs see it: what waits for sealing takes room too.

@@ -7,7 +7,7 @@ use crate::error::{Result, VolumeError};
 use crate::format::key::{self, KeyBytes};
 use crate::format::record::{Bucket, Entry, Inode, InodeNo, Kind, ROOT, Stamp, directory_hash};
 use crate::format::{decode, encode};
-use crate::live::{LockedSet, State};
+use crate::live::{Live, LockedSet, State};
 use crate::snapshot::names::{LIST, Place, SNAPSHOTS_DIR, place};
 use crate::tree::overlay::Changes;
 
@@ -113,17 +113,21 @@ impl Volume {
         if place(parent) != Place::Live {
             return self.past_lookup(parent, name);
         }
-        let slot = self.slot(parent.0, name)?;
-        match slot.entry() {
-            Some(entry) => self.refer(InodeNo(entry.ino)),
-            None => {
-                let live = self.live.get(parent.0);
-                let state = live.state.lock();
-                match self.load(parent.0, &state)?.kind {
-                    Kind::Directory => Err(VolumeError::NotFound),
-                    _ => Err(VolumeError::NotDirectory),
-                }
+        let mut slot = self.slot(parent.0, name)?;
+        while let Some(ino) = slot.entry().map(|entry| entry.ino) {
+            match self.refer(InodeNo(ino)) {
+                // Either the name went with the inode, or another inode took the name over in between.
+                Err(VolumeError::NotFound) => {}
+                found => return found,
             }
+            slot = self.slot(parent.0, name)?;
+            if slot.entry().is_some_and(|entry| entry.ino == ino) {
+                return Err(VolumeError::damaged("a name without an inode"));
+            }
+        }
+        match self.glance(parent.0)?.kind {
+            Kind::Directory => Err(VolumeError::NotFound),
+            _ => Err(VolumeError::NotDirectory),
         }
     }
 
@@ -135,11 +139,19 @@ impl Volume {
         if place(ino) != Place::Live {
             return self.past_getattr(ino);
         }
-        let live = self.live.get(ino.0);
-        let state = live.state.lock();
-        let inode = self.look(ino.0, &state)?;
-        live.lookups.fetch_add(1, Ordering::AcqRel);
-        Ok(Attr { ino, inode })
+        // Counted first: whoever removes it from now on leaves it to be cleaned up by the last to forget it.
+        let live = self.live.refer(ino.0);
+        let found = match &live {
+            Some(live) => self.look(ino.0, &live.state.lock()),
+            None => self.recorded(ino.0),
+        };
+        match found {
+            Ok(inode) => Ok(Attr { ino, inode }),
+            Err(error) => {
+                self.forget(ino, 1);
+                Err(error)
+            }
+        }
     }
 
     /// Makes a new inode under a name. Counts one reference.
@@ -152,6 +164,34 @@ impl Volume {
         name: &[u8],
         create: Create,
     ) -> Result<Attr, VolumeError> {
+        self.create_and(parent, name, create, |_| ())
+    }
+
+    /// The same, and opens it, as [`Volume::open_inode`] would with `write`.
+    ///
+    /// # Errors
+    /// As [`Volume::create`].
+    pub fn create_open(
+        &self,
+        parent: InodeNo,
+        name: &[u8],
+        create: Create,
+        write: bool,
+    ) -> Result<Attr, VolumeError> {
+        self.create_and(parent, name, create, |live| {
+            live.opens.fetch_add(1, Ordering::AcqRel);
+            live.writers.fetch_add(u32::from(write), Ordering::AcqRel);
+        })
+    }
+
+    /// Makes an inode, and lets `use_it` count who uses it before anybody can find it.
+    fn create_and(
+        &self,
+        parent: InodeNo,
+        name: &[u8],
+        create: Create,
+        use_it: impl FnOnce(&Live),
+    ) -> Result<Attr> {
         self.check_present(&[parent])?;
         check_name(name)?;
         if (parent, name) == (ROOT, SNAPSHOTS_DIR) {
@@ -184,9 +224,10 @@ impl Volume {
         self.put_inherited(ino, inherited.xattrs, &mut changes)?;
         self.save(parent.0, &mut directory.state, holder, &mut changes)?;
         let live = self.live.get(ino);
-        live.lookups.fetch_add(1, Ordering::AcqRel);
+        self.live.refer(ino);
+        use_it(&live);
         live.state.lock().extents_end = Some(0);
-        self.apply(changes);
+        self.apply_names(changes);
         self.space.overlay.files.fetch_add(1, Ordering::Relaxed);
         Ok(Attr {
             ino: InodeNo(ino),
@@ -230,14 +271,14 @@ impl Volume {
         let mut changes = Changes::with_capacity(3);
         slot.store(&mut changes)?;
         self.save(ino.0, &mut target.state, inode.clone(), &mut changes)?;
-        target.live.lookups.fetch_add(1, Ordering::AcqRel);
         self.save(
             parent.0,
             &mut locked.of(parent.0)?.state,
             holder,
             &mut changes,
         )?;
-        self.apply(changes);
+        self.live.refer(ino.0);
+        self.apply_names(changes);
         Ok(Attr { ino, inode })
     }
 
@@ -300,7 +341,7 @@ impl Volume {
             &mut changes,
         )?;
         self.lose_name(&mut locked, child, inode, &mut changes)?;
-        self.apply(changes);
+        self.apply_names(changes);
         self.reap_if_unused(&mut *locked.of(child)?)
     }
 

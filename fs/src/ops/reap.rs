@@ -19,15 +19,9 @@ impl Volume {
         if place(ino) != Place::Live {
             return;
         }
-        let live = self.live.get(ino.0);
-        let before = live
-            .lookups
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
-                Some(held.saturating_sub(count))
-            });
-        if before.is_ok_and(|held| held > count) || !live.unused() {
+        let Some(live) = self.live.forget(ino.0, count) else {
             return;
-        }
+        };
         let mut locked = live.lock();
         if let Err(error) = self.reap_if_unused(&mut locked) {
             // Its orphan record stays: the next open of the volume tries again.
@@ -41,9 +35,9 @@ impl Volume {
     /// When a file without a name could not be cleaned up; the next open of the volume tries again.
     pub fn forget_all(&self) -> Result<(), VolumeError> {
         let mut result = Ok(());
+        self.live.forget_all();
         for live in self.live.all() {
             let drained = self.drain_live(&live);
-            live.lookups.store(0, Ordering::Release);
             live.opens.store(0, Ordering::Release);
             live.writers.store(0, Ordering::Release);
             result = result

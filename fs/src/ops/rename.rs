@@ -206,7 +206,7 @@ impl Volume {
         if let (Some(ino), Some(target)) = (moving.target, target) {
             self.lose_name(&mut moving.locked, ino, target, &mut changes)?;
         }
-        self.apply(changes);
+        self.apply_names(changes);
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl Volume {
                 &mut changes,
             )?;
         }
-        self.apply(changes);
+        self.apply_names(changes);
         Ok(())
     }
 }

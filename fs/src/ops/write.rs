@@ -120,13 +120,15 @@ impl Volume {
             if !self.budget.exceeded() {
                 return self.check_backlog(bytes);
             }
-            let weak = self.live.all();
-            for live in weak {
+            for live in self.live.all() {
                 let mut state = live.state.lock();
                 if let Some(error) = state.error.clone() {
                     return Err(error);
                 }
-                self.launch(&live, &mut state, true);
+                // While the sealers have work, what is still being written is left to become long chunks.
+                if self.sealers.waiting() == 0 {
+                    self.launch(&live, &mut state, true);
+                }
             }
             if self.budget.wait(WAIT) {
                 return self.check_backlog(bytes);

@@ -6,7 +6,8 @@
 //! Fault model of [`FakeOverlay`]: at a crash it keeps every batch written before the last sync and a prefix, of any
 //! length, of those after it. It never tears a batch. With a directory to watch, a crash also keeps, drops or garbles what
 //! the pack files got after the last batch that survived was written: later bytes were not synced. The power may fail
-//! at any call that changes something: that call and all after it do nothing.
+//! at any call that changes something: that call and all after it do nothing. It may refuse some writes, as a full disk
+//! does, and take the next.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -189,6 +190,8 @@ pub struct FakeOverlay {
     /// After this many calls more the power is gone: nothing is written any more. Negative: never.
     pub calls_left: AtomicI64,
     pub powered_off: AtomicBool,
+    /// So many writes are refused from now on.
+    pub refusals: AtomicI64,
     pub watched: Mutex<Option<PathBuf>>,
 }
 
@@ -336,6 +339,10 @@ impl OverlayStore for FakeOverlay {
     }
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         self.power()?;
+        if self.refusals.load(Ordering::SeqCst) > 0 {
+            self.refusals.fetch_sub(1, Ordering::SeqCst);
+            return Err(StoreError::Local("told to refuse".into()));
+        }
         let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Batch(batch);
