@@ -10,7 +10,7 @@ help:
 	@echo "make demo    build, start a group on this machine, back up this checkout, hurt the group, restore, compare"
 	@echo "make test    formatting, lints, all tests, the simulator's fixed seeds, a real mount"
 	@echo "make posix   pjdfstest and a million operations of fsx on a real mount (root)"
-	@echo "make soak    ten thousand seeds of the simulator, and the commit rule searched deeper: hours"
+	@echo "make soak    ten thousand seeds of the simulator, the commit rule searched deeper, mounts killed by the hundred: hours"
 	@echo "make bench   measure this machine"
 	@echo "make build   build the program"
 	@echo "make lint    formatting and lints only"
@@ -34,8 +34,9 @@ test: lint
 posix: deps
 	fs/tests/posix/run all
 
-soak:
+soak: deps
 	replication/sim/soak
+	$(CARGO) test --locked -p barfs-fs --test kill --test stress --test large -- --ignored --nocapture
 
 bench: build
 	$(CARGO) run --locked -q -p barfs -- bench crypto

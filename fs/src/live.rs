@@ -103,6 +103,8 @@ pub(crate) struct Live {
     pub writers: AtomicU32,
     /// Where the last read ended, for readahead.
     pub read_end: AtomicU64,
+    /// Bytes read one after the other until there.
+    pub run: AtomicU64,
     /// Up to where readahead was asked for.
     pub ahead: AtomicU64,
 }
@@ -158,6 +160,7 @@ impl LiveTable {
                 opens: AtomicU32::new(0),
                 writers: AtomicU32::new(0),
                 read_end: AtomicU64::new(u64::MAX),
+                run: AtomicU64::new(0),
                 ahead: AtomicU64::new(0),
             })
         });

@@ -119,22 +119,3 @@ fn every_decoder_keeps_its_promises() {
         );
     }
 }
-
-/// Each decoder has its fuzz target, and the other way round.
-#[test]
-fn every_decoder_has_a_fuzz_target() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
-    let mut targets: Vec<String> = std::fs::read_dir(format!("{dir}/fuzz_targets"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_string())
-        .collect();
-    targets.sort();
-    let mut names: Vec<_> = DECODERS.iter().map(|decoder| decoder.name).collect();
-    names.sort_unstable();
-    assert_eq!(targets, names);
-    let manifest = std::fs::read_to_string(format!("{dir}/Cargo.toml")).unwrap();
-    for name in names {
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
-    }
-}

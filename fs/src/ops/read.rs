@@ -13,6 +13,8 @@ use crate::snapshot::names::{Place, place};
 
 /// Readahead reaches this far beyond a sequential reader, in bytes.
 const AHEAD_BYTES: u64 = 12 << 20;
+/// Readahead reaches at most so many times as far as was read in a row.
+const AHEAD_FACTOR: u64 = 4;
 /// Readahead is not asked for while this many chunks are waited for.
 const AHEAD_JOBS: usize = 24;
 
@@ -196,16 +198,25 @@ impl Volume {
         let last = live.read_end.swap(plan.range.end, Ordering::Relaxed);
         // The kernel asks for neighbouring pieces from several threads: near is sequential enough.
         let near = plan.range.start.abs_diff(last) <= 1 << 20 || plan.range.start == 0;
-        if !near || plan.range.is_empty() || self.fetchers.waiting() > AHEAD_JOBS {
+        let before = if near {
+            live.run.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let run = before.saturating_add(plan.len());
+        live.run.store(run, Ordering::Relaxed);
+        if plan.range.is_empty() || self.fetchers.waiting() > AHEAD_JOBS {
             return Ok(());
         }
+        // Whoever jumps about lands near the last place now and then: what is opened ahead follows what was read in a row.
+        let reach = run.saturating_mul(AHEAD_FACTOR).min(AHEAD_BYTES);
         let ahead = live.ahead.load(Ordering::Relaxed);
         let begin = if ahead >= plan.range.start && ahead <= plan.range.end + AHEAD_BYTES {
             ahead
         } else {
             plan.range.end
         };
-        let end = plan.range.end + AHEAD_BYTES;
+        let end = plan.range.end.saturating_add(reach);
         if end - begin.min(end) < AHEAD_BYTES / 4 {
             return Ok(());
         }
