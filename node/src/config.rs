@@ -23,6 +23,10 @@ pub struct NodeConfig {
     /// Bytes of log kept between two snapshots of the ledger, and so the most that a start replays.
     #[serde(default = "default_log_bytes")]
     pub log_bytes: u64,
+    /// Seconds that a shard is kept which no record names: left over from a pack that was never recorded, or from a
+    /// release that this node did not see.
+    #[serde(default = "default_unrecorded_grace_s")]
+    pub unrecorded_grace_s: u64,
     /// Where the count of starts is kept (in the data directory otherwise): on another disk it also notices when the
     /// whole data directory is put back from an older image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,11 +37,26 @@ fn default_log_bytes() -> u64 {
     256 << 20
 }
 
+fn default_unrecorded_grace_s() -> u64 {
+    7 * 24 * 3600
+}
+
 fn default_log() -> String {
     "info".to_owned()
 }
 
 impl NodeConfig {
+    /// The settings of a new node.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            log: default_log(),
+            log_bytes: default_log_bytes(),
+            unrecorded_grace_s: default_unrecorded_grace_s(),
+            incarnation_file: None,
+        }
+    }
+
     /// Reads the settings of the node in `dir`; `listen` is the flag of that name.
     pub fn load(dir: &Path, listen: Option<SocketAddr>) -> Outcome<Self> {
         let bad = |cause: config::ConfigError| {

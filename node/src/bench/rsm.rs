@@ -120,18 +120,7 @@ async fn start(dir: &std::path::Path, count: usize) -> Outcome<Vec<Node>> {
     let mut nodes = Vec::new();
     for (dir, listen, _) in made {
         dir.adopt(&genesis)?;
-        nodes.push(
-            Node::start(
-                &dir,
-                &NodeConfig {
-                    listen,
-                    log: "warn".into(),
-                    log_bytes: 256 << 20,
-                    incarnation_file: None,
-                },
-            )
-            .await?,
-        );
+        nodes.push(Node::start(&dir, &NodeConfig::new(listen)).await?);
     }
     Ok(nodes)
 }

@@ -84,13 +84,7 @@ fn init(args: &InitArgs) -> Outcome<()> {
     )
     .during(Exit::Usage, "this makes no member card")?;
     let dir = DataDir::create(&args.dir, &key)?;
-    NodeConfig {
-        listen: args.listen,
-        log: "info".into(),
-        log_bytes: 256 << 20,
-        incarnation_file: None,
-    }
-    .store(&args.dir)?;
+    NodeConfig::new(args.listen).store(&args.dir)?;
     dir.store_card(&card)?;
     match &args.phrase_file {
         Some(file) => write_new(file, format!("{}\n", *recovery.words()).as_bytes(), 0o600)?,

@@ -16,7 +16,7 @@ mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use barfs_replication::{Control, Genesis, Input, MemberId};
 use parking_lot::Mutex;
@@ -164,7 +164,8 @@ impl Node {
             proofs: Proofs::new(dir.proofs_path()),
         });
         tokio::spawn(register(handle.clone(), me, service.group, vrf));
-        tokio::spawn(sweep_forever(Arc::clone(&store), handle.clone(), me));
+        let grace = Duration::from_secs(config.unrecorded_grace_s);
+        tokio::spawn(sweep_forever(Arc::clone(&store), handle.clone(), me, grace));
         let housekeeper = Housekeeper {
             service: Arc::clone(&service),
             log,

@@ -11,10 +11,9 @@ use barfs_replication::{MemberId, Replica};
 use crate::driver::{DriverHandle, Stopped};
 use crate::store::{ShardKey, ShardStore, ShardStoreError};
 
-/// Between two sweeps.
-const INTERVAL: Duration = Duration::from_secs(3600);
-/// How long a shard is kept that no record names.
-const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The longest and the shortest time between two sweeps; else an eighth of the grace.
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Shards looked up at once.
 const BATCH: usize = 1024;
 
@@ -38,12 +37,18 @@ enum SweepError {
     Store(#[from] ShardStoreError),
 }
 
-/// Sweeps for as long as the node runs.
-pub(super) async fn sweep_forever(store: Arc<dyn ShardStore>, driver: DriverHandle, me: MemberId) {
+/// Sweeps for as long as the node runs; a shard that no record names is kept for `grace`.
+pub(super) async fn sweep_forever(
+    store: Arc<dyn ShardStore>,
+    driver: DriverHandle,
+    me: MemberId,
+    grace: Duration,
+) {
     let mut sweep = Sweep::new(store, driver, me);
+    let interval = (grace / 8).clamp(INTERVAL_MIN, INTERVAL_MAX);
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        match sweep.once(PATIENCE).await {
+        tokio::time::sleep(interval).await;
+        match sweep.once(grace).await {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "dropped shards that no record names"),
             Err(SweepError::Stopped(_)) => return,
