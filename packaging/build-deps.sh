@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building and testing barfs needs besides Rust: a C and C++ compiler and libclang for RocksDB, fuse3
-# for mounts by ordinary users, and what the tests run on a mount: acl, attr, git, restic, rsync, sqlite3. Does nothing
-# when all of it is there.
+# for mounts by ordinary users, and what the tests use: acl, attr, git, restic, rsync, sqlite3 on a mount, iproute2 and
+# faketime for hosts of their own. Does nothing when all of it is there.
 set -eu
 
 missing=
@@ -17,6 +17,8 @@ command -v setfattr >/dev/null 2>&1 || missing="$missing attr"
 for program in git restic rsync sqlite3; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
+command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing faketime"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

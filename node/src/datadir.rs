@@ -54,10 +54,15 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
         .during(Exit::BadDataDir, format!("cannot write {}", path.display()))
 }
 
-/// Writes a file in place of what is there, durably: a crash leaves the one or the other, whole.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a file with these permissions in place of what is there, durably: a crash leaves the one or the other, whole.
+pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
@@ -207,7 +212,7 @@ impl DataDir {
         self.check_group(chain.founding())?;
         chain.store(&self.chain_path())?;
         let seat = self.path.join(SEAT_FILE);
-        replace_file(&seat, format!("{}\n", id.0).as_bytes())
+        replace_file(&seat, format!("{}\n", id.0).as_bytes(), 0o644)
             .during(Exit::BadDataDir, format!("cannot write {}", seat.display()))?;
         self.keep_group(chain.founding())?;
         Ok(id)

@@ -39,7 +39,7 @@ impl Incarnation {
     pub fn finish(&self, log: &BlockLog) -> Outcome<()> {
         log.set_incarnation(self.next)
             .during(Exit::BadDataDir, "cannot write the block log")?;
-        replace_file(&self.file, format!("{}\n", self.next).as_bytes()).during(
+        replace_file(&self.file, format!("{}\n", self.next).as_bytes(), 0o644).during(
             Exit::BadDataDir,
             format!("cannot write {}", self.file.display()),
         )

@@ -20,13 +20,14 @@ use barfs_crypto::{CryptoError, MasterKey, SigningKey, open_key_file, seal_key_f
 use barfs_replication::{Genesis, MemberId, VolumeId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::datadir::{read_group, write_new};
+use crate::datadir::{read_group, replace_file, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::Chain;
 
 /// The secrets of a volume on this device.
-#[derive(BorshSerialize, BorshDeserialize)]
+#[derive(BorshSerialize, BorshDeserialize, ZeroizeOnDrop)]
 struct Secrets {
     master: [u8; 32],
     device_seed: [u8; 32],
@@ -176,6 +177,13 @@ pub fn pick(name: Option<&str>) -> Outcome<Profile> {
     }
 }
 
+fn seal(secrets: &Secrets, passphrase: &[u8]) -> Outcome<Vec<u8>> {
+    let plain = borsh::to_vec(secrets).during(Exit::Failed, "cannot encode the keys")?;
+    let plain = Zeroizing::new(plain);
+    seal_key_file(passphrase, random()?, random()?, &plain)
+        .during(Exit::Failed, "cannot seal the keys")
+}
+
 impl Profile {
     /// Makes the profile of a new or recovered volume.
     pub fn create(
@@ -203,9 +211,7 @@ impl Profile {
             master: *master.as_bytes(),
             device_seed: *device.seed(),
         };
-        let plain = borsh::to_vec(&secrets).during(Exit::Failed, "cannot encode the keys")?;
-        let sealed = seal_key_file(passphrase, random()?, random()?, &plain)
-            .during(Exit::Failed, "cannot seal the keys")?;
+        let sealed = seal(&secrets, passphrase)?;
         let text = toml::to_string(&file).during(Exit::Failed, "cannot encode the volume file")?;
         write_new(&dir.join("key"), &sealed, 0o600)?;
         write_new(&dir.join("group"), &chain.founding().encode(), 0o644)?;
@@ -285,6 +291,19 @@ impl Profile {
             MasterKey::from_bytes(secrets.master),
             SigningKey::from_seed(secrets.device_seed),
         ))
+    }
+
+    /// Seals the keys under another passphrase. The old one opens nothing afterwards, here; a copy of the key file that
+    /// somebody took before it still opens.
+    pub fn change_passphrase(&self, old: &[u8], new: &[u8]) -> Outcome<()> {
+        let (master, device) = self.unlock(old)?;
+        let secrets = Secrets {
+            master: *master.as_bytes(),
+            device_seed: *device.seed(),
+        };
+        let path = self.dir.join("key");
+        let doing = format!("cannot write {}", path.display());
+        replace_file(&path, &seal(&secrets, new)?, 0o600).during(Exit::Failed, doing)
     }
 
     /// Takes the volume for this process; fails at once if another one has it.

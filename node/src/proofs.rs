@@ -106,7 +106,7 @@ impl Proof {
         let doing = || format!("cannot write {}", path.display());
         let mut bytes = MAGIC.to_vec();
         borsh::to_writer(&mut bytes, self).during(Exit::Failed, doing())?;
-        replace_file(path, &bytes).during(Exit::Failed, doing())
+        replace_file(path, &bytes, 0o644).during(Exit::Failed, doing())
     }
 }
 

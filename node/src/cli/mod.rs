@@ -3,10 +3,12 @@
 mod archive;
 mod bench;
 mod demo;
+mod device;
 mod evidence;
 mod group;
 mod job;
 mod join;
+mod key;
 mod members;
 mod mount;
 mod node;
@@ -69,6 +71,12 @@ enum Command {
     /// Make and list volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
+    /// List this member's devices, and end the rights of one
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Change the passphrase that protects a volume's keys on this machine
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Mount a volume and serve it until it is unmounted
     Mount(mount::MountArgs),
     /// Unmount a volume; waits until everything is on the group
@@ -139,6 +147,8 @@ fn run(command: Command) -> Outcome<()> {
         Command::Node(command) => node::run(command),
         Command::Group(command) => group::run(command),
         Command::Volume(command) => volume::run(command),
+        Command::Device(command) => device::run(command),
+        Command::Key(command) => key::run(command),
         Command::Mount(args) => mount::mount(args),
         Command::Umount(args) => mount::umount(&args),
         Command::Sync(args) => mount::sync(&args),

@@ -24,8 +24,18 @@ pub use mount::MountProcess;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PASSPHRASE: &str = "correct horse battery staple";
 
+/// Where a node is to run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The program, or a script that runs it there.
+    pub exe: PathBuf,
+    /// Where the node listens.
+    pub address: SocketAddr,
+}
+
 /// One node of the cluster.
 pub struct NodeProcess {
+    exe: PathBuf,
     /// Its data directory.
     pub dir: PathBuf,
     /// Where it listens.
@@ -70,6 +80,15 @@ fn free_ports(count: usize) -> Outcome<Vec<u16>> {
     Ok(sockets.into_iter().map(|(port, _)| port).collect())
 }
 
+/// Places on loopback, at ports that nobody uses.
+fn loopback(exe: &Path, count: usize) -> Outcome<Vec<Place>> {
+    let place = |port| Place {
+        exe: exe.to_owned(),
+        address: SocketAddr::from(([127, 0, 0, 1], port)),
+    };
+    Ok(free_ports(count)?.into_iter().map(place).collect())
+}
+
 fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = i32::try_from(child.id())
         .ok()
@@ -81,10 +100,11 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 
 impl NodeProcess {
     /// Makes a node with `barfs node init`.
-    fn init(exe: &Path, dir: &Path, index: usize, port: u16, pledge: u64) -> Outcome<Self> {
+    fn init(place: Place, dir: &Path, index: usize, pledge: u64) -> Outcome<Self> {
         let node = Self {
+            exe: place.exe,
             dir: dir.join(format!("node{index}")),
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            address: place.address,
             phrase_file: dir.join(format!("words{index}")),
             child: None,
         };
@@ -108,7 +128,7 @@ impl NodeProcess {
             "--phrase-file",
             &words,
         ];
-        must(exe, dir, &args)?;
+        must(&node.exe, dir, &args)?;
         Ok(node)
     }
 }
@@ -124,15 +144,24 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Makes a group of nodes that do not run yet.
+    /// Makes a group of nodes that do not run yet, on loopback.
     pub fn create(exe: &Path, dir: &Path, count: usize, pledges: &[u64]) -> Outcome<Self> {
+        Self::create_at(loopback(exe, count)?, dir, pledges)
+    }
+
+    /// Makes a group of nodes that do not run yet, one at each place. What is not said to one node is done at the place of
+    /// the first.
+    pub fn create_at(places: Vec<Place>, dir: &Path, pledges: &[u64]) -> Outcome<Self> {
+        let first = places.first().map(|place| place.exe.clone());
+        let exe = first.ok_or_else(|| Failure::new(Exit::Usage, "a group needs a place"))?;
+        let exe = exe.as_path();
         std::fs::create_dir_all(dir)
             .during(Exit::Failed, format!("cannot create {}", dir.display()))?;
         std::fs::write(dir.join("passphrase"), PASSPHRASE)
             .during(Exit::Failed, "cannot write the passphrase")?;
         let mut nodes = Vec::new();
-        for (index, (port, pledge)) in free_ports(count)?.into_iter().zip(pledges).enumerate() {
-            nodes.push(NodeProcess::init(exe, dir, index, port, *pledge)?);
+        for (index, (place, pledge)) in places.into_iter().zip(pledges).enumerate() {
+            nodes.push(NodeProcess::init(place, dir, index, *pledge)?);
         }
         let group = text(&dir.join("group"));
         let cards: Vec<String> = nodes
@@ -161,9 +190,10 @@ impl Cluster {
     /// Makes one more node that belongs to no group yet, and does not run; returns its index.
     pub fn add_node(&mut self, pledge: u64) -> Outcome<usize> {
         let index = self.nodes.len();
-        let port = free_ports(1)?.first().copied().unwrap_or_default();
-        let node = NodeProcess::init(&self.exe, &self.dir, index, port, pledge)?;
-        self.nodes.push(node);
+        for place in loopback(&self.exe, 1)? {
+            self.nodes
+                .push(NodeProcess::init(place, &self.dir, index, pledge)?);
+        }
         Ok(index)
     }
 
@@ -232,7 +262,7 @@ impl Cluster {
             .nodes
             .get_mut(index)
             .ok_or_else(|| Failure::new(Exit::Usage, doing()))?;
-        let child = Command::new(&self.exe)
+        let child = Command::new(&node.exe)
             .args(["node", "run", "--dir"])
             .arg(&node.dir)
             .stdin(Stdio::null())

@@ -32,6 +32,13 @@ pub enum ControlRequest {
     Group,
     /// See [`MembershipRequest`].
     Membership(MembershipRequest),
+    /// The devices of this node's member: answered with [`ControlReply::Devices`].
+    Devices,
+    /// End a device's rights, for ever: answered with [`ControlReply::Revoked`].
+    RevokeDevice {
+        /// Its key: 64 hexadecimal digits, or as many of the first as tell it from the others; or its label.
+        device: String,
+    },
 }
 
 /// An answer on a node's control socket.
@@ -53,6 +60,23 @@ pub enum ControlReply {
     },
     /// See [`MembershipReply`].
     Membership(MembershipReply),
+    /// See [`DeviceInfo`].
+    Devices(Vec<DeviceInfo>),
+    /// The key of the device whose rights have ended.
+    Revoked(String),
+}
+
+/// A device of a member.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Its key, 64 hexadecimal digits.
+    pub key: String,
+    /// For people.
+    pub label: String,
+    /// Whether its rights have ended.
+    pub revoked: bool,
+    /// Volumes that it is the writer of now.
+    pub writes: Vec<String>,
 }
 
 /// How a node does.
@@ -90,6 +114,8 @@ pub struct NodeStatus {
     pub own_round: u64,
     /// Commands executed.
     pub ledger_index: u64,
+    /// Digest of the ledger's state there, the same at every member.
+    pub state_root: String,
     /// Shards held here.
     pub shards: u64,
     /// Their bytes.
@@ -155,6 +181,8 @@ impl control::Service for NodeControl {
             ControlRequest::Status => Ok(ControlReply::Status(Box::new(self.status().await?))),
             ControlRequest::CertifyDevice { device, label } => self.certify(&device, label).await,
             ControlRequest::Group => self.group().await,
+            ControlRequest::Devices => self.devices().await.map(ControlReply::Devices),
+            ControlRequest::RevokeDevice { device } => self.revoke(&device).await,
             ControlRequest::Membership(request) => {
                 self.membership(request).await.map(ControlReply::Membership)
             }
@@ -207,9 +235,10 @@ impl NodeControl {
                 leased: ledger.lease(&id).is_some(),
             });
             let seated = replica.is_seated();
-            (account, volumes.collect(), ledger.index(), status, seated)
+            let at = (ledger.index(), ledger.root().to_hex());
+            (account, volumes.collect(), at, status, seated)
         });
-        let ((used, held), volumes, ledger_index, replica, seated) = found
+        let ((used, held), volumes, (ledger_index, state_root), replica, seated) = found
             .await
             .map_err(|_| Failure::new(Exit::Failed, "the node is stopping"))?;
         let usage = service.store.usage();
@@ -245,6 +274,7 @@ impl NodeControl {
             fetching_snapshot: replica.fetching_snapshot,
             own_round: replica.last_own_round,
             ledger_index,
+            state_root,
             shards: usage.shards,
             shard_bytes: usage.bytes,
             damaged_shards: service.damaged.load(Ordering::Relaxed),

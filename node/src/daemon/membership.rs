@@ -13,6 +13,8 @@ use crate::exit::{During, Exit, Failure, Outcome};
 use crate::invitation::Invitation;
 use crate::profile::random;
 
+/// What shows members and applicants.
+const MEMBERS: &str = "barfs group members";
 /// How long a command may take before the caller hears that the group does not make progress.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -199,19 +201,17 @@ fn members_of(replica: &Replica, me: MemberId) -> Members {
     }
 }
 
-/// The one that `what` means among these, each with what it may be called.
-fn only<T: Copy>(what: &str, kind: &str, found: Vec<T>) -> Outcome<T> {
+/// The one that `what` means among those found; `list` is the command that shows them all.
+pub(super) fn only<T: Copy>(what: &str, kind: &str, list: &str, found: Vec<T>) -> Outcome<T> {
     match found[..] {
         [one] => Ok(one),
         [] => Err(Failure::new(
             Exit::NotFound,
-            format!("there is no {kind} \"{what}\": `barfs group members` lists them"),
+            format!("there is no {kind} \"{what}\": `{list}` shows them"),
         )),
         _ => Err(Failure::new(
             Exit::Usage,
-            format!(
-                "\"{what}\" means more than one {kind}: `barfs group members` tells them apart"
-            ),
+            format!("\"{what}\" means more than one {kind}: `{list}` tells them apart"),
         )),
     }
 }
@@ -224,7 +224,7 @@ fn subject(replica: &Replica, ballot: &Ballot) -> Outcome<Subject> {
             let matches = |node: &NodeId| node.to_hex().starts_with(&wanted);
             let keys = ledger.applicants().map(|open| open.card.node);
             let found: Vec<NodeId> = keys.filter(matches).collect();
-            only(key, "applicant", found).map(Subject::Join)
+            only(key, "applicant", MEMBERS, found).map(Subject::Join)
         }
         Ballot::Evict(who) => {
             let number = who.strip_prefix('m').unwrap_or(who).parse::<u16>().ok();
@@ -232,7 +232,7 @@ fn subject(replica: &Replica, ballot: &Ballot) -> Outcome<Subject> {
                 |(id, card): &(MemberId, &MemberCard)| Some(id.0) == number || card.name == *who;
             let sitting = replica.genesis().cards().filter(matches);
             let found: Vec<MemberId> = sitting.map(|(id, _)| id).collect();
-            only(who, "member", found).map(Subject::Evict)
+            only(who, "member", MEMBERS, found).map(Subject::Evict)
         }
     }
 }

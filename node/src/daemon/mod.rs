@@ -9,6 +9,7 @@
 
 mod beacon;
 mod control;
+mod devices;
 mod housekeeping;
 mod membership;
 mod start;
@@ -39,7 +40,9 @@ use crate::transport::TransportError;
 use crate::transport::endpoint::{dialler, listen};
 use beacon::{beacon_secret, register};
 use control::NodeControl;
-pub use control::{ControlReply, ControlRequest, MemberStatus, NodeStatus, VolumeSummary};
+pub use control::{
+    ControlReply, ControlRequest, DeviceInfo, MemberStatus, NodeStatus, VolumeSummary,
+};
 use housekeeping::Housekeeper;
 pub use membership::{
     ApplicantInfo, Ballot, MemberInfo, Members, MembershipReply, MembershipRequest,

@@ -57,7 +57,7 @@ impl Chain {
         let bytes =
             borsh::to_vec(&self.handovers).during(Exit::Failed, "cannot encode hand-overs")?;
         let doing = format!("cannot write {}", path.display());
-        replace_file(path, &bytes).during(Exit::Failed, doing)
+        replace_file(path, &bytes, 0o644).during(Exit::Failed, doing)
     }
 
     /// The group as it was founded.

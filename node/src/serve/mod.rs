@@ -89,6 +89,12 @@ fn stopping(_: Stopped) -> Reply {
     refused("the node is stopping")
 }
 
+/// Whose device this is, if its rights have not ended.
+fn member_of_device(ledger: &Ledger, key: NodeId) -> Option<MemberId> {
+    let (member, device) = ledger.device(key)?;
+    (!device.revoked).then_some(member)
+}
+
 /// One connection and the key behind it.
 struct Caller {
     key: NodeId,
@@ -124,7 +130,7 @@ impl Service {
         let key = caller.key;
         let device = self
             .driver
-            .read(move |replica| replica.ledger().device(key).map(|(member, _)| member))
+            .read(move |replica| member_of_device(replica.ledger(), key))
             .await;
         match (device, *caller.recovery.lock()) {
             (Ok(Some(member)), _) => Role::Device(member),
