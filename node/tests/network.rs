@@ -179,3 +179,36 @@ fn the_ledger_stays_one_whatever_the_network_the_clocks_and_the_disks_do() {
     }
     assert!(mount.unmount().unwrap().success());
 }
+
+#[test]
+#[ignore = "takes figures"]
+fn how_long_a_megabyte_takes_over_a_wide_area() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = dir.path().join("group");
+    let lan = Lan::new(7);
+    let places = lan.places(exe(), dir.path(), |_| String::new());
+    let mut cluster = Cluster::create_at(places, &nodes, &[GIB; 7]).unwrap();
+    (0..7).for_each(|node| cluster.start_node(node).unwrap());
+    cluster.wait_until_up(0, 7).unwrap();
+    let group = Group::with(cluster, dir);
+    let mount = group.mount();
+    for (delay_ms, jitter_ms, loss) in [(0, 0, 0), (20, 0, 0), (20, 10, 0), (20, 0, 5), (20, 10, 5)]
+    {
+        lan.degrade(
+            Duration::from_millis(delay_ms),
+            Duration::from_millis(jitter_ms),
+            loss,
+        );
+        println!("{delay_ms} ms, jitter {jitter_ms} ms, {loss} per mille lost");
+        for number in 0..3 {
+            write(
+                &mount,
+                &format!("f{delay_ms}-{jitter_ms}-{loss}-{number}"),
+                delay_ms + jitter_ms + loss + number,
+                1 << 20,
+            );
+        }
+        write(&mount, "small", delay_ms, 100);
+    }
+    assert!(mount.unmount().unwrap().success());
+}

@@ -1,11 +1,12 @@
 //! A small network in the test's own hand: each host is a network namespace with a TUN device, and this process carries
 //! the packets between them.
 //!
-//! Fault model: it delays packets (by a fixed time and up to a jitter, which may reorder them), loses some, and cuts
-//! hosts off, for as long as it is told to. It never changes a packet and never sends one twice. Needs root.
+//! Fault model: it delays packets (by a fixed time and up to a jitter), loses some, and cuts hosts off, for as long as it
+//! is told to. It never changes a packet, sends one twice, or lets one overtake another between the same two hosts. Needs
+//! root.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,8 @@ type Due = Reverse<(Instant, u64, usize, Vec<u8>)>;
 #[derive(Default)]
 struct Wire {
     queue: Mutex<BinaryHeap<Due>>,
+    /// When the newest packet between two hosts is due.
+    newest: Mutex<HashMap<(usize, usize), Instant>>,
     came: Condvar,
     cut: Mutex<Vec<bool>>,
     stop: AtomicBool,
@@ -111,7 +114,9 @@ impl Wire {
         let jitter = self.die(self.jitter_micros.load(Ordering::Relaxed).max(1));
         let delay = self.delay_micros.load(Ordering::Relaxed) + jitter;
         let number = self.carried.fetch_add(1, Ordering::Relaxed);
-        let due = Instant::now() + Duration::from_micros(delay);
+        let mut due = Instant::now() + Duration::from_micros(delay);
+        due = due.max(*self.newest.lock().unwrap().entry((from, to)).or_insert(due));
+        self.newest.lock().unwrap().insert((from, to), due);
         self.queue
             .lock()
             .unwrap()
