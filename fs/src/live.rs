@@ -13,14 +13,14 @@ use parking_lot::{ArcMutexGuard, Condvar, Mutex, RawMutex};
 
 use crate::error::VolumeError;
 use crate::format::record::{Inode, Stamp};
-use crate::ops::buffer::Buffer;
+use crate::ops::buffer::{Buffer, Run};
 use crate::ops::extents::Window;
 
 /// Bytes of a file that a sealer works on.
 pub(crate) struct Flight {
     pub number: u64,
     pub offset: u64,
-    pub data: Arc<Vec<u8>>,
+    pub data: Arc<Run>,
     pub range: Range<usize>,
 }
 

@@ -71,6 +71,13 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
+    /// Its bytes are where they should be: their room serves the next one of this thread.
+    pub(crate) fn recycle(self) {
+        if self.codec == Codec::Raw {
+            SPARE.set(self.bytes);
+        }
+    }
+
     pub(crate) fn len(&self) -> u32 {
         // Bounded by CHUNK_MAX and a tag.
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
@@ -112,6 +119,11 @@ fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
+thread_local! {
+    /// Room of the last blob that this thread sealed.
+    static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Gains below 1/32 are not worth the time to read them back.
 fn gains(packed: usize, plain: usize) -> bool {
     packed < plain - plain / 32
@@ -143,7 +155,9 @@ pub(crate) fn seal(keys: &VolumeKeys, volume: VolumeId, kind: BlobKind, plain: &
     let (codec, mut bytes) = match packed {
         Some(packed) => (Codec::Zstd, packed),
         None => {
-            let mut copy = Vec::with_capacity(plain.len() + barfs_crypto::TAG_BYTES);
+            let mut copy = SPARE.take();
+            copy.clear();
+            copy.reserve(plain.len() + barfs_crypto::TAG_BYTES);
             copy.extend_from_slice(plain);
             (Codec::Raw, copy)
         }

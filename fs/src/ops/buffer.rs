@@ -1,12 +1,56 @@
-//! Bytes written to one file that are not sealed yet: runs in memory by file offset. Pure.
+//! Bytes written to one file that are not sealed yet: runs in memory by file offset. Pure, but for the memory that is kept.
 //!
 //! Invariant: runs do not overlap; none is empty.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use parking_lot::Mutex;
+
 /// A run this long is handed to the sealers.
 pub(crate) const RUN_BYTES: usize = 8 << 20;
+
+/// Room of long runs that are done with, at most this many: fresh memory costs the kernel as much as the copy into it.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+const SPARE_MAX: usize = 4;
+/// Long runs begin with room for one request more than they are handed on with.
+const RUN_ROOM: usize = RUN_BYTES + (1 << 20);
+
+/// An empty run with room for `first` bytes, or for a long run if those look like the beginning of one.
+fn room(first: usize) -> Vec<u8> {
+    if first < 128 * 1024 {
+        return Vec::with_capacity(first);
+    }
+    let spare = SPARE.lock().pop();
+    spare.unwrap_or_else(|| Vec::with_capacity(RUN_ROOM))
+}
+
+/// A run that was taken out of a buffer. Its room is kept for the next one.
+pub(crate) struct Run(Vec<u8>);
+
+impl Run {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::ops::Deref for Run {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let mut room = std::mem::take(&mut self.0);
+        let mut spare = SPARE.lock();
+        if room.capacity() == RUN_ROOM && spare.len() < SPARE_MAX {
+            room.clear();
+            spare.push(room);
+        }
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Buffer {
@@ -51,7 +95,7 @@ impl Buffer {
                 .min(data.len());
             let Some((start, run)) = self.run_reaching(offset) else {
                 let (now, rest) = data.split_at(room);
-                let mut run = Vec::with_capacity(run_capacity(now.len()));
+                let mut run = self::room(now.len());
                 run.extend_from_slice(now);
                 self.runs.insert(offset, run);
                 added += room;
@@ -112,7 +156,7 @@ impl Buffer {
     /// Puts back the tail of a run that was taken; nothing may have been written there meanwhile.
     pub(crate) fn put_back(&mut self, start: u64, tail: &[u8]) {
         if !tail.is_empty() {
-            let mut run = Vec::with_capacity(run_capacity(RUN_BYTES));
+            let mut run = room(RUN_BYTES);
             run.extend_from_slice(tail);
             self.bytes += tail.len();
             self.runs.insert(start, run);
@@ -168,14 +212,6 @@ impl Buffer {
     pub(crate) fn touches(&self, range: &Range<u64>) -> bool {
         let run = self.runs.range(..range.end).next_back();
         run.is_some_and(|(start, run)| start + run.len() as u64 > range.start)
-    }
-}
-
-fn run_capacity(first: usize) -> usize {
-    if first >= 128 * 1024 {
-        RUN_BYTES + (1 << 20)
-    } else {
-        first
     }
 }
 

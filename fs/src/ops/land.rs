@@ -37,7 +37,7 @@ impl Volume {
         let sealed = blob::seal(&self.keys, self.id, BlobKind::Chunk, plain);
         let gate = self.space.overlay.gate.read();
         let appended = self.open_pack.append(&sealed, || self.mint_pack());
-        drop(sealed);
+        sealed.recycle();
         let mut state = live.state.lock();
         let landed = appended.and_then(|addr| {
             self.dirty_active

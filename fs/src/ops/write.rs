@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
-use super::buffer::RUN_BYTES;
+use super::buffer::{RUN_BYTES, Run};
 use super::{FILE_MAX, Volume};
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
@@ -198,7 +198,7 @@ impl Volume {
     pub(crate) fn take_off(&self, state: &mut State, all: bool) -> Vec<u64> {
         let mut begun = Vec::new();
         while let Some((start, run)) = state.buffer.take(all) {
-            let run = Arc::new(run);
+            let run = Arc::new(Run::new(run));
             let mut at = 0;
             while at < run.len() && (all || run.len() - at >= CHUNK_MAX) {
                 let rest = run.get(at..).unwrap_or_default();
