@@ -1,7 +1,8 @@
 //! Figures of a mount, against gocryptfs where that is installed, in one run: one JSON line each.
 //!
 //! `bench_mount DIR [phase...]`; DIR is on the disk to measure. Root and `/dev/fuse` are needed. The group is memory,
-//! and commits wait until a phase is over, so the figures are those of reaching this machine's disk. With `ROUNDS=3` all
+//! and commits wait until a phase is over, so the figures are those of reaching this machine's disk; before phases that
+//! read, what was written is committed and every cache but the files on this disk is emptied. With `ROUNDS=3` all
 //! phases are run three times, ours and theirs in turn, and medians are printed.
 //! Phases: create stat readdir unlink seq_write seq_read rand_write rand_read untar rm_rf sqlite_delete sqlite_wal.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -18,8 +19,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use barfs_fs::Volume;
 use barfs_fs::fuse::{MountOptions, Mounted, mount};
+use barfs_fs::{Rung, Volume};
 
 const FILES: usize = 10_000;
 const STREAM_BYTES: usize = 1 << 30;
@@ -74,12 +75,16 @@ impl Subject {
         ready.then_some(Self { at, ours: None })
     }
 
-    /// Forgets what is cached, so that reading begins at the disk.
+    /// Forgets what is cached, so that reading begins at the disk: ours at its local packs, once it has committed as it
+    /// would have done by itself seconds after the last change.
     fn forget(&self) {
+        if let Some((volume, _)) = &self.ours {
+            volume.sync(Rung::Group, &mut |_| ()).unwrap();
+        }
         Command::new("sync").status().unwrap();
         fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
         if let Some((volume, _)) = &self.ours {
-            volume.drop_caches().unwrap();
+            volume.drop_decoded();
         }
     }
 

@@ -324,6 +324,12 @@ impl Volume {
     /// # Errors
     /// When a cache file cannot be deleted.
     pub fn drop_caches(&self) -> Result<(), VolumeError> {
+        self.drop_decoded();
+        self.files.drop_cached()
+    }
+
+    /// The same, but packs on this machine stay: the next read comes from its disk.
+    pub fn drop_decoded(&self) {
         let invalidate = self.invalidate.lock().clone();
         for inode in self.live.all() {
             inode.state.lock().window = None;
@@ -335,7 +341,6 @@ impl Volume {
         }
         self.chunks.clear();
         self.space.nodes.clear();
-        self.files.drop_cached()
     }
 
     fn tell_kernel(&self, changed: Changed<'_>) {
