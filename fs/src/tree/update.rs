@@ -1,8 +1,9 @@
 //! Rebuilding a tree with a sorted stream of changes: untouched subtrees are kept, touched nodes are written anew.
 //!
 //! Levels are built from the left. A subtree that no change touches is taken over whole, unless what stands left of
-//! it is too short to be a node: then it is opened, so that nodes grow together again after deletions. Memory is one
-//! node per level.
+//! it is too short to be a node: then it is opened, so that nodes grow together again after deletions, and shared with it
+//! evenly: else a full node would hand on as short a rest to the next, to the end of the tree. Memory is one node per
+//! level.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 struct Level<R> {
     children: Vec<(Vec<u8>, R)>,
     bytes: usize,
+    /// The node that is being filled ends before it passes this many bytes.
+    limit: usize,
     emitted: bool,
 }
 
@@ -35,14 +38,33 @@ struct Builder<'a, R, S> {
     sink: &'a mut S,
     leaf: Vec<(Vec<u8>, Vec<u8>)>,
     leaf_bytes: usize,
+    /// The leaf that is being filled ends before it passes this many bytes.
+    leaf_limit: usize,
     /// `levels[0]` stands right above the leaves.
     levels: Vec<Level<R>>,
 }
 
+fn entry_bytes(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + 8
+}
+
+fn child_bytes(first: &[u8]) -> usize {
+    first.len() + 64
+}
+
+/// Where to end a node so that `bytes`, if they are too many for one, become two of about the same length.
+fn even(bytes: usize) -> usize {
+    if bytes > NODE_BYTES {
+        bytes.div_ceil(2)
+    } else {
+        NODE_BYTES
+    }
+}
+
 impl<R: Clone, S: NodeSink<R>> Builder<'_, R, S> {
     fn push_entry(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<()> {
-        let bytes = key.len() + value.len() + 8;
-        if self.leaf_bytes + bytes > NODE_BYTES {
+        let bytes = entry_bytes(&key, &value);
+        if self.leaf_bytes + bytes > self.leaf_limit {
             self.close_leaf()?;
         }
         self.leaf_bytes += bytes;
@@ -53,6 +75,7 @@ impl<R: Clone, S: NodeSink<R>> Builder<'_, R, S> {
     fn close_leaf(&mut self) -> Result<()> {
         let entries = std::mem::take(&mut self.leaf);
         self.leaf_bytes = 0;
+        self.leaf_limit = NODE_BYTES;
         let Some((first, _)) = entries.first() else {
             return Ok(());
         };
@@ -66,14 +89,15 @@ impl<R: Clone, S: NodeSink<R>> Builder<'_, R, S> {
             self.levels.push(Level {
                 children: Vec::new(),
                 bytes: 0,
+                limit: NODE_BYTES,
                 emitted: false,
             });
         }
-        let bytes = first.len() + 64;
+        let bytes = child_bytes(&first);
         if self
             .levels
             .get(level)
-            .is_some_and(|at| at.bytes + bytes > NODE_BYTES)
+            .is_some_and(|at| at.bytes + bytes > at.limit)
         {
             self.close_level(level)?;
         }
@@ -90,6 +114,7 @@ impl<R: Clone, S: NodeSink<R>> Builder<'_, R, S> {
         };
         let children = std::mem::take(&mut at.children);
         at.bytes = 0;
+        at.limit = NODE_BYTES;
         let Some((first, _)) = children.first() else {
             return Ok(());
         };
@@ -108,6 +133,23 @@ impl<R: Clone, S: NodeSink<R>> Builder<'_, R, S> {
                 .iter()
                 .take(height)
                 .all(|level| long(level.bytes))
+    }
+
+    /// What is left of the node before and the untouched `node`, of `height`, are to become nodes of about one length.
+    fn share_evenly(&mut self, node: &Node<R>, height: usize) {
+        match node {
+            Node::Leaf(entries) => {
+                let more = entries.iter().map(|(key, value)| entry_bytes(key, value));
+                self.leaf_limit = even(self.leaf_bytes + more.sum::<usize>());
+            }
+            Node::Inner(children) => {
+                let level = height.checked_sub(1).and_then(|at| self.levels.get_mut(at));
+                if let Some(level) = level {
+                    let more = children.iter().map(|(first, _)| child_bytes(first));
+                    level.limit = even(level.bytes + more.sum::<usize>());
+                }
+            }
+        }
     }
 
     /// Takes over an untouched subtree of `height` levels above its leaves.
@@ -167,11 +209,15 @@ where
     }
 
     fn subtree(&mut self, at: &R, first: &[u8], height: usize, upper: Option<&[u8]>) -> Result<()> {
-        if !self.touched(upper) && self.builder.can_close_below(height) {
+        let untouched = !self.touched(upper);
+        if untouched && self.builder.can_close_below(height) {
             return self.builder.take_over(height, first.to_vec(), at.clone());
         }
         let node = self.source.load(at)?;
         self.builder.sink.retire(at);
+        if untouched {
+            self.builder.share_evenly(&node, height);
+        }
         match (&*node, height.checked_sub(1)) {
             (Node::Leaf(entries), None) => self.leaf(entries, upper),
             (Node::Inner(children), Some(below)) => {
@@ -241,6 +287,7 @@ pub(crate) fn apply<R: Clone, S: NodeSink<R>, N: NodeSource<R>>(
         sink,
         leaf: Vec::new(),
         leaf_bytes: 0,
+        leaf_limit: NODE_BYTES,
         levels: Vec::new(),
     };
     let mut walk = Walk {
@@ -373,5 +420,25 @@ mod tests {
         let none = (0..50_000u32).map(|n| Ok((n.to_be_bytes().to_vec(), None)));
         let root = apply(&View(&nodes), &mut store, root.as_ref(), none).unwrap();
         assert!(root.is_none() && store.nodes.borrow().is_empty());
+    }
+
+    /// Nodes that were filled in order are full. One key more must not move what stands in all that follow.
+    #[test]
+    fn an_insertion_into_a_full_tree_rewrites_a_few_nodes() {
+        let mut store = Store::default();
+        let key = |n: u32| (n * 2).to_be_bytes().to_vec();
+        let many = (0..400_000u32).map(|n| Ok((key(n), Some(vec![1; 40 + n as usize % 7]))));
+        let mut root = apply(&View(&HashMap::new()), &mut store, None, many).unwrap();
+        let mut most = 0;
+        for n in 0..60u32 {
+            let before = store.nodes.borrow().clone();
+            let stored = store.stored;
+            let new = (n * 13_001 + 1).to_be_bytes().to_vec();
+            let one = std::iter::once(Ok((new, Some(vec![2; 60]))));
+            root = apply(&View(&before), &mut store, root.as_ref(), one).unwrap();
+            most = most.max(store.stored - stored);
+        }
+        assert!(most <= 10, "one insertion wrote {most} nodes");
+        assert!(store.nodes.borrow().len() > 500);
     }
 }
