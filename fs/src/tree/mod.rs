@@ -3,6 +3,7 @@
 //!
 //! A node is never changed once stored. Whoever holds a root sees one state for ever.
 
+mod builder;
 mod index;
 pub(crate) mod nodes;
 pub(crate) mod overlay;
