@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use barfs_fs::fuse::{MountOptions, Mounted, mount};
@@ -27,6 +28,9 @@ const STREAM_BYTES: usize = 1 << 30;
 const RANDOM_OPERATIONS: usize = 20_000;
 const RANDOM_FILE_BYTES: u64 = 256 << 20;
 const TRANSACTIONS: usize = 1000;
+
+/// Makes content that was never written before.
+static SALT: AtomicU64 = AtomicU64::new(9);
 
 /// A filesystem under measurement.
 struct Subject {
@@ -169,7 +173,8 @@ fn phase(name: &str, subject: &Subject) -> Option<(f64, &'static str)> {
         }
         "seq_write" => {
             let mut file = File::create(&big).unwrap();
-            let piece = support::noise(8 << 20, 9);
+            // New content each time: equal content would not be stored again.
+            let piece = support::noise(8 << 20, SALT.fetch_add(1, Ordering::Relaxed));
             for n in 0..STREAM_BYTES / piece.len() {
                 let mut piece = piece.clone();
                 piece
