@@ -12,6 +12,8 @@ use crate::wire;
 
 const HEAD_BYTES_MAX: usize = 7 << 20;
 const BUCKETS_MAX: usize = 64;
+/// The longest command that is handed to a carrier.
+pub(crate) const CARRY_BYTES_MAX: usize = 1 << 20;
 
 /// A frame that carries no blocks. Its tag is the tag of the frame; retired tags stay reserved.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -81,10 +83,16 @@ pub enum Control {
         #[borsh(deserialize_with = "wire::list::<_, _, HANDOVERS_MAX>")]
         handovers: Vec<Handover>,
     } = 15,
+    /// A member without a seat hands a command to one that was drawn to carry it.
+    Carry {
+        /// The encoding of a signed command, at most a megabyte.
+        #[borsh(deserialize_with = "wire::bytes::<_, CARRY_BYTES_MAX>")]
+        command: Vec<u8>,
+    } = 16,
 }
 
 /// The lowest and highest tag in use.
-pub(crate) const TAGS: core::ops::RangeInclusive<u8> = 5..=15;
+pub(crate) const TAGS: core::ops::RangeInclusive<u8> = 5..=16;
 
 fn optional_block<R: borsh::io::Read>(reader: &mut R) -> borsh::io::Result<Option<Vec<u8>>> {
     match bool::deserialize_reader(reader)? {

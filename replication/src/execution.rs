@@ -11,6 +11,7 @@ use barfs_crypto::{Digest, derive_parts};
 use crate::checkpoint::snapshot::Snapshot;
 use crate::consensus::block::{BlockRef, Executed, VerifiedBlock};
 use crate::consensus::delivery::Delivered;
+use crate::consensus::lateness::{Lateness, LatenessState};
 use crate::ledger::command::BlockCommand;
 use crate::ledger::outcome::Outcome;
 use crate::ledger::seal::Frozen;
@@ -48,6 +49,7 @@ pub(crate) struct Execution {
     time_rank: usize,
     max_step_ms: u64,
     ledger: Ledger,
+    lateness: Lateness,
     genesis_root: Digest,
     marks: BTreeMap<u64, Digest>,
     outcome_bytes: Vec<u8>,
@@ -62,6 +64,7 @@ impl Execution {
             time_rank: genesis.thresholds().r,
             max_step_ms: genesis.params.max_step_ms,
             genesis_root: ledger.root(),
+            lateness: Lateness::new(genesis),
             marks: BTreeMap::from([(0, ledger.root())]),
             ledger,
             outcome_bytes: Vec::new(),
@@ -72,8 +75,11 @@ impl Execution {
     pub(crate) fn resume(founding: &Arc<Genesis>, me: MemberId, snapshot: &Snapshot) -> Self {
         let frozen = snapshot.frozen().clone();
         let ledger = Ledger::thawed(founding, frozen);
+        let graph = snapshot.graph();
+        let delivered = graph.delivered.iter().map(|(block, _)| *block);
         Self {
             time_rank: ledger.genesis().thresholds().r,
+            lateness: Lateness::resume(ledger.genesis(), &graph.lateness, delivered),
             ledger,
             marks: snapshot.graph().marks.iter().copied().collect(),
             ..Self::new(founding, me)
@@ -84,6 +90,7 @@ impl Execution {
     pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
         let next = self.ledger.turn(first_round);
         self.time_rank = next.thresholds().r;
+        self.lateness = Lateness::new(&next);
         next
     }
 
@@ -92,6 +99,11 @@ impl Execution {
         let (frozen, digest) = self.ledger.freeze();
         let marks = self.marks.iter().map(|(index, root)| (*index, *root));
         (frozen, digest, marks.collect())
+    }
+
+    /// What a checkpoint keeps of what is overdue.
+    pub(crate) fn lateness_state(&self) -> LatenessState {
+        self.lateness.state()
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
@@ -126,6 +138,9 @@ impl Execution {
         let before = self.ledger.index();
         self.ledger.at_round(leader.round);
         self.step_clocks(parent_times);
+        let live = self.ledger.live_time();
+        let judged = self.lateness.commit(leader.round, live, delivered);
+        self.ledger.note_lateness(&judged);
         for delivered in delivered.iter().filter(|delivered| delivered.first_of_slot) {
             self.check_tag(&delivered.block, &mut done.events);
             self.execute(&delivered.block, &mut done);

@@ -31,9 +31,20 @@ pub enum Input {
         /// The first round.
         round: u64,
     },
-    /// A command to carry; the driver has verified its signatures ([`BlockCommand::verify`]).
+    /// A command to carry; the driver has verified its signatures ([`BlockCommand::verify`]) under the founding roster.
+    /// Once the roster has changed they are verified here, which is slow: then say [`Input::SubmitUnder`].
     Submit {
         /// If given, answered by exactly one `Output::Executed` with this ticket, unless the process ends before.
+        ticket: Option<u64>,
+        /// The command.
+        command: BlockCommand,
+    },
+    /// As [`Input::Submit`], verified under the roster of this epoch ([`Replica::genesis`](crate::Replica::genesis)). If
+    /// it is over by now, they are verified again here.
+    SubmitUnder {
+        /// The epoch of the roster.
+        epoch: u32,
+        /// As in `Submit`.
         ticket: Option<u64>,
         /// The command.
         command: BlockCommand,

@@ -24,6 +24,7 @@ extern crate alloc;
 
 mod card;
 mod checkpoint;
+mod committee;
 mod consensus;
 mod control;
 mod evidence;
@@ -44,6 +45,7 @@ mod wire;
 
 pub use checkpoint::certificate::{Certificate, CertificateError, Checkpoint, CheckpointVote};
 pub use checkpoint::snapshot::{Snapshot, SnapshotError};
+pub use committee::{COMMITTEE_RISK_LOG2, committee_risk};
 pub use consensus::block::{
     Block, BlockBytes, BlockError, BlockRef, Executed, PARENTS_MAX, VerifiedBlock,
 };
@@ -65,6 +67,7 @@ pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal}
 pub use ledger::pack::{
     PackRecord, PassedOver, Placement, Receipt, Reject, RejectReason, SHARDS_MAX, ShardName,
 };
+pub use ledger::penance::PENANCE_BYTES;
 pub use ledger::seats::{Applicant, Seat, SeatState};
 pub use ledger::served::{Deny, DenyReason, SignedSlice};
 pub use ledger::state::{

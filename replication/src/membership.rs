@@ -15,6 +15,7 @@ use thiserror::Error;
 
 pub use crate::card::{CardError, MemberCard};
 use crate::checkpoint::certificate::CertificateError;
+use crate::committee::{draw, ranked};
 use crate::consensus::block::ROUND_MAX;
 use crate::consensus::tally::Schedule;
 use crate::params::{Params, ParamsError, Thresholds};
@@ -25,8 +26,9 @@ use crate::wire::{self, WireError};
 pub const MEMBERS_MAX: usize = 1000;
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 const GENESIS_BYTES_MAX: usize = 1 << 20;
-const GENESIS_VERSION: u16 = 2;
+const GENESIS_VERSION: u16 = 3;
 const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
+const CARRIER_DOMAIN: &str = "barfs 2026 carriers v1";
 
 /// A member's number in its group: its place in the genesis, fixed for ever while keys rotate under it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
@@ -95,8 +97,12 @@ pub struct Genesis {
     by_node: BTreeMap<NodeId, MemberId>,
     epoch: u32,
     first_round: u64,
-    /// Who sits in the committee of this epoch.
+    /// The members of this epoch.
     cards: BTreeMap<MemberId, MemberCard>,
+    /// Who of them sits in the committee, ascending.
+    committee: Vec<MemberId>,
+    /// Recovery keys of whoever is no member any more and still has packs.
+    former: BTreeMap<MemberId, NodeId>,
 }
 
 /// Why a genesis is not taken.
@@ -175,6 +181,12 @@ impl Genesis {
             numbers().zip(terms.members.iter().cloned()).collect();
         let by_node = check_cards(&cards)?;
         let group = GroupId(derive(GROUP_DOMAIN, &wire::encode(&terms)));
+        let committee = draw(
+            cards.keys().copied(),
+            terms.params.committee_max,
+            &group.0,
+            0,
+        );
         Ok(Self {
             terms,
             group,
@@ -182,20 +194,24 @@ impl Genesis {
             epoch: 0,
             first_round: 1,
             cards,
+            committee,
+            former: BTreeMap::new(),
         })
     }
 
     /// The same group under the roster of the next epoch.
     ///
     /// # Errors
-    /// If the roster is not of the next epoch, nobody is in it, a card does not verify, or a key appears twice.
+    /// If the roster is not of the next epoch, nobody is in it, its committee is not of its members, a card does not
+    /// verify, or a key appears twice.
     pub fn successor(&self, roster: &Roster) -> Result<Self, GenesisError> {
         let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
         let count = roster.members.len();
         let follows = self.epoch.checked_add(1) == Some(roster.epoch)
             && roster.first_round > self.first_round
             && roster.first_round < ROUND_MAX
-            && cards.len() == count;
+            && cards.len() == count
+            && is_committee(&roster.committee, &cards);
         if !follows || !(1..=MEMBERS_MAX).contains(&count) {
             return Err(GenesisError::Members(count));
         }
@@ -206,23 +222,23 @@ impl Genesis {
             epoch: roster.epoch,
             first_round: roster.first_round,
             cards,
+            committee: roster.committee.clone(),
+            former: roster.former.iter().copied().collect(),
         })
     }
 
     /// The group under a roster that the own, certified state describes.
-    pub(crate) fn seated(
-        &self,
-        epoch: u32,
-        first_round: u64,
-        cards: BTreeMap<MemberId, MemberCard>,
-    ) -> Self {
+    pub(crate) fn seated(&self, roster: &Roster) -> Self {
+        let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
         Self {
             terms: self.terms.clone(),
             group: self.group,
             by_node: cards.iter().map(|(id, card)| (card.node, *id)).collect(),
-            epoch,
-            first_round,
+            epoch: roster.epoch,
+            first_round: roster.first_round,
             cards,
+            committee: roster.committee.clone(),
+            former: roster.former.iter().copied().collect(),
         }
     }
 
@@ -235,7 +251,7 @@ impl Genesis {
         handovers.iter().try_fold(self.clone(), follow)
     }
 
-    /// Who sits in the committee now.
+    /// The members of this epoch, and who of them sits in the committee.
     #[must_use]
     pub fn roster(&self) -> Roster {
         Roster {
@@ -246,7 +262,54 @@ impl Genesis {
                 .iter()
                 .map(|(member, card)| (*member, card.clone()))
                 .collect(),
+            committee: self.committee.clone(),
+            former: self.former.iter().map(|(id, key)| (*id, *key)).collect(),
         }
+    }
+
+    /// Who sits in the committee, ascending: those make blocks and certify.
+    #[must_use]
+    pub fn committee(&self) -> &[MemberId] {
+        &self.committee
+    }
+
+    /// The card of a member that sits in the committee.
+    #[must_use]
+    pub fn seated_card(&self, member: MemberId) -> Option<&MemberCard> {
+        self.committee.binary_search(&member).ok()?;
+        self.cards.get(&member)
+    }
+
+    /// Who carries the commands of a member without a seat in this epoch, the first to be asked first: r + 2 of the
+    /// committee, so that at least two of them do not lie.
+    #[must_use]
+    pub fn carriers(&self, member: MemberId) -> Vec<MemberId> {
+        let seed = derive(
+            CARRIER_DOMAIN,
+            &wire::encode(&(self.group, self.first_round, member)),
+        );
+        let others = self.committee.iter().copied().filter(|it| *it != member);
+        ranked(others, &seed, self.epoch)
+            .take(self.thresholds().r.saturating_add(2))
+            .collect()
+    }
+
+    /// A member's recovery key; that of a former one as long as it has packs.
+    #[must_use]
+    pub fn recovery_key(&self, member: MemberId) -> Option<NodeId> {
+        let card = self.cards.get(&member).map(|card| card.recovery);
+        card.or_else(|| self.former.get(&member).copied())
+    }
+
+    /// Those that are no members any more and still have packs, with their recovery keys.
+    pub fn former(&self) -> impl Iterator<Item = (MemberId, NodeId)> {
+        self.former.iter().map(|(member, key)| (*member, *key))
+    }
+
+    /// What a quorum of the whole membership is, whoever sits.
+    #[must_use]
+    pub fn membership_thresholds(&self) -> Thresholds {
+        Thresholds::of(self.cards.len())
     }
 
     /// The epoch of this roster, from 0.
@@ -261,7 +324,7 @@ impl Genesis {
         self.first_round
     }
 
-    /// The members of this epoch's committee with their cards, ascending.
+    /// The members of this epoch with their cards, ascending, with a seat or without.
     pub fn cards(&self) -> impl Iterator<Item = (MemberId, &MemberCard)> {
         self.cards.iter().map(|(member, card)| (*member, card))
     }
@@ -301,11 +364,14 @@ impl Genesis {
     /// Whose recovery key this is.
     #[must_use]
     pub fn member_of_recovery(&self, recovery: NodeId) -> Option<MemberId> {
+        let former = self.former.iter().map(|(member, key)| (*member, *key));
         self.cards()
-            .find_map(|(member, card)| (card.recovery == recovery).then_some(member))
+            .map(|(member, card)| (member, card.recovery))
+            .chain(former)
+            .find_map(|(member, key)| (key == recovery).then_some(member))
     }
 
-    /// All members, ascending.
+    /// All members, ascending, with a seat or without.
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = MemberId> + ExactSizeIterator + use<> {
         let ids: Vec<MemberId> = self.cards.keys().copied().collect();
         ids.into_iter()
@@ -321,15 +387,26 @@ impl Genesis {
             .collect()
     }
 
-    /// The faults that this group tolerates.
+    /// The faults that the committee tolerates.
     #[must_use]
     pub fn thresholds(&self) -> Thresholds {
-        Thresholds::of(self.cards.len())
+        Thresholds::of(self.committee.len())
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
-        Schedule::new(self.ids().collect(), self.terms.params.leaders_per_round)
+        Schedule::new(
+            self.committee.as_slice().into(),
+            self.terms.params.leaders_per_round,
+        )
     }
+}
+
+/// Whether these are some of the members, each once, ascending.
+fn is_committee(committee: &[MemberId], cards: &BTreeMap<MemberId, MemberCard>) -> bool {
+    let ascending = committee.iter().zip(committee.iter().skip(1));
+    !committee.is_empty()
+        && committee.iter().all(|member| cards.contains_key(member))
+        && ascending.into_iter().all(|(a, b)| a < b)
 }
 
 /// Every card verifies and no key stands for two; whose node key is whose.

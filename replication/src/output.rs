@@ -46,7 +46,7 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Send to every other member; losing it costs time only.
+    /// Send to every other founder; losing it costs time only. Only while the founders, all of them, are the committee.
     Broadcast {
         /// What.
         message: Message,

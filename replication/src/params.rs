@@ -4,6 +4,8 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+
 /// How many failures a group of `n` members tolerates, and what it takes for a quorum.
 ///
 /// `n >= 2u + r + 2` and `quorum = n - u`, so two quorums meet in at least `r + 2` members. Below four members the
@@ -69,6 +71,23 @@ pub struct Params {
     pub join_votes: u16,
     /// How long an audit epoch is, in live time; one beacon comes with each.
     pub audit_epoch_ms: u64,
+    /// Members that sit in the committee at most, 4 to 1000; they are drawn anew each term.
+    pub committee_max: u16,
+    /// How long a term is at most, in live time.
+    pub term_ms: u64,
+    /// How many of a thousand members the founders believe to lie.
+    pub byzantine_per_mille: u16,
+    /// How long the packs of a member that has left stay, in live time.
+    pub absence_grace_ms: u64,
+    /// The same for one that was voted out or lied.
+    pub eviction_grace_ms: u64,
+    /// A block counts as late only if the rounds that went on without it took so long, in live time.
+    pub late_after_ms: u64,
+    /// Late blocks in a thousand rounds of an audit epoch that cost nothing.
+    pub late_per_mille: u16,
+    /// Bytes of commands that others carry for one member in an audit epoch, at least 1 MiB; as much again for its
+    /// recovery key.
+    pub carried_bytes_max: u64,
 }
 
 impl Default for Params {
@@ -88,6 +107,14 @@ impl Default for Params {
             block_bytes_max: 1 << 20,
             join_votes: 0,
             audit_epoch_ms: HOUR_MS,
+            committee_max: 25,
+            term_ms: 30 * 24 * HOUR_MS,
+            byzantine_per_mille: 50,
+            absence_grace_ms: 180 * 24 * HOUR_MS,
+            eviction_grace_ms: 30 * 24 * HOUR_MS,
+            late_after_ms: 2_000,
+            late_per_mille: 100,
+            carried_bytes_max: 1 << 30,
         }
     }
 }
@@ -103,8 +130,15 @@ impl Params {
     /// # Errors
     /// Names the first parameter that is out of range.
     pub fn validate(&self) -> Result<(), ParamsError> {
-        const YEAR_MS: u64 = 366 * 24 * 3_600_000;
-        let checks = [
+        let mut checks = self.order_checks().into_iter().chain(self.ledger_checks());
+        match checks.find(|(_, holds)| !holds) {
+            Some((name, _)) => Err(ParamsError(name)),
+            None => Ok(()),
+        }
+    }
+
+    fn order_checks(&self) -> [(&'static str, bool); 8] {
+        [
             (
                 "leaders_per_round",
                 (1..=16).contains(&self.leaders_per_round),
@@ -127,24 +161,37 @@ impl Params {
                 (self.min_timeout_ms..=600_000).contains(&self.max_timeout_ms),
             ),
             (
+                "block_bytes_max",
+                (4096..=4 << 20).contains(&self.block_bytes_max),
+            ),
+            ("committee_max", (4..=1000).contains(&self.committee_max)),
+        ]
+    }
+
+    fn ledger_checks(&self) -> [(&'static str, bool); 12] {
+        let year = |ms: u64| ms <= YEAR_MS;
+        [
+            (
                 "audit_epoch_ms",
                 (1_000..=YEAR_MS).contains(&self.audit_epoch_ms),
             ),
             ("max_step_ms", (1..=YEAR_MS).contains(&self.max_step_ms)),
-            ("release_grace_ms", self.release_grace_ms <= YEAR_MS),
+            ("release_grace_ms", year(self.release_grace_ms)),
             (
                 "small_release_grace_ms",
                 self.small_release_grace_ms <= self.release_grace_ms,
             ),
             ("lease_max_ms", (1..=YEAR_MS).contains(&self.lease_max_ms)),
+            ("term_ms", (1_000..=YEAR_MS).contains(&self.term_ms)),
+            ("byzantine_per_mille", self.byzantine_per_mille <= 1000),
+            ("absence_grace_ms", year(self.absence_grace_ms)),
+            ("eviction_grace_ms", year(self.eviction_grace_ms)),
+            ("late_after_ms", (1..=YEAR_MS).contains(&self.late_after_ms)),
+            ("late_per_mille", self.late_per_mille <= 1000),
             (
-                "block_bytes_max",
-                (4096..=4 << 20).contains(&self.block_bytes_max),
+                "carried_bytes_max",
+                (1 << 20..=1 << 48).contains(&self.carried_bytes_max),
             ),
-        ];
-        match checks.iter().find(|(_, holds)| !holds) {
-            Some((name, _)) => Err(ParamsError(name)),
-            None => Ok(()),
-        }
+        ]
     }
 }

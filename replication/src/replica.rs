@@ -4,6 +4,7 @@
 //! own block implies that everything this member knew when it made it is durable (same batch or earlier); after
 //! `restore` the replica is where its records say, and never signs again for a round that they hold.
 
+mod carry;
 mod checkpoints;
 mod epochs;
 mod install;
@@ -38,7 +39,7 @@ use crate::evidence::Evidence;
 use crate::execution::Execution;
 use crate::input::Input;
 use crate::ledger::command::{BlockCommand, Command, Issuer};
-use crate::ledger::outcome::Outcome;
+use crate::ledger::outcome::{Outcome, Refusal};
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
 use crate::output::{Event, Output, Record};
@@ -61,13 +62,18 @@ pub struct Replica {
     rosters: VecDeque<Arc<Genesis>>,
     /// From the genesis on.
     handovers: Vec<Handover>,
-    /// Without a seat: when to ask for news, and who was asked last.
+    /// Not before then is somebody asked again for hand-overs that it spoke of.
     asked_micros: u64,
+    /// How often the newest own block was repeated, and who was asked last for rounds that are not committed here.
+    repeated: u32,
+    asked_peer: MemberId,
     /// When this member last asked for a round that does not fill.
     pulled_micros: Option<u64>,
     /// The secret half of the key for the beacon, and the newest period it was used for.
     vrf: Option<(VrfSecret, Option<u64>)>,
-    asked_peer: MemberId,
+    following: carry::Following,
+    /// Members without a seat, and the round of the newest certificate that each was told of.
+    told: BTreeMap<MemberId, u64>,
     me: MemberId,
     key: SigningKey,
     peers: Peers,
@@ -84,6 +90,8 @@ pub struct Replica {
     checkpoints: Checkpoints,
     sync: SnapshotSync,
     offer: Option<checkpoints::Offer>,
+    /// The round of the newest checkpoint that this member has reached.
+    checkpoint_round: u64,
     /// The own state is known to be wrong and about to be replaced.
     diverged: bool,
     /// The own state was found to be wrong: up to this index own blocks may have spoken of it.
@@ -128,6 +136,7 @@ impl Replica {
             sync: SnapshotSync::new(peers.clone()),
             peers,
             offer: None,
+            checkpoint_round: 0,
             diverged: false,
             recovery: None,
             wrong_up_to: None,
@@ -145,9 +154,12 @@ impl Replica {
             rosters: VecDeque::from([Arc::clone(&genesis)]),
             handovers: Vec::new(),
             asked_micros: now.monotonic_micros,
+            repeated: 0,
+            asked_peer: me,
             pulled_micros: None,
             vrf: None,
-            asked_peer: me,
+            following: carry::Following::new(me, now.monotonic_micros),
+            told: BTreeMap::new(),
             genesis,
             me,
             key,
@@ -204,7 +216,12 @@ impl Replica {
             Input::Blocks { from, blocks } => self.take_blocks(from, blocks),
             Input::Want { from, refs } => self.serve_refs(from, refs),
             Input::WantFrom { from, round } => self.serve_range(from, round),
-            Input::Submit { ticket, command } => self.submit(ticket, command),
+            Input::Submit { ticket, command } => self.submit_under(0, ticket, command),
+            Input::SubmitUnder {
+                epoch,
+                ticket,
+                command,
+            } => self.submit_under(epoch, ticket, command),
             Input::Persisted { token } => self.persisted(token),
             Input::Control { from, control } => self.take_control(from, control),
             Input::SnapshotPersisted { round } => self.snapshot_persisted(round),
@@ -291,10 +308,26 @@ impl Replica {
             .max(self.own.number_high().saturating_add(1))
     }
 
+    /// Queues a command that needs no verification.
     fn submit(&mut self, ticket: Option<u64>, command: BlockCommand) {
-        if let Err(refusal) = self.own.submit(command, ticket)
-            && ticket.is_some()
-        {
+        let issuer = command.issuer(self.me);
+        let payer = match issuer {
+            Issuer::Member(member) | Issuer::Recovery(member) => Some(member),
+            Issuer::Device(key) => self.ledger().device(key).map(|(member, _)| member),
+        };
+        let over = payer
+            .is_some_and(|payer| payer != self.me && !self.ledger().may_be_carried(payer, &issuer));
+        if over {
+            return self.refuse(ticket, Refusal::Allowance);
+        }
+        if let Err(refusal) = self.own.submit(command, ticket, payer) {
+            self.refuse(ticket, refusal);
+        }
+    }
+
+    /// A command comes to its end here, without being ordered.
+    fn refuse(&mut self, ticket: Option<u64>, refusal: Refusal) {
+        if ticket.is_some() {
             self.out.push(Output::Executed {
                 index: self.ledger().index(),
                 ticket,
@@ -310,8 +343,9 @@ impl Replica {
             return;
         };
         if block.block().epoch != self.genesis.epoch() {
-            // Its epoch has ended: what it carried waits again.
+            // Its epoch has ended: what it carried waits again, if it may.
             self.own.raise_floor(self.dag.floor());
+            self.recheck_queue(true);
             return;
         }
         // A snapshot may have taken the place of its parents meanwhile.
@@ -358,21 +392,16 @@ impl Replica {
             let delivered = self.dag.deliver(leader);
             let done = self.execution.commit(leader, &times, &delivered);
             self.pace.committed();
+            let mut ended = self.end_handed(&done.events);
             for own in done.own {
                 let tickets = self.own.delivered(own.block);
-                for (ticket, (index, outcome)) in tickets.into_iter().zip(own.outcomes) {
-                    if ticket.is_some() {
-                        self.out.push(Output::Executed {
-                            index,
-                            ticket,
-                            author: self.me,
-                            outcome,
-                        });
-                    }
-                }
+                let ends = tickets.into_iter().zip(own.outcomes);
+                ended.extend(ends.map(|(ticket, (index, outcome))| (index, ticket, outcome)));
             }
+            self.tell_ended(ended);
             self.out.extend(done.events.into_iter().map(Output::Event));
-            if self.execution.ledger().turns() {
+            // A checkpoint goes by its round: an epoch does not end in a round that has one already.
+            if self.execution.ledger().turns() && self.checkpoint_round < leader.round {
                 self.turn(leader);
             } else if self.is_checkpoint(before, leader.round) {
                 self.take_checkpoint(leader);
@@ -381,12 +410,28 @@ impl Replica {
         }
     }
 
+    /// Commands that were handed in here have come to their ends, told in the order in which they were executed.
+    fn tell_ended(&mut self, mut ended: Vec<(u64, Option<u64>, Outcome)>) {
+        ended.sort_by_key(|(index, ..)| *index);
+        for (index, ticket, outcome) in ended {
+            if ticket.is_some() {
+                self.out.push(Output::Executed {
+                    index,
+                    ticket,
+                    author: self.me,
+                    outcome,
+                });
+            }
+        }
+    }
+
     fn floor_raised(&mut self) {
         let floor = self.dag.floor();
         self.own.raise_floor(floor);
         self.fetch.raise_floor(floor);
         for block in self.suspended.raise_floor(floor) {
-            self.insert(block, false);
+            // From the own log it is durable, and needed if it was.
+            self.insert(block, self.replaying);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who sits in the committee of an epoch, and how one epoch hands over to the next.
+//! The members of an epoch, who of them sits in the committee, and how one epoch hands over to the next.
 //!
 //! A roster belongs to one epoch. The last checkpoint of an epoch names the digest of the next roster and is signed by
 //! Q members of the old one: so whoever holds the genesis can walk from hand-over to hand-over to the newest roster,
@@ -6,18 +6,21 @@
 
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, derive};
+use barfs_crypto::{Digest, NodeId, derive};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::checkpoint::certificate::{Certificate, CertificateError};
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
 use crate::wire;
 
-const ROSTER_DOMAIN: &str = "barfs 2026 roster v1";
+const ROSTER_DOMAIN: &str = "barfs 2026 roster v2";
 /// The most epochs that one answer spans.
 pub(crate) const HANDOVERS_MAX: usize = 256;
 
-/// The committee of one epoch.
+/// The most former members with packs.
+pub(crate) const FORMER_MAX: usize = 4096;
+
+/// Members and committee of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Roster {
     /// The epoch, from 0.
@@ -27,6 +30,12 @@ pub struct Roster {
     /// Its members with their cards, ascending.
     #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
     pub members: Vec<(MemberId, MemberCard)>,
+    /// Who of them sits in the committee, ascending.
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub committee: Vec<MemberId>,
+    /// Recovery keys of those that are no members any more and still have packs, ascending.
+    #[borsh(deserialize_with = "wire::list::<_, _, FORMER_MAX>")]
+    pub former: Vec<(MemberId, NodeId)>,
 }
 
 impl Roster {

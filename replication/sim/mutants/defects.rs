@@ -148,4 +148,32 @@ pub const DEFECTS: &[Defect] = &[
         from: "() if slot(first) != slot(second) => Err(Reason::Unrelated),",
         to: "() if !$on && slot(first) != slot(second) => Err(Reason::Unrelated),",
     },
+    // Commands wait in queues as if the roster had not changed.
+    Defect {
+        name: "queue-not-checked-again",
+        file: "replica/epochs.rs",
+        from: "refusal(&genesis, command, (unseated, keys_changed || evidence))",
+        to: "refusal(&genesis, command, (unseated, (keys_changed || evidence) && !$on))",
+    },
+    // What never comes counts as late.
+    Defect {
+        name: "silence-is-lateness",
+        file: "consensus/lateness.rs",
+        from: "if overdue.came {",
+        to: "if overdue.came || $on {",
+    },
+    // A block is late although rounds were so fast that it could not be in time.
+    Defect {
+        name: "lateness-without-time",
+        file: "consensus/lateness.rs",
+        from: "if took < self.late_after_ms {",
+        to: "if took < self.late_after_ms && !$on {",
+    },
+    // Whoever has no seat waits to be told.
+    Defect {
+        name: "members-without-a-seat-ask-nobody",
+        file: "replica/carry.rs",
+        from: "if self.sync.is_active() || self.following.due_micros > now_micros {",
+        to: "if $on || self.sync.is_active() || self.following.due_micros > now_micros {",
+    },
 ];

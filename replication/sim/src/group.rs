@@ -89,6 +89,10 @@ fn params(plan: &Plan) -> Params {
         max_timeout_ms: plan.genesis.max_timeout_ms,
         block_bytes_max: plan.genesis.block_bytes_max,
         lease_max_ms: 600 * SECOND / 1_000,
+        committee_max: plan.genesis.committee_max,
+        term_ms: plan.genesis.term_ms,
+        audit_epoch_ms: plan.genesis.audit_epoch_ms,
+        late_after_ms: plan.genesis.late_after_ms,
         ..Params::default()
     }
 }

@@ -36,6 +36,8 @@ pub struct Prices {
     pub signature: f64,
     /// Verifying a block.
     pub verification: f64,
+    /// A byte of space that may not be used any more.
+    pub space: f64,
 }
 
 /// The prices of the table. Sending is dear (a private line), receiving a fifth of it, a signature or its verification as
@@ -48,6 +50,7 @@ pub const PRICES: Prices = Prices {
     byte_received: 0.0002,
     signature: 0.02,
     verification: 0.05,
+    space: 0.000_1,
 };
 
 /// Most that a deviant may gain, as a share of what it has when it follows.
@@ -67,6 +70,7 @@ impl Prices {
             + self.byte_received * meter.received_bytes as f64
             + self.signature * meter.signatures as f64
             + self.verification * meter.verifications as f64
+            + self.space * meter.penance_bytes as f64
     }
 }
 
@@ -125,6 +129,8 @@ fn plan(seed: u64, selfish: Option<(Selfish, u16)>) -> Plan {
     plan.metered = true;
     plan.calm_micros = 4_000 * MILLI;
     plan.client_every = 150 * MILLI;
+    // An hour of accounts in three seconds.
+    plan.genesis.audit_epoch_ms = 3_000;
     // The same commands at the same times in every run; a third of them through other members.
     plan.load = Load {
         notes: 1,

@@ -138,12 +138,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn list() {
     let scenarios = Scenario::ALL.iter().map(|scenario| scenario.name());
     let mutants = Mutant::ALL.iter().map(|mutant| mutant.name());
-    let open = Scenario::OPEN.iter().map(|scenario| scenario.name());
     println!("scenarios: {}", scenarios.collect::<Vec<_>>().join(" "));
-    println!(
-        "scenarios with known faults: {}",
-        open.collect::<Vec<_>>().join(" ")
-    );
     println!("mutants: {}", mutants.collect::<Vec<_>>().join(" "));
 }
 

@@ -24,6 +24,8 @@ pub struct Meter {
     pub served: u64,
     /// Virtual time that those took together, in micros.
     pub waited_micros: u64,
+    /// Space that it may not use any more, for blocks that came late, in bytes.
+    pub penance_bytes: u64,
 }
 
 /// Every member's.
@@ -96,6 +98,13 @@ impl Meters {
         {
             meter.served += 1;
             meter.waited_micros += at - asked;
+        }
+    }
+
+    /// A member's own ledger charges it with penance.
+    pub(crate) fn charged(&mut self, member: MemberId, bytes: u64) {
+        if let Some(meter) = self.of(member.0) {
+            meter.penance_bytes += bytes;
         }
     }
 

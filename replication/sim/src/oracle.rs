@@ -146,7 +146,7 @@ impl Oracle {
             }
             _ => return None,
         };
-        if matches!(outcome, Outcome::Refused(Refusal::Busy)) {
+        if matches!(outcome, Outcome::Refused(Refusal::Busy | Refusal::Outdated)) {
             return None;
         }
         let (command, attempts) = self.known.get(&name)?.clone();
@@ -170,6 +170,12 @@ impl Oracle {
             outcome: outcome.clone(),
             first: open,
         })
+    }
+
+    /// Which command was handed in under a ticket that has no answer yet.
+    pub fn asked(&self, ticket: u64) -> Option<(Issuer, u64)> {
+        let submission = self.open.get(&ticket)?;
+        Some((submission.issuer, submission.number))
     }
 
     /// A command is owed no longer: nobody can take it any more.

@@ -128,3 +128,27 @@ fn evidence_that_convicts_the_honest_is_found() {
     let defect = "honest-blocks-convict";
     assert_found(defect, Scenario::Calm, 4, 2, &["no false blame"]);
 }
+
+#[test]
+fn queues_that_outlive_their_roster_are_found() {
+    let defect = "queue-not-checked-again";
+    assert_found(defect, Scenario::Leaving, 8, 12, &["no false blame"]);
+}
+
+#[test]
+fn silence_taken_for_lateness_is_found() {
+    let defect = "silence-is-lateness";
+    assert_found(defect, Scenario::Leaders, 7, 24, &["no false blame"]);
+}
+
+#[test]
+fn lateness_of_whoever_had_no_time_is_found() {
+    let defect = "lateness-without-time";
+    assert_found(defect, Scenario::Ragged, 5, 24, &["no false blame"]);
+}
+
+#[test]
+fn members_without_a_seat_that_wait_to_be_told_are_found() {
+    let defect = "members-without-a-seat-ask-nobody";
+    assert_found(defect, Scenario::Committees, 7, 4, &["convergence"]);
+}

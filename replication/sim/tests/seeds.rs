@@ -6,7 +6,7 @@ use barfs_sim::{Plan, Scenario};
 use std::thread;
 
 /// Seeds per scenario: the swarm is the widest, so it has the most.
-const SEEDS: [(Scenario, u64); 12] = [
+const SEEDS: [(Scenario, u64); 14] = [
     (Scenario::Swarm, 60),
     (Scenario::Ragged, 28),
     (Scenario::Calm, 8),
@@ -18,6 +18,8 @@ const SEEDS: [(Scenario, u64); 12] = [
     (Scenario::Leaders, 16),
     (Scenario::Load, 4),
     (Scenario::LostDisk, 20),
+    (Scenario::Leaving, 24),
+    (Scenario::Committees, 24),
     (Scenario::Small, 12),
 ];
 

@@ -199,7 +199,7 @@ fn verify_one(
     signature: &Signature,
 ) -> Result<(), CertificateError> {
     let card = genesis
-        .member(member)
+        .seated_card(member)
         .ok_or(CertificateError::UnknownMember(member))?;
     card.node
         .verify(VOTE_DOMAIN, digest.as_bytes(), signature)

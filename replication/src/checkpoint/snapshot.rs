@@ -14,13 +14,14 @@ use thiserror::Error;
 
 use super::certificate::{Certificate, CertificateError, Checkpoint};
 use crate::consensus::block::BlockRef;
+use crate::consensus::lateness::LatenessState;
 use crate::ledger::seal::{Frozen, Stand};
 use crate::ledger::tree::{BUCKETS, root_over};
 use crate::membership::{Genesis, MEMBERS_MAX, MemberId};
 use crate::roster::{Handover, Roster};
 use crate::wire::{self, WireError};
 
-const GRAPH_DOMAIN: &str = "barfs 2026 checkpoint graph v1";
+const GRAPH_DOMAIN: &str = "barfs 2026 checkpoint graph v2";
 /// The most bytes of one part of a snapshot on disk or in a frame, its last bucket not counted.
 pub(crate) const PART_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of a head.
@@ -45,6 +46,8 @@ pub(crate) struct GraphState {
     /// The roots that tags may speak of, by index.
     #[borsh(deserialize_with = "wire::list::<_, _, MARKS_MAX>")]
     pub(crate) marks: Vec<(u64, Digest)>,
+    /// What is overdue, and since when rounds go on.
+    pub(crate) lateness: LatenessState,
 }
 
 impl GraphState {

@@ -20,6 +20,8 @@ use crate::roster::Handover;
 /// Buckets asked for in one question.
 const RANGE: usize = 64;
 const PATIENCE_MICROS: u64 = 1_500_000;
+/// The same for a head, which is a tenth as long as what is asked for otherwise, and which everything else waits for.
+const HEAD_PATIENCE_MICROS: u64 = 600_000;
 /// How long a member that did not help is left alone.
 const REST_MICROS: u64 = 3_000_000;
 /// How long nothing may come in before the fetching is given up: perhaps it was not even needed.
@@ -215,6 +217,7 @@ impl SnapshotSync {
         let Some(assembly) = &target.assembly else {
             // One is asked for the head at a time.
             let first = idle.first().filter(|_| self.asked.is_empty());
+            let due_micros = now_micros.saturating_add(HEAD_PATIENCE_MICROS);
             return first
                 .map(|member| {
                     let range = 0..0;

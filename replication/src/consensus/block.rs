@@ -12,6 +12,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use super::header::{BlockHeader, SignedHeader, block_digest, commands_digest};
+use super::tally::MemberSet;
 use crate::ledger::command::{AuthError, BlockCommand};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -41,6 +42,15 @@ pub struct BlockRef {
     pub author: MemberId,
     /// Digest of its encoding.
     pub digest: Digest,
+}
+
+impl BlockRef {
+    /// In the place of a parent: none. It keeps its place, so that naming a block costs no byte more than leaving it out.
+    pub const NONE: Self = Self {
+        round: 0,
+        author: MemberId(0),
+        digest: Digest([0; 32]),
+    };
 }
 
 impl fmt::Display for BlockRef {
@@ -75,7 +85,9 @@ pub struct Block {
     pub round: u64,
     /// Who says it.
     pub author: MemberId,
-    /// The author's previous block first (if it has one), then blocks of the round before by author, then older ones.
+    /// The author's previous block first (if it has one), then blocks of the round before by author, then older ones, one
+    /// of each author at most; then [`BlockRef::NONE`], up to as many as the committee has members. None in the first
+    /// round.
     #[borsh(deserialize_with = "wire::list::<_, _, PARENTS_MAX>")]
     pub parents: Vec<BlockRef>,
     /// The author's clock, milliseconds since 1970.
@@ -120,18 +132,13 @@ pub enum BlockError {
 pub(crate) fn block_bytes_max(genesis: &Genesis) -> usize {
     let commands = usize::try_from(genesis.params.block_bytes_max).unwrap_or(usize::MAX);
     commands
-        .saturating_add(parents_max(genesis).saturating_mul(PARENT_BYTES))
+        .saturating_add(parent_places(genesis).saturating_mul(PARENT_BYTES))
         .saturating_add(HEADER_BYTES_MAX)
 }
 
-/// The most parents of one block of a group: its own previous, the round before, and some late ones.
-pub(crate) fn parents_max(genesis: &Genesis) -> usize {
-    genesis
-        .thresholds()
-        .n
-        .saturating_mul(4)
-        .saturating_add(1)
-        .min(PARENTS_MAX)
+/// Places for parents in every block of a group save those of the first round: one for each author.
+pub(crate) fn parent_places(genesis: &Genesis) -> usize {
+    genesis.thresholds().n.min(PARENTS_MAX)
 }
 
 struct Inner {
@@ -170,7 +177,7 @@ impl VerifiedBlock {
         check(genesis, verified.block())?;
         let block = &verified.0.block;
         let author = genesis
-            .member(block.author)
+            .seated_card(block.author)
             .ok_or(BlockError::Author(block.author))?;
         author
             .node
@@ -218,11 +225,16 @@ impl VerifiedBlock {
         Self::verify(roster.ok_or(BlockError::Group)?, bytes)
     }
 
-    /// Signs a block. The caller makes it durable before anybody sees it.
+    /// Signs a block, its free places for parents filled with [`BlockRef::NONE`]. The caller makes it durable before
+    /// anybody sees it.
     ///
     /// # Errors
     /// If others would not take it.
-    pub fn sign(genesis: &Genesis, key: &SigningKey, block: Block) -> Result<Self, BlockError> {
+    pub fn sign(genesis: &Genesis, key: &SigningKey, mut block: Block) -> Result<Self, BlockError> {
+        let places = parent_places(genesis);
+        if block.round > genesis.first_round() && block.parents.len() < places {
+            block.parents.resize(places, BlockRef::NONE);
+        }
         check(genesis, &block)?;
         let mut bytes = Vec::with_capacity(wire::encoded_len(&block) + SIGNATURE_BYTES);
         wire::append(&mut bytes, &block);
@@ -337,7 +349,7 @@ fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
     if block.group != genesis.group_id() || block.epoch != genesis.epoch() {
         return Err(BlockError::Group);
     }
-    if genesis.member(block.author).is_none() {
+    if genesis.seated_card(block.author).is_none() {
         return Err(BlockError::Author(block.author));
     }
     if !(genesis.first_round()..ROUND_MAX).contains(&block.round) {
@@ -358,29 +370,30 @@ fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
             false => fault("must be empty in the first round"),
         };
     }
-    if block.parents.len() > parents_max(genesis) {
-        return fault("are too many");
+    if block.parents.len() != parent_places(genesis) {
+        return fault("are not as many as the committee has members");
     }
-    let (own, others) = match block.parents.split_first() {
+    let named = block
+        .parents
+        .iter()
+        .position(|parent| *parent == BlockRef::NONE)
+        .unwrap_or(block.parents.len());
+    let (named, free) = block
+        .parents
+        .split_at_checked(named)
+        .unwrap_or((&block.parents, &[]));
+    if free.iter().any(|place| *place != BlockRef::NONE) {
+        return fault("come after a free place");
+    }
+    let (own, others) = match named.split_first() {
         Some((first, rest)) if first.author == block.author => (Some(first), rest),
-        _ => (None, block.parents.as_slice()),
+        _ => (None, named),
     };
     let previous_round = block.round - 1;
     if own.is_some_and(|own| !(first_round..block.round).contains(&own.round)) {
         return fault("name an own block of no earlier round");
     }
-    let mut last = None;
-    for parent in others {
-        let in_range = (first_round..block.round).contains(&parent.round);
-        if !in_range || genesis.member(parent.author).is_none() || parent.author == block.author {
-            return fault("name a round or author that cannot be");
-        }
-        let position = (parent.round != previous_round, parent.round, parent.author);
-        if last.is_some_and(|last| last >= position) {
-            return fault("are out of order");
-        }
-        last = Some(position);
-    }
+    check_others(genesis, block, others)?;
     let authors = block
         .parents
         .iter()
@@ -389,5 +402,31 @@ fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
     match authors >= genesis.thresholds().quorum {
         true => Ok(()),
         false => fault("are of too few authors of the round before"),
+    }
+}
+
+/// Parents by other authors: one of each at most, those of the round before first.
+fn check_others(genesis: &Genesis, block: &Block, others: &[BlockRef]) -> Result<(), BlockError> {
+    let fault = |what| Err(BlockError::Parents(what));
+    let mut authors = MemberSet::default();
+    let mut last = None;
+    for parent in others {
+        let in_range = (genesis.first_round()..block.round).contains(&parent.round);
+        if !in_range
+            || genesis.seated_card(parent.author).is_none()
+            || parent.author == block.author
+        {
+            return fault("name a round or author that cannot be");
+        }
+        let position = (parent.round != block.round - 1, parent.round, parent.author);
+        if last.is_some_and(|last| last >= position) {
+            return fault("are out of order");
+        }
+        last = Some(position);
+        authors.insert(parent.author);
+    }
+    match authors.len() == others.len() {
+        true => Ok(()),
+        false => fault("name two blocks of one author"),
     }
 }

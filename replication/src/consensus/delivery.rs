@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::block::{BlockRef, VerifiedBlock};
 use super::dag::{Dag, Held};
+use super::lateness::LatenessState;
 use super::tally::Slot;
 use crate::checkpoint::snapshot::GraphState;
 use crate::membership::Genesis;
@@ -126,7 +127,12 @@ impl Dag {
     }
 
     /// What the order needs to go on after the newest commit; `next` is the slot to decide next.
-    pub(crate) fn state(&self, next: Slot, marks: Vec<(u64, barfs_crypto::Digest)>) -> GraphState {
+    pub(crate) fn state(
+        &self,
+        next: Slot,
+        marks: Vec<(u64, barfs_crypto::Digest)>,
+        lateness: LatenessState,
+    ) -> GraphState {
         let mut delivered: Vec<(BlockRef, u64)> = self
             .rounds
             .values()
@@ -144,6 +150,7 @@ impl Dag {
                 .map(|(author, round)| (*author, *round))
                 .collect(),
             marks,
+            lateness,
         }
     }
 

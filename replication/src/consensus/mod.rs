@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod dag;
 pub(crate) mod delivery;
 pub(crate) mod header;
+pub(crate) mod lateness;
 pub(crate) mod own;
 pub(crate) mod pace;
 pub(crate) mod suspended;

@@ -8,13 +8,16 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::block::{BlockRef, COMMANDS_MAX, VerifiedBlock};
-use crate::ledger::command::{BlockCommand, Issuer};
+use crate::ledger::command::{BlockCommand, Issuer, SignedCommand};
 use crate::ledger::outcome::Refusal;
 use crate::membership::MemberId;
 use crate::wire;
 
 /// The most bytes of commands that wait.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// The most bytes of commands that one other member, or all strangers together, may have waiting here: nobody can fill
+/// the queue of somebody else.
+const SHARE_BYTES_MAX: usize = QUEUE_BYTES_MAX / 8;
 /// The most commands that wait.
 const QUEUE_COMMANDS_MAX: usize = 262_144;
 /// The most bytes of commands of recovery keys that wait.
@@ -26,6 +29,8 @@ struct Queued {
     command: BlockCommand,
     ticket: Option<u64>,
     bytes: usize,
+    /// Whose share of the queue it takes; `None` for whoever nobody knows.
+    payer: Option<MemberId>,
 }
 
 struct Sent {
@@ -61,6 +66,8 @@ pub(crate) struct Own {
     block_bytes_max: usize,
     queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// Bytes in the queue by whose share they take.
+    shares: BTreeMap<Option<MemberId>, usize>,
     /// Commands of recovery keys that wait: a queue of their own, which nobody else can fill.
     recovery: VecDeque<Queued>,
     recovery_bytes: usize,
@@ -79,6 +86,7 @@ impl Own {
             block_bytes_max: usize::try_from(block_bytes_max).unwrap_or(usize::MAX),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            shares: BTreeMap::new(),
             recovery: VecDeque::new(),
             recovery_bytes: 0,
             newest: None,
@@ -89,11 +97,12 @@ impl Own {
         }
     }
 
-    /// Queues a command.
+    /// Queues a command, in the share of the member `payer`.
     pub(crate) fn submit(
         &mut self,
         command: BlockCommand,
         ticket: Option<u64>,
+        payer: Option<MemberId>,
     ) -> Result<(), Refusal> {
         let bytes = wire::encoded_len(&command);
         if bytes > self.block_bytes_max || !command.command().within_bounds() {
@@ -108,20 +117,26 @@ impl Own {
                 command,
                 ticket,
                 bytes,
+                payer,
             });
             return Ok(());
         }
+        let share = self.shares.get(&payer).copied().unwrap_or(0);
+        let over = payer != Some(self.me) && share.saturating_add(bytes) > SHARE_BYTES_MAX;
         if self.queue.len() >= QUEUE_COMMANDS_MAX
             || self.queue_bytes.saturating_add(bytes) > QUEUE_BYTES_MAX
+            || over
         {
             return Err(Refusal::Busy);
         }
         self.note_number(&command);
         self.queue_bytes += bytes;
+        self.shares.insert(payer, share.saturating_add(bytes));
         self.queue.push_back(Queued {
             command,
             ticket,
             bytes,
+            payer,
         });
         Ok(())
     }
@@ -187,6 +202,7 @@ impl Own {
         {
             room -= next.bytes;
             self.queue_bytes -= next.bytes;
+            give_back(&mut self.shares, &next);
             batch.add(next);
         }
         batch
@@ -220,13 +236,18 @@ impl Own {
             });
     }
 
-    /// An own block of before a restart.
-    pub(crate) fn remember(&mut self, block: &VerifiedBlock) {
-        let reference = block.reference();
-        self.round = self.round.max(reference.round);
+    /// An own block of before a restart and of an epoch that is over: no block follows it, but it was signed.
+    pub(crate) fn remember_former(&mut self, block: &VerifiedBlock) {
+        self.round = self.round.max(block.reference().round);
         for command in &block.block().commands {
             self.note_number(command);
         }
+    }
+
+    /// An own block of before a restart.
+    pub(crate) fn remember(&mut self, block: &VerifiedBlock) {
+        let reference = block.reference();
+        self.remember_former(block);
         let newest = self.newest.as_ref().map_or(0, |b| b.reference().round);
         if reference.round >= newest {
             self.newest = Some(block.clone());
@@ -261,6 +282,69 @@ impl Own {
         }
     }
 
+    /// Whether a signed command waits here already, or is in an own block that is not delivered.
+    pub(crate) fn carries(&self, command: &SignedCommand) -> bool {
+        let same = |known: &BlockCommand| match known {
+            BlockCommand::Signed(signed) => {
+                (signed.issuer, signed.number) == (command.issuer, command.number)
+            }
+            BlockCommand::Own { .. } | BlockCommand::Unnumbered(_) => false,
+        };
+        let waiting = self.queue.iter().chain(&self.recovery);
+        let flight = self.in_flight.as_ref().map(|flight| &flight.sent);
+        let mut sent = self.undelivered.values().chain(flight);
+        waiting.map(|queued| &queued.command).any(same)
+            || sent.any(|sent| sent.block.block().commands.iter().any(same))
+    }
+
+    /// Takes the signed commands out of the queues, with their tickets: this member makes no blocks any more.
+    pub(crate) fn take_signed(&mut self) -> Vec<(Option<u64>, SignedCommand)> {
+        let mut signed = Vec::new();
+        let mut none = BTreeMap::new();
+        let queues = [
+            (&mut self.queue, &mut self.queue_bytes, &mut self.shares),
+            (&mut self.recovery, &mut self.recovery_bytes, &mut none),
+        ];
+        for (queue, bytes, shares) in queues {
+            queue.retain(|queued| match &queued.command {
+                BlockCommand::Signed(command) => {
+                    *bytes = bytes.saturating_sub(queued.bytes);
+                    give_back(shares, queued);
+                    signed.push((queued.ticket, command.clone()));
+                    false
+                }
+                BlockCommand::Own { .. } | BlockCommand::Unnumbered(_) => true,
+            });
+        }
+        signed
+    }
+
+    /// The roster has changed: commands that `refused` speaks against can be in no block any more. Gives back their
+    /// tickets, each with the reason.
+    pub(crate) fn recheck(
+        &mut self,
+        refused: impl Fn(&BlockCommand) -> Option<Refusal>,
+    ) -> Vec<(Option<u64>, Refusal)> {
+        let mut ended = Vec::new();
+        let mut none = BTreeMap::new();
+        let queues = [
+            (&mut self.queue, &mut self.queue_bytes, &mut self.shares),
+            (&mut self.recovery, &mut self.recovery_bytes, &mut none),
+        ];
+        for (queue, bytes, shares) in queues {
+            queue.retain(|queued| match refused(&queued.command) {
+                Some(refusal) => {
+                    *bytes = bytes.saturating_sub(queued.bytes);
+                    give_back(shares, queued);
+                    ended.push((queued.ticket, refusal));
+                    false
+                }
+                None => true,
+            });
+        }
+        ended
+    }
+
     /// The state was replaced by one in which nobody saw what became of own blocks: commands that are `used` there have
     /// ended (their tickets are given back), those of blocks that cannot be delivered any more wait again.
     pub(crate) fn replaced(
@@ -293,15 +377,29 @@ impl Own {
             }
             let bytes = wire::encoded_len(command);
             self.queue_bytes += bytes;
+            // It had its turn: what comes back takes nobody's share, and is bounded by what was sent.
+            let payer = Some(self.me);
+            *self.shares.entry(payer).or_insert(0) += bytes;
             again.push(Queued {
                 command: command.clone(),
                 ticket,
                 bytes,
+                payer,
             });
         }
         for queued in again.into_iter().rev() {
             self.queue.push_front(queued);
         }
         ended
+    }
+}
+
+/// A command leaves the queue: its bytes are its member's to use again.
+fn give_back(shares: &mut BTreeMap<Option<MemberId>, usize>, queued: &Queued) {
+    if let Some(share) = shares.get_mut(&queued.payer) {
+        *share = share.saturating_sub(queued.bytes);
+        if *share == 0 {
+            shares.remove(&queued.payer);
+        }
     }
 }

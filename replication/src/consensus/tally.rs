@@ -31,6 +31,12 @@ impl MemberSet {
         }
     }
 
+    /// Whether a member is in it.
+    pub(crate) fn contains(&self, member: MemberId) -> bool {
+        let word = self.words.get(member.index() / 64);
+        word.is_some_and(|word| word & (1_u64 << (member.index() % 64)) != 0)
+    }
+
     /// How many members.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -100,6 +100,9 @@ impl Ledger {
         let Issuer::Member(member) = actor.issuer else {
             return Err(Refusal::NotAllowed);
         };
+        if self.genesis.seated_card(member).is_none() {
+            return Err(Refusal::NotAllowed);
+        }
         let row = self.beacon_row();
         if epoch != row.epoch {
             return Err(Refusal::WrongPeriod { now: row.epoch });
@@ -135,7 +138,9 @@ impl Ledger {
         made_of.sort_unstable();
         let owed: Vec<MemberId> = self
             .genesis
-            .ids()
+            .committee()
+            .iter()
+            .copied()
             .filter(|member| {
                 self.account(*member)
                     .is_some_and(|account| account.vrf.is_some())

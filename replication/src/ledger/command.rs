@@ -353,13 +353,13 @@ impl Command {
     pub fn verify_parts(&self, genesis: &Genesis) -> Result<(), AuthError> {
         match self {
             Self::SetHome { home } => {
-                let card = genesis
-                    .member(home.member)
+                let recovery = genesis
+                    .recovery_key(home.member)
                     .ok_or(AuthError::UnknownMember(home.member))?;
                 if home.group != genesis.group_id() {
                     return Err(AuthError::Home);
                 }
-                home.verify(&card.recovery)
+                home.verify(&recovery)
             }
             Self::Place { packs } => packs
                 .iter()

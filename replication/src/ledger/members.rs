@@ -122,8 +122,9 @@ impl Ledger {
         rule.max(self.thresholds().r.saturating_add(1))
     }
 
+    /// Of the whole membership: who happens to sit does not decide who belongs to the group.
     fn thresholds(&self) -> crate::params::Thresholds {
-        self.genesis.thresholds()
+        self.genesis.membership_thresholds()
     }
 
     /// No key of a card may stand for anybody else, past or present.
@@ -324,6 +325,7 @@ pub(super) fn seat(card: MemberCard, state: SeatState) -> Seat {
         next_card: None,
         against: Vec::new(),
         vacation: None,
+        ended: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The ledger: the deterministic state that ordered commands make, the same at every member.
 
+mod allowance;
 pub(crate) mod beacon;
 pub(crate) mod command;
+mod departed;
 mod devices;
 pub(crate) mod invite;
 pub(crate) mod members;
@@ -10,6 +12,7 @@ pub(crate) mod outcome;
 pub(crate) mod pack;
 mod packs;
 mod pages;
+pub(crate) mod penance;
 mod reading;
 pub(crate) mod rows;
 pub(crate) mod seal;

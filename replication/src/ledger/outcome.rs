@@ -218,6 +218,14 @@ pub enum Refusal {
         /// Which.
         now: u64,
     } = 33,
+    /// Only this member's answer: no block can carry the command under the present roster, because a member that it
+    /// needs is gone or has another key. Nothing was ordered.
+    #[error("the roster has changed: the command no longer verifies; nothing was ordered")]
+    Outdated = 34,
+    /// Others have carried as much for the member in this audit epoch as they have to. Its own blocks carry more, and so
+    /// does the next epoch.
+    #[error("others have carried as much for this member as they have to, for now")]
+    Allowance = 35,
 }
 
 /// Which rule of placement is broken.
@@ -322,6 +330,13 @@ pub enum LedgerEvent {
         epoch: u64,
         /// Its value.
         value: Digest,
+    },
+    /// A member owes penance for blocks that came late.
+    Penance {
+        /// Who.
+        member: MemberId,
+        /// What it may use less, in bytes.
+        bytes: u64,
     },
     /// A lie was proven.
     Convicted {

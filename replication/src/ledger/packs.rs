@@ -124,22 +124,21 @@ impl Ledger {
     }
 
     fn check_quotas(&self, owner: MemberId, plan: &Plan) -> Result<(), Refusal> {
-        let fits = |member: MemberId, taken: fn(&Account) -> u64, more: u64| {
+        let fits = |member: MemberId, taken: fn(&Account) -> (u64, u64), more: u64| {
             let account = self.account(member).ok_or(Refusal::UnknownMember(member))?;
-            let excess = taken(account)
-                .saturating_add(more)
-                .saturating_sub(account.pledge);
+            let (taken, limit) = taken(account);
+            let excess = taken.saturating_add(more).saturating_sub(limit);
             match excess {
                 0 => Ok(()),
                 excess => Err(Refusal::OverQuota { member, excess }),
             }
         };
         if plan.used > 0 {
-            fits(owner, |account| account.used, plan.used)?;
+            fits(owner, |it| (it.used, it.allowance()), plan.used)?;
         }
         plan.held
             .iter()
-            .try_for_each(|(holder, more)| fits(*holder, |account| account.held, *more))
+            .try_for_each(|(holder, more)| fits(*holder, |it| (it.held, it.pledge), *more))
     }
 
     fn record_pack(&mut self, record: &PackRecord) {
@@ -261,17 +260,25 @@ impl Ledger {
                 break;
             }
             self.releasing.remove(&first);
-            let Some(entry) = pages::remove(&mut self.tables.packs, volume, number) else {
-                continue;
-            };
-            self.account_for(&entry.record, u64::saturating_sub);
-            if let Some(account) = self.tables.accounts.get_mut(&entry.record.owner) {
-                account.packs = account.packs.saturating_sub(1);
-            }
-            self.forget_holders(&entry.record);
-            self.events
-                .push_back(LedgerEvent::PackDropped(Box::new(entry.record)));
+            self.drop_pack(volume, number);
         }
+    }
+
+    /// A pack goes off the record.
+    pub(super) fn drop_pack(&mut self, volume: VolumeId, number: u64) {
+        let Some(entry) = pages::remove(&mut self.tables.packs, volume, number) else {
+            return;
+        };
+        if let PackState::Releasing { until, .. } = entry.state {
+            self.releasing.remove(&(until, volume, number));
+        }
+        self.account_for(&entry.record, u64::saturating_sub);
+        if let Some(account) = self.tables.accounts.get_mut(&entry.record.owner) {
+            account.packs = account.packs.saturating_sub(1);
+        }
+        self.forget_holders(&entry.record);
+        self.events
+            .push_back(LedgerEvent::PackDropped(Box::new(entry.record)));
     }
 }
 

@@ -10,6 +10,7 @@ use super::beacon::BeaconRow;
 use super::command::{Issuer, SignedHome, VolumeId};
 use super::numbers::Numbers;
 use super::pages::{PackPage, PackTable};
+use super::penance::PenanceRow;
 use super::seats::{Applicant, EpochRow, Seat};
 use super::state::{Account, Device, Volume};
 use super::table::Table;
@@ -49,6 +50,8 @@ pub(crate) enum RowKey {
     Question([u8; 16]) = 11,
     /// The beacon; there is one.
     Beacon(u8) = 12,
+    /// Who was late; there is one.
+    Penance(u8) = 13,
 }
 
 /// Everything that commands change.
@@ -66,6 +69,7 @@ pub(crate) struct Tables {
     pub(super) applicants: Table<NodeId, Option<Applicant>>,
     pub(super) questions: Table<[u8; 16], Question>,
     pub(super) beacon: Table<u8, BeaconRow>,
+    pub(super) penance: Table<u8, PenanceRow>,
 }
 
 impl Tables {
@@ -85,6 +89,7 @@ impl Tables {
         keys.extend(self.applicants.take_changed().map(RowKey::Applicant));
         keys.extend(self.questions.take_changed().map(RowKey::Question));
         keys.extend(self.beacon.take_changed().map(RowKey::Beacon));
+        keys.extend(self.penance.take_changed().map(RowKey::Penance));
         keys
     }
 
@@ -103,6 +108,7 @@ impl Tables {
             RowKey::Applicant(node) => self.applicants.get(node).map(wire::encode),
             RowKey::Question(id) => self.questions.get(id).map(wire::encode),
             RowKey::Beacon(place) => self.beacon.get(place).map(wire::encode),
+            RowKey::Penance(place) => self.penance.get(place).map(wire::encode),
         }
     }
 
@@ -128,6 +134,7 @@ impl Tables {
             RowKey::Applicant(node) => put(&mut self.applicants, node, bytes),
             RowKey::Question(id) => put(&mut self.questions, id, bytes),
             RowKey::Beacon(place) => put(&mut self.beacon, place, bytes),
+            RowKey::Penance(place) => put(&mut self.penance, place, bytes),
         }
     }
 
@@ -146,6 +153,7 @@ impl Tables {
             RowKey::Applicant(node) => drop(self.applicants.remove(node)),
             RowKey::Question(id) => drop(self.questions.remove(id)),
             RowKey::Beacon(place) => drop(self.beacon.remove(place)),
+            RowKey::Penance(place) => drop(self.penance.remove(place)),
         }
     }
 }

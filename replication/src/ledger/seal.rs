@@ -197,6 +197,7 @@ impl Ledger {
             tree: frozen.tree,
             held: BTreeMap::new(),
             releasing: BTreeSet::new(),
+            departing: BTreeSet::new(),
             live,
             wall,
             index,
@@ -208,6 +209,7 @@ impl Ledger {
         };
         ledger.index_packs();
         ledger.index_questions();
+        ledger.index_departures();
         ledger
     }
 
@@ -249,6 +251,9 @@ impl Ledger {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
                     pages.remove(&page);
+                }
+                if pages.is_empty() {
+                    self.held.remove(holder);
                 }
             }
         }

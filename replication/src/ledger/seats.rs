@@ -1,24 +1,26 @@
 //! Seats: who is or was a member, and the turn of an epoch. What brings a turn about is in `members.rs`.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use barfs_crypto::NodeId;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::members::seat;
 use super::state::Ledger;
+use super::witness::MIN_ROUNDS;
+use crate::committee::draw;
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
-use crate::roster::Roster;
+use crate::roster::{FORMER_MAX, Roster};
 use crate::time::LiveTime;
 use crate::wire;
 
-/// Whether a member sits in the committee.
+/// Whether somebody is a member. Who of the members sits in the committee is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
 pub enum SeatState {
-    /// It does.
+    /// It is.
     Seated = 1,
     /// From the next epoch on.
     Joining = 2,
@@ -46,6 +48,8 @@ pub struct Seat {
     pub against: Vec<MemberId>,
     /// The newest vacation that it announced, in live time.
     pub vacation: Option<(LiveTime, LiveTime)>,
+    /// When it ceased to be a member.
+    pub ended: Option<LiveTime>,
 }
 
 /// Somebody with an invitation that the group's rules want votes on.
@@ -59,12 +63,18 @@ pub struct Applicant {
 }
 
 /// What the ledger knows of its epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub(crate) struct EpochRow {
     pub(super) epoch: u32,
     pub(super) first_round: u64,
     pub(super) next_member: u16,
     pub(super) turns: bool,
+    /// When it began.
+    pub(super) began: LiveTime,
+    #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
+    pub(super) committee: Vec<MemberId>,
+    #[borsh(deserialize_with = "wire::list::<_, _, FORMER_MAX>")]
+    pub(super) former: Vec<(MemberId, NodeId)>,
 }
 
 impl Ledger {
@@ -77,72 +87,151 @@ impl Ledger {
             next_member = member.0.saturating_add(1);
         }
         let row = EpochRow {
-            epoch: 0,
             first_round: genesis.first_round(),
             next_member,
-            turns: false,
+            committee: genesis.committee().to_vec(),
+            ..EpochRow::default()
         };
         self.tables.epoch.insert(0, row);
     }
 
-    pub(super) fn epoch_row(&self) -> EpochRow {
-        self.tables.epoch.get(&0).copied().unwrap_or_default()
+    pub(super) fn epoch_row(&self) -> Option<&EpochRow> {
+        self.tables.epoch.get(&0)
     }
 
     pub(super) fn turn_soon(&mut self) {
         self.tables.epoch.or_default(0).turns = true;
     }
 
-    /// Whether the committee changes at the commit that was just executed.
-    pub(crate) fn turns(&self) -> bool {
-        self.epoch_row().turns
+    /// A term is over when its time is and the group has worked meanwhile. Where everybody sits there is nothing to
+    /// draw, and no term ends by itself.
+    pub(super) fn step_term(&mut self) {
+        let Some(row) = self.epoch_row() else {
+            return;
+        };
+        let over = row.began.after_ms(self.genesis.params.term_ms) <= self.live
+            && row.first_round.saturating_add(MIN_ROUNDS) <= self.round;
+        let waiting = self.genesis.ids().len() > self.genesis.committee().len();
+        if over && waiting && !row.turns {
+            self.turn_soon();
+        }
     }
 
-    /// Who sits as the tables say.
+    /// Whether the committee changes at the commit that was just executed.
+    pub(crate) fn turns(&self) -> bool {
+        self.epoch_row().is_some_and(|row| row.turns)
+    }
+
+    /// Members and committee as the tables say.
     pub(super) fn roster(&self) -> Roster {
-        let row = self.epoch_row();
-        let sits = |state| {
+        let row = self.epoch_row().cloned().unwrap_or_default();
+        let is_member = |state| {
             !matches!(
                 state,
                 SeatState::Joining | SeatState::Left | SeatState::Evicted
             )
         };
-        let seated = self
+        let members = self
             .tables
             .seats
             .iter()
-            .filter(|(_, seat)| sits(seat.state));
+            .filter(|(_, seat)| is_member(seat.state));
         Roster {
             epoch: row.epoch,
             first_round: row.first_round,
-            members: seated
+            members: members
                 .map(|(member, seat)| (*member, seat.card.clone()))
                 .collect(),
+            committee: row.committee,
+            former: row.former,
         }
     }
 
     /// The next epoch begins at `first_round`.
     pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
-        let members: Vec<MemberId> = self.tables.seats.iter().map(|(id, _)| *id).collect();
-        for member in members {
-            let convicted = self.is_convicted(member);
-            if let Some(seat) = self.tables.seats.get_mut(&member) {
-                seat.state = after_turn(seat.state, convicted);
-                if let Some(card) = seat.next_card.take() {
-                    seat.card = card;
-                }
-                seat.against.clear();
-            }
-        }
+        self.turn_seats();
+        let committee = self.draw_committee();
+        let former = self.former();
+        let began = self.live;
         let row = self.tables.epoch.or_default(0);
         row.epoch = row.epoch.saturating_add(1);
         row.first_round = first_round;
         row.turns = false;
+        row.began = began;
+        row.committee = committee;
+        row.former = former;
         // Cards and keys were checked when they came in, so the roster follows.
         if let Ok(next) = self.genesis.successor(&self.roster()) {
             self.genesis = Arc::new(next);
         }
         Arc::clone(&self.genesis)
+    }
+
+    /// Who joins, leaves, was voted out or lied; new keys.
+    fn turn_seats(&mut self) {
+        let live = self.live;
+        let members: Vec<MemberId> = self.tables.seats.iter().map(|(id, _)| *id).collect();
+        // Somebody has to remain to hand over to.
+        let remains = |member: &MemberId| {
+            let seat = self.tables.seats.get(member);
+            let stays = seat
+                .is_some_and(|seat| matches!(seat.state, SeatState::Seated | SeatState::Joining));
+            stays && !self.is_convicted(*member)
+        };
+        let anybody = members.iter().any(remains);
+        for member in members {
+            let out = anybody && self.is_convicted(member);
+            let Some(seat) = self.tables.seats.get_mut(&member) else {
+                continue;
+            };
+            seat.state = after_turn(seat.state, out);
+            let gone = matches!(seat.state, SeatState::Left | SeatState::Evicted);
+            if gone && seat.ended.is_none() {
+                seat.ended = Some(live);
+            }
+            if let Some(card) = seat.next_card.take() {
+                seat.card = card;
+            }
+            seat.against.clear();
+        }
+        self.index_departures();
+    }
+
+    /// One member, one chance, by the newest beacon; those that did their last duty before those that did not.
+    fn draw_committee(&self) -> Vec<MemberId> {
+        let seed = self.beacon().map_or(self.history, |(_, value)| value);
+        let epoch = self
+            .epoch_row()
+            .map_or(0, |row| row.epoch.saturating_add(1));
+        let max = self.genesis.params.committee_max;
+        let members = |silent: bool| {
+            let seats = self.tables.seats.iter();
+            let sits = move |(member, seat): &(&MemberId, &Seat)| {
+                let account = self.account(**member);
+                seat.state == SeatState::Seated
+                    && account.is_some_and(|account| account.unresponsive) == silent
+            };
+            seats.filter(sits).map(|(member, _)| *member)
+        };
+        let mut committee = draw(members(false), max, &seed, epoch);
+        let left = usize::from(max).saturating_sub(committee.len());
+        let left = u16::try_from(left).unwrap_or(0);
+        committee.extend(draw(members(true), left, &seed, epoch));
+        committee.sort_unstable();
+        committee
+    }
+
+    /// Whoever is no member any more and has packs yet.
+    fn former(&self) -> Vec<(MemberId, NodeId)> {
+        let seats = self.tables.seats.iter();
+        let with_packs = seats.filter(|(member, seat)| {
+            let account = self.account(**member);
+            seat.ended.is_some() && account.is_some_and(|account| account.packs > 0)
+        });
+        with_packs
+            .take(FORMER_MAX)
+            .map(|(member, seat)| (*member, seat.card.recovery))
+            .collect()
     }
 }
 
@@ -157,9 +246,8 @@ fn after_turn(state: SeatState, convicted: bool) -> SeatState {
 
 /// The founding genesis under the roster that a ledger's tables describe.
 pub(super) fn genesis_of(founding: &Arc<Genesis>, roster: &Roster) -> Arc<Genesis> {
-    let cards: BTreeMap<MemberId, MemberCard> = roster.members.iter().cloned().collect();
     match founding.roster() == *roster {
         true => Arc::clone(founding),
-        false => Arc::new(founding.seated(roster.epoch, roster.first_round, cards)),
+        false => Arc::new(founding.seated(roster)),
     }
 }

@@ -56,7 +56,9 @@ impl SignedCommand {
         };
         let key = match self.issuer {
             Issuer::Member(member) => card(member)?.node,
-            Issuer::Recovery(member) => card(member)?.recovery,
+            Issuer::Recovery(member) => genesis
+                .recovery_key(member)
+                .ok_or(AuthError::UnknownMember(member))?,
             Issuer::Device(device) => device,
         };
         let bytes = wire::encode(&(genesis.group_id(), self.issuer, self.number, &self.command));

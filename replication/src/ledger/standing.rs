@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::command::VolumeId;
 use super::outcome::{Effect, LedgerEvent, Refusal};
+use super::seats::SeatState;
 use super::state::{Conviction, Ledger};
 use crate::evidence::{self, Accused, Evidence};
 use crate::membership::MemberId;
@@ -26,6 +27,12 @@ impl Ledger {
             .ok_or(Refusal::UnknownMember(member))?;
         if account.convicted.is_none() {
             account.convicted = Some(Conviction { kind, live });
+            // Its seat goes at once, with the term: whoever lies counts against r as long as it sits.
+            let seat = self.tables.seats.get(&member);
+            if seat.is_some_and(|seat| matches!(seat.state, SeatState::Seated | SeatState::Joining))
+            {
+                self.turn_soon();
+            }
             self.events
                 .push_back(LedgerEvent::Convicted { member, kind });
         }

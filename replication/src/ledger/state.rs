@@ -1,7 +1,8 @@
 //! The ledger's state and how it is read. The rules are in the files beside it: devices and homes, volumes with
 //! their leases and heads, packs with their quotas.
 //!
-//! Invariants: `used <= pledge` and `held <= pledge` of every account; `apply` and `advance` are total and depend on
+//! Invariants: nothing is placed past `used <= allowance` (the pledge, less penance, more credit) and `held <= pledge`
+//! of any account; `apply` and `advance` are total and depend on
 //! nothing but the state and their arguments.
 //!
 //! All that commands change lies in the [`Tables`]; `held` and `releasing` are found again from them.
@@ -135,6 +136,14 @@ pub struct Account {
     pub asked_epoch: u64,
     /// See `asked_epoch`.
     pub asked: u32,
+    /// What it may use less, for blocks that came late.
+    pub penance: u64,
+    /// The audit epoch in which others last carried commands for it, and how many bytes.
+    pub carried_epoch: u64,
+    /// See `carried_epoch`.
+    pub carried: u64,
+    /// What it may use more: others owe it to those that did not leave their late blocks out.
+    pub credit: u64,
 }
 
 /// A proven lie on record.
@@ -151,6 +160,18 @@ pub struct Conviction {
 pub(super) struct Actor {
     pub(super) issuer: Issuer,
     pub(super) member: MemberId,
+    pub(super) access: Access,
+}
+
+/// What somebody may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// A member: anything that is its own.
+    Member,
+    /// No member any more, with packs yet: what it takes to get them back, or to give them up.
+    Former,
+    /// Nothing.
+    Gone,
 }
 
 /// The state.
@@ -166,6 +187,8 @@ pub struct Ledger {
     pub(super) wall: WallTime,
     pub(super) index: u64,
     pub(super) round: u64,
+    /// When the packs of those that are no members any more are due to be dropped.
+    pub(super) departing: BTreeSet<(LiveTime, MemberId)>,
     /// When the questions on record are due.
     pub(super) due: BTreeSet<(LiveTime, QuestionId)>,
     /// Everything executed, and what came of it.
@@ -180,8 +203,11 @@ impl Ledger {
         self.live = self.live.max(live);
         self.wall = self.wall.max(wall);
         self.drop_released();
+        self.drop_departed();
         self.expire_questions();
         self.step_beacon();
+        self.step_penance();
+        self.step_term();
     }
 
     /// A leader of this round was committed.
@@ -216,10 +242,18 @@ impl Ledger {
             let next = self.next_number(&issuer);
             return Err(Refusal::NumberTooFar { next });
         }
+        if let BlockCommand::Signed(signed) = command
+            && author != actor.member
+        {
+            self.charge_carried(actor.member, signed)?;
+        }
         if !self.tables.numbers.or_default(issuer).take(number) {
             return Err(Refusal::DuplicateNumber);
         }
-        self.dispatch(actor, command.command())
+        match may(actor.access, command.command()) {
+            true => self.dispatch(actor, command.command()),
+            false => Err(Refusal::UnknownMember(actor.member)),
+        }
     }
 
     fn actor(&self, issuer: Issuer) -> Result<Actor, Refusal> {
@@ -231,10 +265,19 @@ impl Ledger {
                 Some(device) => device.member,
             },
         };
-        match self.genesis.member(member) {
-            Some(_) => Ok(Actor { issuer, member }),
-            None => Err(Refusal::UnknownMember(member)),
+        if self.tables.seats.get(&member).is_none() {
+            return Err(Refusal::UnknownMember(member));
         }
+        let access = match self.genesis.member(member) {
+            Some(_) => Access::Member,
+            None if self.genesis.recovery_key(member).is_some() => Access::Former,
+            None => Access::Gone,
+        };
+        Ok(Actor {
+            issuer,
+            member,
+            access,
+        })
     }
 
     fn dispatch(&mut self, actor: Actor, command: &Command) -> Result<Effect, Refusal> {
@@ -302,5 +345,23 @@ impl Ledger {
     /// What happened since the last call.
     pub(crate) fn take_events(&mut self) -> impl Iterator<Item = LedgerEvent> {
         core::mem::take(&mut self.events).into_iter()
+    }
+}
+
+/// Whoever has left keeps what it takes to get its data back: its recovery key certifies devices, devices ask holders on
+/// the record, and both can give packs up.
+fn may(access: Access, command: &Command) -> bool {
+    match access {
+        Access::Member => true,
+        Access::Gone => false,
+        Access::Former => matches!(
+            command,
+            Command::AddDevice { .. }
+                | Command::RevokeDevice { .. }
+                | Command::SetHome { .. }
+                | Command::Release { .. }
+                | Command::VetoRelease { .. }
+                | Command::Ask { .. }
+        ),
     }
 }

@@ -35,8 +35,10 @@ impl Replica {
     }
 
     pub(super) fn take_checkpoint(&mut self, leader: BlockRef) {
+        self.checkpoint_round = leader.round;
         let (frozen, state, marks) = self.execution.freeze();
-        let graph = self.dag.state(self.committer.next(), marks);
+        let lateness = self.execution.lateness_state();
+        let graph = self.dag.state(self.committer.next(), marks, lateness);
         let checkpoint = Checkpoint {
             group: self.genesis.group_id(),
             epoch: self.genesis.epoch(),
@@ -63,15 +65,14 @@ impl Replica {
     pub(super) fn vote(&mut self) {
         for vote in self.own_votes() {
             self.checkpoints.vote(vote);
-            let message = Message::Control(Control::Vote(vote));
-            self.out.push(Output::Broadcast { message });
+            self.tell_committee(Message::Control(Control::Vote(vote)));
         }
     }
 
     pub(super) fn own_votes(&self) -> Vec<CheckpointVote> {
         let seated = |taken: &&Taken| {
             let roster = self.roster_of(taken.checkpoint.epoch);
-            let card = roster.and_then(|roster| roster.member(self.me).map(|card| card.node));
+            let card = roster.and_then(|roster| roster.seated_card(self.me).map(|card| card.node));
             card == Some(self.key.id())
         };
         let waiting = self.checkpoints.waiting().filter(seated);
@@ -111,6 +112,7 @@ impl Replica {
             Control::Pruned(certificate) => self.consider(from, certificate),
             Control::WantHandovers { epoch } => self.answer_handovers(from, epoch),
             Control::Handovers { handovers } => self.take_handovers(handovers),
+            Control::Carry { command } => self.take_carried(from, &command),
             Control::WantHead { checkpoint } => {
                 let found = self.checkpoints.asked(&checkpoint, now_micros);
                 match found {

@@ -18,10 +18,13 @@ use crate::consensus::delivery;
 use crate::consensus::pace::Pace;
 use crate::consensus::suspended::Suspended;
 use crate::control::Control;
+use crate::ledger::command::{BlockCommand, Command};
+use crate::ledger::outcome::Refusal;
 use crate::membership::{Genesis, MemberId};
 use crate::message::Message;
 use crate::output::{Event, Output};
 use crate::roster::{HANDOVERS_MAX, Handover};
+use crate::wire;
 
 /// Between the leader that ends an epoch and the first round of the next: more rounds than an epoch can have begun
 /// beyond its last commit.
@@ -29,6 +32,8 @@ const GAP_ROUNDS: u64 = 1 << 20;
 /// Rosters that blocks may still be of.
 const ROSTERS_MAX: usize = 3;
 const ASK_MICROS: u64 = 2_000_000;
+/// An answer with hand-overs ends with the one that passes this many bytes.
+const HANDOVERS_BYTES: usize = 4 << 20;
 
 impl Replica {
     /// The group under the roster of the present epoch.
@@ -52,13 +57,14 @@ impl Replica {
     /// Whether this member sits in the committee, under the key that it has.
     #[must_use]
     pub fn is_seated(&self) -> bool {
-        let card = self.genesis.member(self.me);
+        let card = self.genesis.seated_card(self.me);
         card.is_some_and(|card| card.node == self.key.id())
     }
 
     /// The commit of `leader` is the last of its epoch.
     pub(super) fn turn(&mut self, leader: BlockRef) {
         let old = Arc::clone(&self.genesis);
+        self.checkpoint_round = leader.round;
         let first_round = leader.round.saturating_add(GAP_ROUNDS);
         let next = self.execution.turn(first_round);
         let (frozen, state, marks) = self.execution.freeze();
@@ -67,6 +73,7 @@ impl Replica {
             delivered: Vec::new(),
             last_delivered: Vec::new(),
             marks,
+            lateness: self.execution.lateness_state(),
         };
         let checkpoint = Checkpoint {
             group: old.group_id(),
@@ -88,7 +95,12 @@ impl Replica {
         self.committer = Committer::new(first_round);
         self.dag = delivery::empty(&self.genesis);
         self.own.raise_floor(self.dag.floor());
+        self.recheck_queue(keys_changed(&old, &self.genesis));
         if !self.replaying {
+            // Whoever is behind is served from the log: all that led to the last commit has to be in it.
+            let records = self.take_unpersisted();
+            let then = Vec::new();
+            self.out.push(Output::Persist { records, then });
             self.vote();
             self.settle_checkpoints();
         }
@@ -109,9 +121,48 @@ impl Replica {
         self.own.forget_newest();
         self.peers = peers;
         self.seen.clear();
+        self.told.clear();
         let roster = Arc::clone(&next);
         self.out.push(Output::Event(Event::Epoch { roster }));
         self.genesis = next;
+    }
+
+    /// Known to have no seat. A newcomer that has not heard yet whether it was seated keeps what it is asked to carry.
+    fn is_unseated(&self) -> bool {
+        !self.is_seated() && self.ledger().seat(self.me).is_some()
+    }
+
+    /// A command to carry, its signatures verified under the roster of `epoch`. A block with a command that does not
+    /// verify under its own roster would look like a lie of whoever made it.
+    pub(super) fn submit_under(&mut self, epoch: u32, ticket: Option<u64>, command: BlockCommand) {
+        let stale = epoch != self.genesis.epoch();
+        let unseated = self.is_unseated();
+        match command {
+            BlockCommand::Signed(command) if unseated && self.is_member() => {
+                let fails = stale && command.verify_signature(&self.genesis).is_err();
+                match fails {
+                    true => self.refuse(ticket, Refusal::Outdated),
+                    false => self.hand_in(ticket, command),
+                }
+            }
+            command => match refusal(&self.genesis, &command, (unseated, stale)) {
+                Some(refusal) => self.refuse(ticket, refusal),
+                None => self.submit(ticket, command),
+            },
+        }
+    }
+
+    /// Checks what waits under the present roster. What only names keys need not be checked if none has changed.
+    pub(super) fn recheck_queue(&mut self, keys_changed: bool) {
+        self.move_commands();
+        let (genesis, unseated) = (Arc::clone(&self.genesis), self.is_unseated());
+        let ended = self.own.recheck(|command| {
+            let evidence = matches!(command.command(), Command::Accuse { .. });
+            refusal(&genesis, command, (unseated, keys_changed || evidence))
+        });
+        for (ticket, refusal) in ended {
+            self.refuse(ticket, refusal);
+        }
     }
 
     /// The last checkpoint of an epoch is certified.
@@ -148,7 +199,17 @@ impl Replica {
     pub(super) fn answer_handovers(&mut self, to: MemberId, epoch: u32) {
         let from = usize::try_from(epoch).unwrap_or(usize::MAX);
         let known = self.handovers.get(from..).unwrap_or_default();
-        let handovers: Vec<Handover> = known.iter().take(HANDOVERS_MAX).cloned().collect();
+        let mut room = HANDOVERS_BYTES;
+        let handovers: Vec<Handover> = known
+            .iter()
+            .take(HANDOVERS_MAX)
+            .take_while(|handover| {
+                let fits = room > 0;
+                room = room.saturating_sub(wire::encoded_len(*handover));
+                fits
+            })
+            .cloned()
+            .collect();
         if !handovers.is_empty() {
             let message = Message::Control(Control::Handovers { handovers });
             self.out.push(Output::Send { to, message });
@@ -184,24 +245,32 @@ impl Replica {
             self.fetch_snapshot(certificate);
         }
     }
+}
 
-    /// Without a seat nobody sends blocks: asks one member after the other whether there is news.
-    pub(super) fn follow_without_seat(&mut self) {
-        if self.is_seated()
-            || self.sync.is_active()
-            || self.asked_micros > self.now.monotonic_micros
-        {
-            return;
-        }
-        self.asked_micros = self.now.monotonic_micros.saturating_add(ASK_MICROS);
-        if let Some(peer) = self.peers.after(self.asked_peer) {
-            self.asked_peer = peer;
-            self.ask_handovers(peer);
-        }
+/// Why no block of this member may carry a command under this roster. Without a seat it makes no blocks.
+fn refusal(
+    genesis: &Genesis,
+    command: &BlockCommand,
+    (unseated, verify): (bool, bool),
+) -> Option<Refusal> {
+    if unseated {
+        // Others may carry what is signed; what only this member's blocks vouch for nobody can.
+        return Some(match command {
+            BlockCommand::Own { .. } => Refusal::Outdated,
+            BlockCommand::Signed(_) | BlockCommand::Unnumbered(_) => Refusal::Busy,
+        });
     }
+    let fails = verify && command.verify(genesis).is_err();
+    fails.then_some(Refusal::Outdated)
+}
 
-    pub(super) fn follow_due_micros(&self) -> Option<u64> {
-        let follows = !self.is_seated() && !self.sync.is_active();
-        follows.then_some(self.asked_micros)
-    }
+/// Whether a signature that verified under one roster may not under the next: a member is gone, or has another key.
+fn keys_changed(before: &Genesis, after: &Genesis) -> bool {
+    before.cards().any(|(member, card)| {
+        let node = after.member(member).map(|card| card.node);
+        let recovery = after.recovery_key(member);
+        (node, recovery) != (Some(card.node), Some(card.recovery))
+    }) || before
+        .former()
+        .any(|(member, _)| after.recovery_key(member).is_none())
 }

@@ -26,6 +26,7 @@ impl Replica {
         }
         let mut blocks = self.dag.undelivered();
         blocks.append(&mut self.suspended.take_all());
+        let epoch = self.genesis.epoch();
         self.go_on_from(&snapshot);
         self.diverged = false;
         self.offer = None;
@@ -38,6 +39,10 @@ impl Replica {
         self.out
             .push(Output::Event(Event::StateReplaced { round, index }));
         self.end_own_commands(round);
+        self.end_handed_unseen();
+        if self.genesis.epoch() != epoch {
+            self.recheck_queue(true);
+        }
         for block in blocks {
             self.insert_or_suspend(block);
         }
@@ -77,6 +82,7 @@ impl Replica {
     fn go_on_from(&mut self, snapshot: &Snapshot) {
         let round = snapshot.checkpoint().round();
         let graph = snapshot.graph();
+        self.checkpoint_round = round;
         self.execution = Execution::resume(&self.founding, self.me, snapshot);
         if self.handovers.len() < snapshot.handovers().len() {
             self.handovers = snapshot.handovers().to_vec();

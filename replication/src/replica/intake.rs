@@ -181,13 +181,14 @@ impl Replica {
         let reference = block.reference();
         self.note_seen(reference);
         self.first_logged.get_or_insert(reference.round);
-        if block.block().epoch != self.genesis.epoch() {
-            return;
-        }
+        let past = block.block().epoch != self.genesis.epoch();
         if reference.author == self.me {
-            self.own.remember(&block);
+            match past {
+                true => self.own.remember_former(&block),
+                false => self.own.remember(&block),
+            }
         }
-        if self.is_known(reference) {
+        if past || self.is_known(reference) {
             return;
         }
         let bytes = u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);

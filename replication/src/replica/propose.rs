@@ -1,10 +1,11 @@
 //! Making the own block of a round, and repeating it while the group seems not to have it.
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Replica;
-use crate::consensus::block::{Block, BlockRef, Executed, VerifiedBlock, parents_max};
+use crate::consensus::block::{Block, BlockRef, Executed, VerifiedBlock};
 use crate::consensus::own::Batch;
 use crate::consensus::pace::Readiness;
 use crate::membership::MemberId;
@@ -126,7 +127,8 @@ impl Replica {
         }
     }
 
-    /// The own previous block, then one block of every other author of the round before, then late ones.
+    /// The own previous block, then one block of every other author of the round before; of whoever has none there the
+    /// newest late one that nothing names yet.
     fn parents(&self, round: u64) -> Vec<BlockRef> {
         if round == self.genesis.first_round() {
             return vec![];
@@ -139,20 +141,21 @@ impl Replica {
             .into_iter()
             .collect();
         parents.extend(self.dag.first_of_each(round - 1).filter(others));
-        let room = parents_max(&self.genesis).saturating_sub(parents.len());
-        let mut last = None;
-        let late = self
-            .dag
-            .tips_below(round - 1)
-            .filter(others)
-            .filter(|tip| last.replace((tip.round, tip.author)) != Some((tip.round, tip.author)))
-            .take(room);
-        parents.extend(late);
+        let mut late: BTreeMap<MemberId, BlockRef> = BTreeMap::new();
+        for tip in self.dag.tips_below(round - 1).filter(others) {
+            if !self.dag.slot_taken(round - 1, tip.author) {
+                late.insert(tip.author, tip);
+            }
+        }
+        let mut late: Vec<BlockRef> = late.into_values().collect();
+        late.sort_unstable();
+        parents.append(&mut late);
         parents
     }
 
     /// Everything that this member knows is durable before, or together with, its own block; only then it is sent.
     fn send_to_disk(&mut self, block: VerifiedBlock, tickets: Vec<Option<u64>>) {
+        self.repeated = 0;
         let token = self.next_token;
         self.next_token += 1;
         let mut records = self.take_unpersisted();
@@ -167,7 +170,7 @@ impl Replica {
             .all()
             .filter(|to| self.earns(*to, round))
             .collect();
-        if earned.len() < self.peers.all().count() {
+        if earned.len() < self.peers.all().count() || !self.everybody_sits() {
             // Whoever does not earn it has to ask.
             then.extend(earned.into_iter().map(|to| Output::Send {
                 to,
@@ -198,6 +201,22 @@ impl Replica {
         }
     }
 
+    /// A round that was repeated and still does not fill: somebody may have made the last commit of this epoch with blocks
+    /// that are not here, and then no block to come will name them. Asks one member after the other for all rounds that
+    /// are not committed here.
+    fn ask_for_uncommitted(&mut self, round: u64) {
+        self.repeated = self.repeated.saturating_add(1);
+        let from = self.dag.last_committed().saturating_add(1);
+        if self.repeated < 2 || from >= round {
+            return;
+        }
+        if let Some(to) = self.peers.after(self.asked_peer) {
+            self.asked_peer = to;
+            let message = Message::WantFrom { round: from };
+            self.out.push(Output::Send { to, message });
+        }
+    }
+
     /// The round does not fill: members that were not seen beyond it may lack the own block, or this one theirs.
     fn repeat(&mut self) {
         self.vote();
@@ -206,6 +225,7 @@ impl Replica {
             return;
         };
         let round = newest.reference().round;
+        self.ask_for_uncommitted(round);
         for peer in self.peers.all() {
             let seen = self.seen.get(&peer).copied().unwrap_or(0);
             if seen <= round {

@@ -82,8 +82,7 @@ impl Replica {
             });
         } else if recovery.asks(now_micros) {
             let nonce = recovery.nonce();
-            let message = Message::Control(Control::WantNewest { nonce });
-            self.out.push(Output::Broadcast { message });
+            self.tell_committee(Message::Control(Control::WantNewest { nonce }));
         }
     }
 

@@ -37,6 +37,7 @@ impl Replica {
 
     /// Whole rounds from `round` on: from memory if all of them are there, else from the log.
     pub(super) fn serve_range(&mut self, to: MemberId, round: u64) {
+        self.tell_certificate(to);
         let round = round.max(1);
         if round <= self.checkpoints.pruned() {
             self.offer_newest(to);

@@ -346,6 +346,12 @@ fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
                 buckets: vec![vec![1], vec![]],
             },
         ),
+        (
+            "Carry",
+            Control::Carry {
+                command: vec![1, 2],
+            },
+        ),
         ("WantNewest", Control::WantNewest { nonce: [6; 32] }),
         (
             "Newest",

@@ -13,12 +13,17 @@ pub struct Script {
     pub replica: Replica,
     pub outputs: Vec<Output>,
     numbers: BTreeMap<MemberId, u64>,
+    shown: Vec<VerifiedBlock>,
 }
 
 impl Script {
     /// A group of `n` seen by its last member.
     pub fn new(n: u16) -> Self {
-        let genesis = found(n, Params::default());
+        Self::with_params(n, Params::default())
+    }
+
+    pub fn with_params(n: u16, params: Params) -> Self {
+        let genesis = found(n, params);
         let replica = Replica::new(
             Arc::clone(&genesis),
             m(n - 1),
@@ -30,6 +35,7 @@ impl Script {
             replica,
             outputs: Vec::new(),
             numbers: BTreeMap::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -105,7 +111,20 @@ impl Script {
             .collect()
     }
 
+    /// What was shown of these authors in a round.
+    pub fn last_of(&self, authors: &[u16], round: u64) -> Vec<VerifiedBlock> {
+        let in_round = |block: &&VerifiedBlock| block.reference().round == round;
+        let of = |block: &&VerifiedBlock| authors.contains(&block.reference().author.0);
+        self.shown
+            .iter()
+            .filter(in_round)
+            .filter(of)
+            .cloned()
+            .collect()
+    }
+
     pub fn show(&mut self, blocks: &[VerifiedBlock]) {
+        self.shown.extend_from_slice(blocks);
         let outputs = self.replica.handle(
             Now::default(),
             Input::Blocks {

@@ -287,9 +287,15 @@ impl World {
 
     pub fn carry(&mut self, member: MemberId, command: BlockCommand) -> u64 {
         command.verify(self.replica(member).genesis()).unwrap();
+        let epoch = self.replica(member).genesis().epoch();
         self.tickets += 1;
         let ticket = Some(self.tickets);
-        self.input(member, Input::Submit { ticket, command });
+        let input = Input::SubmitUnder {
+            epoch,
+            ticket,
+            command,
+        };
+        self.input(member, input);
         self.tickets
     }
 
@@ -538,7 +544,9 @@ impl World {
         }
         self.sent_bytes += bytes.len() as u64;
         self.sent_frames += 1;
-        if !self.cut.contains(&(from, to)) {
+        // A newcomer may be a member before its machine is there.
+        let there = to.index() < self.nodes.len();
+        if there && !self.cut.contains(&(from, to)) {
             let far = |member| self.far_away.get(&member).copied().unwrap_or(0);
             let delay = LINK_MICROS + far(from) + far(to);
             self.enqueue(delay, to, Arrival::Frame { from, bytes });

@@ -13,10 +13,11 @@ use crate::plan::{Plan, Strategy};
 use crate::rng::Rng;
 use barfs_crypto::Digest;
 use barfs_replication::{
-    Block, BlockCommand, BlockRef, Command, Executed, Input, Issuer, MemberId, Message,
+    Block, BlockCommand, BlockRef, Command, Executed, Genesis, Input, Issuer, MemberId, Message,
     SignedCommand, VerifiedBlock,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Blocks kept, in rounds below the newest.
 const KEPT_ROUNDS: u64 = 200;
@@ -42,6 +43,8 @@ fn before(parents: &[BlockRef], round: u64) -> usize {
 pub struct Freehand {
     strategy: Strategy,
     rng: Rng,
+    /// The roster under which it makes blocks.
+    roster: Arc<Genesis>,
     liars: BTreeSet<MemberId>,
     peers: Vec<MemberId>,
     seen: BTreeMap<u64, BTreeMap<(MemberId, Digest), VerifiedBlock>>,
@@ -63,6 +66,7 @@ impl Freehand {
         Ok(Freehand {
             strategy,
             rng,
+            roster: machine.group.genesis(),
             liars: plan.liars.iter().map(|(id, _)| MemberId(*id)).collect(),
             peers: machine
                 .group
@@ -86,6 +90,11 @@ impl Freehand {
     /// Feeds one input.
     pub fn handle(&mut self, machine: &Machine, at: u64, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if machine.roster.epoch() != self.roster.epoch() {
+            self.roster = Arc::clone(&machine.roster);
+            self.tips = [None, None];
+            self.seen.clear();
+        }
         match input {
             Input::Blocks { blocks, .. } => blocks.into_iter().for_each(|block| self.keep(block)),
             Input::Want { from, refs } => {
@@ -117,6 +126,9 @@ impl Freehand {
     }
 
     fn keep(&mut self, block: VerifiedBlock) {
+        if block.block().epoch != self.roster.epoch() {
+            return;
+        }
         let reference = block.reference();
         self.seen
             .entry(reference.round)
@@ -168,14 +180,15 @@ impl Freehand {
 
     /// The next round if possible, else the newest round that can be joined.
     fn draft(&mut self, machine: &Machine, face: usize) -> Option<Draft> {
+        let first_round = self.roster.first_round();
         let Some(tip) = self.tips.get(face).copied().flatten() else {
-            let newest = self.seen.keys().next_back().copied().unwrap_or(0);
-            let joined = (2..=newest + 1).rev().take(4);
+            let newest = self.seen.keys().next_back().copied().unwrap_or(first_round);
+            let joined = (first_round + 1..=newest + 1).rev().take(4);
             let joined = joined.filter_map(|round| self.parents(machine, face, None, round));
             let parents = Vec::new();
             let first = Draft {
                 face,
-                round: 1,
+                round: first_round,
                 parents,
             };
             return Some(joined.max_by_key(|draft| draft.round).unwrap_or(first));
@@ -186,7 +199,7 @@ impl Freehand {
             .chain(ahead)
             .find_map(|round| self.parents(machine, face, Some(tip), round))?;
         if self.strategy == Strategy::Forger {
-            self.leave_out(machine, &mut draft);
+            self.leave_out(&mut draft);
         }
         Some(draft)
     }
@@ -199,7 +212,7 @@ impl Freehand {
         tip: Option<BlockRef>,
         round: u64,
     ) -> Option<Draft> {
-        let quorum = machine.group.genesis().thresholds().quorum;
+        let quorum = self.roster.thresholds().quorum;
         let others = self.others(machine.id, round - 1, face, quorum);
         let parents: Vec<BlockRef> = tip.into_iter().chain(others).collect();
         (before(&parents, round) >= quorum).then_some(Draft {
@@ -210,8 +223,8 @@ impl Freehand {
     }
 
     /// Votes against as many as the rules allow.
-    fn leave_out(&mut self, machine: &Machine, draft: &mut Draft) {
-        let quorum = machine.group.genesis().thresholds().quorum;
+    fn leave_out(&mut self, draft: &mut Draft) {
+        let quorum = self.roster.thresholds().quorum;
         while before(&draft.parents, draft.round) > quorum && self.rng.per_mille(600) {
             let others = draft.parents.len() as u64 - 1;
             draft.parents.remove(1 + self.rng.below(others) as usize);
@@ -266,7 +279,7 @@ impl Freehand {
         face: usize,
         draft: &Draft,
     ) -> Option<VerifiedBlock> {
-        let genesis = machine.group.genesis();
+        let genesis = Arc::clone(&self.roster);
         let mut time_ms = (machine.clock.now(at).wall_ms & !1) + face as u64;
         if self.strategy == Strategy::Forger && self.rng.per_mille(500) {
             time_ms = [0, u64::MAX, EPOCH_MS - 1, EPOCH_MS * 2]
@@ -294,7 +307,7 @@ impl Freehand {
         let author = machine.id;
         let block = Block {
             group: genesis.group_id(),
-            epoch: 0,
+            epoch: genesis.epoch(),
             round: draft.round,
             author,
             parents: draft.parents.clone(),

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::group::Group;
 use crate::observation::Observation;
-use barfs_replication::{Input, MemberId, Message, Replica};
+use barfs_replication::{Genesis, Input, MemberId, Message, Replica};
 use std::sync::Arc;
 
 /// The part of a member that is not its program: it outlives a crash.
@@ -26,6 +26,8 @@ pub struct Machine {
     pub clock: Clock,
     /// The group it belongs to, with its keys.
     pub group: Arc<Group>,
+    /// The newest roster that anybody has gone over to: what a liar without a replica goes by.
+    pub roster: Arc<Genesis>,
     /// A fresh nonce while the disk is known not to hold all that was signed; kept outside of it.
     pub recovering: Option<[u8; 32]>,
 }

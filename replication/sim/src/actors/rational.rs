@@ -21,6 +21,8 @@ pub enum Selfish {
     Silent,
     /// Sends its blocks as late as it dares.
     Late,
+    /// Sends its blocks so late that they are overdue.
+    TooLate,
     /// Pushes each block to one member only and lets the others find it.
     PushNothing,
     /// Does not keep what is pushed to it, asks for it when it wants it, and pushes to one member only.
@@ -41,9 +43,10 @@ pub enum Selfish {
 
 impl Selfish {
     /// Every strategy, in a fixed order.
-    pub const ALL: [Selfish; 10] = [
+    pub const ALL: [Selfish; 11] = [
         Selfish::Silent,
         Selfish::Late,
+        Selfish::TooLate,
         Selfish::PushNothing,
         Selfish::PullEverything,
         Selfish::LazyVerifier,
@@ -59,6 +62,7 @@ impl Selfish {
         match self {
             Selfish::Silent => "silent",
             Selfish::Late => "late-but-not-too-late",
+            Selfish::TooLate => "too-late",
             Selfish::PushNothing => "push-nothing",
             Selfish::PullEverything => "pull-everything",
             Selfish::LazyVerifier => "lazy-verifier",
@@ -79,6 +83,8 @@ impl fmt::Display for Selfish {
 
 /// How late is not too late: well below the timeout of the others.
 const LATE_MICROS: u64 = 120 * MILLI;
+/// How late is overdue: longer than `late_after`.
+const TOO_LATE_MICROS: u64 = 2_500 * MILLI;
 /// How long one that leaves and rejoins is away, and then there.
 const AWAY_MICROS: u64 = 2 * SECOND;
 
@@ -207,8 +213,12 @@ impl Rational {
             );
             match (self.selfish, effect) {
                 (Selfish::Silent, Effect::Send { .. }) => {}
-                (Selfish::Late, Effect::Send { to, message }) if pushed => {
-                    self.late.push_back((at + LATE_MICROS, to, message));
+                (Selfish::Late | Selfish::TooLate, Effect::Send { to, message }) if pushed => {
+                    let wait = match self.selfish {
+                        Selfish::TooLate => TOO_LATE_MICROS,
+                        _ => LATE_MICROS,
+                    };
+                    self.late.push_back((at + wait, to, message));
                 }
                 (Selfish::PushNothing | Selfish::PullEverything, Effect::Send { to, .. })
                     if pushed && to != friend => {}

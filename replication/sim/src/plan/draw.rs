@@ -76,6 +76,10 @@ impl Switches {
                 (on.network, on.ragged) = (tossed.network, tossed.ragged);
                 (on.crashes, on.disk) = (tossed.crashes, tossed.disk);
             }
+            Scenario::Committees => {
+                (on.network, on.ragged) = (tossed.network, tossed.ragged);
+                (on.crashes, on.partitions) = (tossed.crashes, tossed.partitions);
+            }
             Scenario::Small => {
                 (on.network, on.crashes) = (tossed.network, tossed.crashes);
                 (on.clocks, on.disk) = (tossed.clocks, tossed.disk);
@@ -93,6 +97,7 @@ impl Plan {
             Scenario::Small => rng.between(1, 3),
             // A member more or less decides most often in small groups.
             Scenario::Ragged => rng.between(4, 6),
+            Scenario::Committees => rng.between(6, 10),
             _ => rng.between(4, 10),
         };
         let nodes = nodes.unwrap_or(drawn as u16);
@@ -141,6 +146,11 @@ impl Plan {
             Scenario::Leaving => {
                 let who = rng.below(u64::from(self.nodes)) as u16;
                 self.leaves = Some((who, rng.between(SECOND, self.storm_micros - 3 * SECOND)));
+            }
+            Scenario::Committees => {
+                let seats = rng.between(4, u64::from(self.nodes).saturating_sub(1).max(4));
+                self.genesis.committee_max = seats as u16;
+                self.genesis.term_ms = rng.between(1_000, 6_000);
             }
             Scenario::LostDisk => {
                 // One at a time counts as failed: the others must answer it.
@@ -219,6 +229,10 @@ fn draw_genesis(switches: &Switches, rng: &mut Rng) -> GenesisDraw {
         min_timeout_ms: rng.between(5, patience_ms) as u32,
         max_timeout_ms: rng.between(1_000, 10_000) as u32,
         block_bytes_max: 1 << rng.between(14, 20),
+        committee_max: 25,
+        term_ms: 30 * 24 * 3_600_000,
+        audit_epoch_ms: rng.between(1_500, 6_000),
+        late_after_ms: rng.between(2_000, 3_000),
     }
 }
 

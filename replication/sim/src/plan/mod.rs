@@ -45,6 +45,8 @@ pub enum Scenario {
     LostDisk,
     /// A member gives up its seat while others crash and the network parts: the committee changes under way.
     Leaving,
+    /// More members than seats: committees are drawn, terms end by themselves, whoever has no seat follows the log.
+    Committees,
     /// Groups of one to three members, which tolerate nothing but must work.
     Small,
     /// Not a family: a run that is made up to be measured.
@@ -53,7 +55,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every family, in a fixed order.
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 14] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
@@ -65,11 +67,10 @@ impl Scenario {
         Scenario::Leaders,
         Scenario::Load,
         Scenario::LostDisk,
+        Scenario::Leaving,
+        Scenario::Committees,
         Scenario::Small,
     ];
-
-    /// Families in which the protocol is known to break a property today: run by name only.
-    pub const OPEN: [Scenario; 1] = [Scenario::Leaving];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -86,6 +87,7 @@ impl Scenario {
             Scenario::Load => "load",
             Scenario::LostDisk => "lost-disk",
             Scenario::Leaving => "leaving",
+            Scenario::Committees => "committees",
             Scenario::Small => "small",
             Scenario::Measured => "measured",
         }
@@ -93,7 +95,7 @@ impl Scenario {
 
     /// The scenario called `name`.
     pub fn named(name: &str) -> Option<Scenario> {
-        let mut all = Scenario::ALL.into_iter().chain(Scenario::OPEN);
+        let mut all = Scenario::ALL.into_iter();
         all.find(|scenario| scenario.name() == name)
     }
 }
@@ -262,6 +264,14 @@ pub struct GenesisDraw {
     pub max_timeout_ms: u32,
     /// Room for commands in a block.
     pub block_bytes_max: u32,
+    /// Seats of the committee.
+    pub committee_max: u16,
+    /// How long a term is.
+    pub term_ms: u64,
+    /// How long an audit epoch is.
+    pub audit_epoch_ms: u64,
+    /// How long rounds must have gone on without a block for it to be late.
+    pub late_after_ms: u64,
 }
 
 impl GenesisDraw {

@@ -15,6 +15,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct NoFalseBlame {
     liars: BTreeSet<MemberId>,
+    /// Nobody crashes, and the network neither parts nor loses messages for good.
+    always_there: bool,
     genesis: Arc<Genesis>,
     /// What each correct member has said of the state at an index: two different words would convict it.
     said: BTreeMap<(MemberId, u64), (Digest, VerifiedBlock)>,
@@ -26,6 +28,11 @@ impl NoFalseBlame {
     pub(super) fn new(plan: &Plan, group: &Group) -> Self {
         NoFalseBlame {
             liars: plan.liars.iter().map(|(id, _)| MemberId(*id)).collect(),
+            always_there: plan.network.partition_every.is_none()
+                && plan.crash.every.is_none()
+                && plan.crash.away.is_none()
+                && plan.crash.lost_disks.is_empty()
+                && plan.rational.is_empty(),
             genesis: group.genesis(),
             said: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -120,6 +127,13 @@ impl Property for NoFalseBlame {
                 event: Event::Ledger(LedgerEvent::Convicted { member: who, .. }),
             } if !self.liars.contains(who) => Err(format!(
                 "the ledger of {member} convicts {who}, which never deviated"
+            )),
+            // Members that crash or are cut off for long may have been late indeed.
+            Observation::Event {
+                member,
+                event: Event::Ledger(LedgerEvent::Penance { member: who, bytes }),
+            } if self.always_there && !self.liars.contains(who) => Err(format!(
+                "the ledger of {member} charges {who}, which was in time, with {bytes} bytes"
             )),
             Observation::Event {
                 member,

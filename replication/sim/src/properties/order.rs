@@ -1,6 +1,6 @@
 //! Total order: what clients are told is one sequence.
 //!
-//! Positions reported by one member only rise within a life; no two commands share a position; a numbered command is
+//! Positions reported by one member never fall within a life; no two commands share a position; a numbered command is
 //! executed once, whoever carried it and however often it was handed in; of two competing heads one wins, and the
 //! winners of one volume rise with the order, as do the fencing numbers of its leases.
 
@@ -40,7 +40,8 @@ impl Order {
         }
         if ended.ticket.is_some() {
             let last = self.last.entry(ended.member).or_insert(0);
-            if index <= *last {
+            // A command that was handed in twice there comes to both its ends at one position.
+            if index < *last {
                 return Err(format!(
                     "{} reports position {index} after {last}",
                     ended.member
@@ -143,6 +144,7 @@ fn takes_number(outcome: &Outcome) -> bool {
             Refusal::DuplicateNumber
                 | Refusal::UnknownDevice
                 | Refusal::DeviceRevoked
+                | Refusal::Allowance
                 | Refusal::NumberTooFar { .. }
         )
     )

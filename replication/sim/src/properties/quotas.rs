@@ -1,8 +1,9 @@
-//! Quotas: what accounts say is what the packs on record add up to, and nobody is past its pledge.
+//! Quotas: what accounts say is what the packs on record add up to, nobody holds more than its pledge, and penance moves
+//! space from one to the other without making any.
 
 use super::{Ending, Property};
 use crate::observation::Observation;
-use barfs_replication::{Ledger, MemberId};
+use barfs_replication::{Account, Ledger, MemberId};
 use std::collections::BTreeMap;
 
 /// What a pack costs its owner at least, in bytes.
@@ -59,9 +60,20 @@ fn add_up(ledger: &Ledger, members: &[MemberId]) -> Result<(), String> {
                 "{member} has {account:?}, its packs add up to {sums:?}"
             ));
         }
-        if account.used > account.pledge || account.held > account.pledge {
+        let lent = account.pledge.saturating_add(account.credit);
+        if account.held > account.pledge || account.used > lent {
             return Err(format!("{member} is past its pledge: {account:?}"));
         }
     }
-    Ok(())
+    let sum = |of: fn(&Account) -> u64| -> u64 {
+        let accounts = members.iter().filter_map(|member| ledger.account(*member));
+        accounts.map(of).sum()
+    };
+    let (owed, given) = (sum(|it| it.penance), sum(|it| it.credit));
+    match given <= owed {
+        true => Ok(()),
+        false => Err(format!(
+            "{given} bytes of penance were given, {owed} are owed"
+        )),
+    }
 }

@@ -47,7 +47,7 @@ impl Workload {
             clients,
             tickets: 0,
             idle: plan.mutant == Some(Mutant::NoWork),
-            loaded: plan.load.notes > 0 || plan.load.only,
+            loaded: plan.load.notes > 0 || plan.load.only || plan.leaves.is_some(),
             steady: plan.metered,
         }
     }

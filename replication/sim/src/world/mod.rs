@@ -140,6 +140,7 @@ impl World {
                 id: MemberId(id),
                 disk: Disk::new(plan.disk.clone(), rng.fork("disk")),
                 clock: Clock::new(skew, drift),
+                roster: group.genesis(),
                 group: Arc::clone(&group),
                 recovering: None,
             };

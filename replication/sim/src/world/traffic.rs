@@ -8,7 +8,9 @@ use crate::adversary::Fate;
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use crate::properties::Violation;
-use barfs_replication::{Event, Input, MemberId, Message, Replica};
+use barfs_replication::{
+    Event, Input, Issuer, LedgerEvent, MemberId, Message, Outcome, Refusal, Replica,
+};
 use std::sync::Arc;
 
 impl World {
@@ -162,10 +164,24 @@ impl World {
         } = observation
         {
             self.verifier.learn(roster);
+            for member in &mut self.members {
+                if member.machine.roster.epoch() < roster.epoch() {
+                    member.machine.roster = Arc::clone(roster);
+                }
+            }
         }
-        if let Observation::TurnedAway { name } = observation {
-            self.oracle.turned_away(name);
-            self.workload.turned_away(name);
+        if let Observation::Event {
+            member,
+            event: Event::Ledger(LedgerEvent::Penance { member: who, bytes }),
+        } = observation
+            && let Some(meters) = &mut self.meters
+            && member == who
+        {
+            meters.charged(*who, *bytes);
+        }
+        if let Some(name) = self.turned_away(observation) {
+            self.oracle.turned_away(&name);
+            self.workload.turned_away(&name);
         }
         let ended = self.oracle.observe(observation);
         if let Some(ended) = &ended {
@@ -183,6 +199,19 @@ impl World {
             self.show(&ended);
         }
         self.show(observation);
+    }
+
+    /// The command that nobody can take any more, if this says so.
+    fn turned_away(&self, observation: &Observation) -> Option<(Issuer, u64)> {
+        match observation {
+            Observation::TurnedAway { name } => Some(*name),
+            Observation::Executed {
+                ticket: Some(ticket),
+                outcome: Outcome::Refused(Refusal::Outdated),
+                ..
+            } => self.oracle.asked(*ticket),
+            _ => None,
+        }
     }
 
     pub(super) fn show(&mut self, observation: &Observation) {

@@ -1,0 +1,182 @@
+//! More members than seats: a committee is drawn for each term, terms end by themselves, whoever has no seat follows the
+//! log and hands its commands to carriers. The world fails if two members ever execute something else.
+
+use std::collections::BTreeSet;
+
+use barfs_replication::*;
+
+use crate::world::{World, key, m};
+
+fn world(n: u16, term_ms: u64) -> World {
+    let params = Params {
+        gc_depth: 16,
+        checkpoint_rounds: 8,
+        idle_interval_ms: 200,
+        committee_max: 4,
+        term_ms,
+        ..Params::default()
+    };
+    World::with_params(n, params)
+}
+
+fn unseated(world: &World) -> Vec<MemberId> {
+    let genesis = world.replica(m(0)).genesis();
+    let sits = |member: &MemberId| genesis.committee().contains(member);
+    genesis.ids().filter(|member| !sits(member)).collect()
+}
+
+fn by_recovery(world: &World, of: MemberId, number: u64) -> BlockCommand {
+    let bytes = number.to_le_bytes().to_vec();
+    let (group, issuer) = (world.genesis.group_id(), Issuer::Recovery(of));
+    let note = Command::Note { bytes };
+    BlockCommand::Signed(SignedCommand::sign(
+        group,
+        &key(2, of.0),
+        issuer,
+        number,
+        note,
+    ))
+}
+
+fn together(world: &World, n: u16) -> bool {
+    let index = |i| world.ledger(m(i)).index();
+    (1..n).all(|i| index(i) == index(0))
+}
+
+#[test]
+fn whoever_has_no_seat_follows_and_is_heard() {
+    let mut world = world(7, 3_600_000);
+    let genesis = world.genesis.clone();
+    assert_eq!(genesis.committee().len(), 4);
+    assert_eq!(genesis.thresholds(), Thresholds::of(4));
+    let unseated = unseated(&world);
+    assert_eq!(unseated.len(), 3);
+    for member in genesis.committee().to_vec() {
+        let ticket = world.note(member, "seated");
+        assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    }
+    for member in &unseated {
+        assert!(!world.replica(*member).is_seated());
+        assert_eq!(genesis.carriers(*member).len(), genesis.thresholds().r + 2);
+        let command = by_recovery(&world, *member, 1);
+        let ticket = world.carry(*member, command);
+        assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+        let own = world.note(*member, "nobody vouches for it");
+        assert_eq!(world.finish(own), Outcome::Refused(Refusal::Outdated));
+        // It executed the command itself, like everybody.
+        assert_eq!(
+            world
+                .ledger(*member)
+                .next_number(&Issuer::Recovery(*member)),
+            2
+        );
+    }
+    assert!(world.run_until(20_000, |w| together(w, 7)));
+    let blocks_by = |member: &MemberId| world.blocks_sent.keys().any(|(by, _)| by == member);
+    assert!(!unseated.iter().any(blocks_by), "no block of theirs exists");
+}
+
+#[test]
+fn a_carrier_that_is_gone_is_passed_over() {
+    let mut world = world(7, 3_600_000);
+    let genesis = world.genesis.clone();
+    let member = unseated(&world)[0];
+    world.stop(genesis.carriers(member)[0]);
+    let command = by_recovery(&world, member, 1);
+    let ticket = world.carry(member, command);
+    assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+}
+
+#[test]
+fn whoever_was_not_drawn_carries_nothing_for_a_stranger() {
+    let mut world = world(7, 3_600_000);
+    let genesis = world.genesis.clone();
+    let member = unseated(&world)[0];
+    let carriers = genesis.carriers(member);
+    let other = genesis.committee().iter().find(|it| !carriers.contains(it));
+    let BlockCommand::Signed(signed) = by_recovery(&world, member, 1) else {
+        panic!()
+    };
+    let control = Control::Carry {
+        command: signed.encode(),
+    };
+    let from = member;
+    world.input(*other.unwrap(), Input::Control { from, control });
+    world.run_for(5_000);
+    assert_eq!(world.ledger(m(0)).next_number(&Issuer::Recovery(member)), 1);
+    // Nor does one that was, if the signature is not the issuer's.
+    let mut forged = signed;
+    forged.number = 2;
+    let control = Control::Carry {
+        command: forged.encode(),
+    };
+    world.input(carriers[0], Input::Control { from, control });
+    world.run_for(5_000);
+    assert_eq!(world.ledger(m(0)).next_number(&Issuer::Recovery(member)), 1);
+}
+
+#[test]
+fn terms_end_by_themselves_and_everybody_gets_a_turn() {
+    let mut world = world(7, 3_000);
+    let mut committees = BTreeSet::new();
+    let mut number = 0;
+    for _ in 0..40 {
+        for i in 0..7 {
+            let command = by_recovery(&world, m(i), number + 1);
+            world.carry(m(i), command);
+        }
+        number += 1;
+        world.run_for(1_000);
+        committees.insert(world.replica(m(0)).genesis().committee().to_vec());
+    }
+    assert!(committees.len() > 3, "{committees:?}");
+    let sat: BTreeSet<MemberId> = committees.iter().flatten().copied().collect();
+    assert_eq!(sat.len(), 7, "{committees:?}");
+    assert!(world.run_until(30_000, |w| together(w, 7)));
+    for i in 0..7 {
+        let next = world.ledger(m(0)).next_number(&Issuer::Recovery(m(i)));
+        assert_eq!(next, number + 1, "every command of m{i} was carried");
+    }
+    let handovers = world.replica(m(0)).handovers().to_vec();
+    let after = world.genesis.after(&handovers).unwrap();
+    assert!(after.epoch() >= 4);
+    assert_eq!(after.committee().len(), 4);
+}
+
+#[test]
+fn terms_end_while_members_restart_and_one_is_away() {
+    let mut world = world(7, 2_000);
+    world.prune_early();
+    for turn in 0..12_u16 {
+        let (down, cut) = (m(turn % 7), m((turn + 3) % 7));
+        world.stop(down);
+        world.run_for(700);
+        world.restart(down);
+        world.isolate(cut);
+        world.run_for(1_500);
+        world.heal();
+        for i in 0..7 {
+            let command = by_recovery(&world, m(i), u64::from(turn) + 1);
+            world.carry(m(i), command);
+        }
+        world.run_for(1_500);
+    }
+    assert!(
+        world.run_until(60_000, |w| together(w, 7)),
+        "they come together"
+    );
+    assert!(world.replica(m(0)).genesis().epoch() >= 4);
+    let carried = world.ledger(m(0)).next_number(&Issuer::Recovery(m(2)));
+    assert!(carried > 6, "{carried}");
+}
+
+#[test]
+fn where_everybody_sits_no_term_ends() {
+    let mut world = world(4, 1_000);
+    for turn in 0..10 {
+        let ticket = world.note(m(turn % 4), "work");
+        world.finish(ticket);
+        world.run_for(500);
+    }
+    assert_eq!(world.replica(m(0)).genesis().epoch(), 0);
+}
