@@ -327,12 +327,6 @@ impl<O: Outbox> Driver<O> {
         if let Some(executed) = self.recent.get(&(issuer, number)) {
             return answer(reply, executed.clone());
         }
-        let genesis = self.replica.genesis();
-        // The roster may have changed on the way here; others would take the command for malformed.
-        if verified_epoch != genesis.epoch() && command.verify(genesis).is_err() {
-            let refused = LedgerOutcome::Refused(Refusal::NotAllowed);
-            return answer(reply, (self.replica.ledger().index(), refused));
-        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let waiter = if matches!(issuer, Issuer::Member(_)) {
@@ -342,7 +336,8 @@ impl<O: Outbox> Driver<O> {
             Waiter::Named((issuer, number))
         };
         self.waiting.insert(ticket, waiter);
-        let input = Input::Submit {
+        let input = Input::SubmitUnder {
+            epoch: verified_epoch,
             ticket: Some(ticket),
             command,
         };
@@ -467,7 +462,13 @@ fn answer(reply: oneshot::Sender<Executed>, executed: Executed) {
 fn not_ordered(outcome: &LedgerOutcome) -> bool {
     matches!(
         outcome,
-        LedgerOutcome::Refused(Refusal::Busy | Refusal::TooLarge | Refusal::Unseen)
+        LedgerOutcome::Refused(
+            Refusal::Busy
+                | Refusal::TooLarge
+                | Refusal::Unseen
+                | Refusal::Outdated
+                | Refusal::Allowance
+        )
     )
 }
 

@@ -37,6 +37,7 @@ const AFTER: &str = "Getting started:
   barfs group create --card A --card B ...     found a group from members' cards
   barfs group adopt FILE --dir DIR             give the group to a node
   barfs node run --dir DIR                     run the node
+  barfs group invite / group join INVITATION   let somebody in later
   barfs volume create NAME --node DIR          make a volume
   barfs mount /mnt/backup                      mount it
   barfs backup PATH ...                        or back up without a mount

@@ -99,6 +99,11 @@ fn print_node(node: &NodeStatus) {
         "  ledger: {} commands, round {}",
         node.ledger_index, node.committed_round
     );
+    if !node.seated {
+        println!(
+            "  this node does not sit in the committee: it has not been taken in yet, or has left"
+        );
+    }
     if node.recovering {
         println!("  RECOVERING: this node lost its log and asks the others where it stood");
     }

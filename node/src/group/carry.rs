@@ -75,6 +75,8 @@ impl GroupClient {
             match self.carry(signed).await? {
                 // It executed before, and the outcome was forgotten or never seen: the same again is harmless.
                 LedgerOutcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) => {}
+                // The committee changed under way, and it was not ordered.
+                LedgerOutcome::Refused(Refusal::Outdated) if self.refresh().await => {}
                 LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
                 applied => return Ok(applied),
             }

@@ -43,7 +43,7 @@ impl From<GroupError> for Failure {
                 );
                 return Self::new(Exit::VolumeInUse, message);
             }
-            GroupError::Refused(Refusal::OverQuota { .. }) => Exit::NoSpace,
+            GroupError::Refused(Refusal::OverQuota { .. } | Refusal::Allowance) => Exit::NoSpace,
             _ => Exit::Failed,
         };
         Self::new(exit, error.to_string())

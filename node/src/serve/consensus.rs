@@ -104,7 +104,8 @@ impl Service {
         }
         tracing::error!(member = %accused.member, "a member signed a block that breaks the rules");
         self.keep_proof(evidence.clone());
-        let input = Input::Submit {
+        let input = Input::SubmitUnder {
+            epoch: self.rosters.present().epoch(),
             ticket: None,
             command: BlockCommand::Unnumbered(Command::Accuse { evidence }),
         };

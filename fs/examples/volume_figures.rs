@@ -1,6 +1,6 @@
 //! Figures of a volume without a mount, over a group in memory: one JSON line each.
 //!
-//! `figures [phase...]`; phases: memory recover append small_files insert. `FILES` (default 1,000,000) is the size of the
+//! `volume_figures [phase...]`; phases: memory recover append small_files insert. `FILES` (default 1,000,000) is the size of the
 //! large volume.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
