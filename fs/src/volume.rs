@@ -35,7 +35,7 @@ pub(crate) const CHUNK_CACHE_BYTES: usize = 64 << 20;
 /// Decoded tree nodes kept in memory, in bytes.
 pub(crate) const NODE_CACHE_BYTES: usize = 48 << 20;
 /// Written bytes that may wait in memory for sealing.
-pub(crate) const STAGED_BYTES_MAX: u64 = 96 << 20;
+pub(crate) const STAGED_BYTES_MAX: u64 = 64 << 20;
 /// Changes in memory beyond this are written out at once rather than at the next tick.
 const TABLE_BYTES_MAX: u64 = 8 << 20;
 /// How often changes in memory are made durable.

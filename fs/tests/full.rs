@@ -212,3 +212,27 @@ fn what_a_full_disk_kept_from_being_frozen_is_in_the_commit_all_the_same() {
         walk(&volume, name).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
+
+/// A pack number is claimed on this disk before a pack of that number goes to the group. Where the claim could not be
+/// written, nothing goes: after a crash the number would be given to other bytes.
+#[test]
+fn no_pack_goes_to_the_group_under_a_number_that_is_not_claimed() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    write_file(&volume, ROOT, "f", &noise(50_000, 1));
+    rig.group.refuse_head.store(true, Ordering::SeqCst);
+    assert!(volume.sync(Rung::Group, &mut |_| ()).is_err());
+    vanish(volume);
+    rig.group.refuse_head.store(false, Ordering::SeqCst);
+    // Opened anew in the middle of a commit, no number is claimed beyond those given out, and the disk takes no more.
+    let rig = rig.crash(1000);
+    let volume = rig.open();
+    rig.overlay.power_off_after(1);
+    let before = rig.group.puts.load(Ordering::Relaxed);
+    for attempt in 0..3 {
+        let refused = volume.sync(Rung::Group, &mut |_| ());
+        assert!(refused.is_err(), "attempt {attempt}");
+        assert_eq!(rig.group.puts.load(Ordering::Relaxed), before);
+    }
+    assert!(rig.overlay.powered_off.load(Ordering::SeqCst));
+}

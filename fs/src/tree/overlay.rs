@@ -227,9 +227,10 @@ impl Overlay {
             batch.put(physical, sealed);
             self.index_location(&mut batch, key, value.as_deref())?;
         }
-        self.put_meta(&mut batch, &view, intents)?;
+        let reserved = self.put_meta(&mut batch, &view, intents)?;
         self.store.write(batch)?;
         self.store.sync()?;
+        self.pack_reserved.store(reserved, Ordering::Relaxed);
         self.bury()?;
         let mut view = self.view.write();
         *view = Arc::new(View {
@@ -239,7 +240,8 @@ impl Overlay {
         Ok(())
     }
 
-    fn put_meta(&self, batch: &mut Batch, view: &View, intents: &[GroupHead]) -> Result<()> {
+    /// Adds the record of local state; the pack number below which all are claimed once it is durable, and not before.
+    fn put_meta(&self, batch: &mut Batch, view: &View, intents: &[GroupHead]) -> Result<u64> {
         let mut counters = self.counters();
         counters.pack += PACK_MARGIN;
         let meta = Meta {
@@ -252,15 +254,15 @@ impl Overlay {
         };
         let sealed = local::seal(&self.keys, &self.nonces, self.volume, &META_KEY, &meta)?;
         batch.put(META_KEY.to_vec(), sealed);
-        self.pack_reserved.store(counters.pack, Ordering::Relaxed);
-        Ok(())
+        Ok(counters.pack)
     }
 
     fn write_meta(&self, intents: &[GroupHead]) -> Result<()> {
         let mut batch = Batch::default();
-        self.put_meta(&mut batch, &self.view(), intents)?;
+        let reserved = self.put_meta(&mut batch, &self.view(), intents)?;
         self.store.write(batch)?;
         self.store.sync()?;
+        self.pack_reserved.store(reserved, Ordering::Relaxed);
         Ok(())
     }
 
