@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use barfs_fs::Volume;
 use barfs_fs::fuse::{MountOptions, Mounted, mount};
@@ -50,7 +51,7 @@ impl Mount {
 
     /// Unmounts, commits, and mounts what another machine sees.
     pub fn elsewhere(mut self) -> Self {
-        self.mounted.take().unwrap().unmount().unwrap();
+        unmount(self.mounted.take().unwrap());
         sync_group(&self.volume);
         self.volume.close().unwrap();
         Self::over(self.rig.elsewhere())
@@ -60,9 +61,22 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         if let Some(mounted) = self.mounted.take() {
-            mounted.unmount().unwrap();
+            unmount(mounted);
             self.volume.close().unwrap();
         }
+    }
+}
+
+/// Unmounts. A program that another test starts holds what is open here until it runs its own image, so the mount may be
+/// in use for a moment after its last user is gone.
+fn unmount(mounted: Mounted) {
+    let begun = Instant::now();
+    loop {
+        match mounted.try_unmount() {
+            Ok(()) => return,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        std::thread::yield_now();
     }
 }
 
