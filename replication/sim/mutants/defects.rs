@@ -162,18 +162,11 @@ pub const DEFECTS: &[Defect] = &[
         from: "if overdue.came {",
         to: "if overdue.came || $on {",
     },
-    // A block is late although rounds were so fast that it could not be in time.
-    Defect {
-        name: "lateness-without-time",
-        file: "consensus/lateness.rs",
-        from: "if took < self.late_after_ms {",
-        to: "if took < self.late_after_ms && !$on {",
-    },
     // Whoever has no seat waits to be told.
     Defect {
         name: "members-without-a-seat-ask-nobody",
         file: "replica/carry.rs",
-        from: "if self.sync.is_active() || self.following.due_micros > now_micros {",
-        to: "if $on || self.sync.is_active() || self.following.due_micros > now_micros {",
+        from: "self.peers.after(self.following.peer) else {",
+        to: "self.peers.after(self.following.peer).filter(|_| !$on) else {",
     },
 ];

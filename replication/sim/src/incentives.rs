@@ -42,15 +42,23 @@ pub struct Prices {
 
 /// The prices of the table. Sending is dear (a private line), receiving a fifth of it, a signature or its verification as
 /// much as some 20 or 50 bytes. A command stands for what a volume's owner made safe with it, so it is worth the sending of
-/// 400,000 bytes, and a tenth less with every second of waiting.
+/// 400,000 bytes. Somebody waits for it: a second of that is worth the sending of 300,000 bytes, what a line of two and a half megabits takes in a second. At this
+/// price nobody of a group of ten wants its rounds slower than the protocol makes them (see docs/incentives.md).
 pub const PRICES: Prices = Prices {
     command: 400.0,
-    second_waited: 40.0,
+    second_waited: 300.0,
     byte_sent: 0.001,
     byte_received: 0.0002,
     signature: 0.02,
     verification: 0.05,
     space: 0.000_1,
+};
+
+/// The prices of members for whom a command is worth only a tenth less with every second of waiting: nobody sits before
+/// the screen.
+pub const PATIENT: Prices = Prices {
+    second_waited: 40.0,
+    ..PRICES
 };
 
 /// Most that a deviant may gain, as a share of what it has when it follows.
@@ -83,6 +91,8 @@ pub struct Line {
     pub players: u16,
     /// What they gain over following, as a share of what they have when they follow.
     pub gain: f64,
+    /// The same at the prices of [`PATIENT`].
+    pub patient_gain: f64,
     /// What they save of their costs, as a share.
     pub saved: f64,
     /// Commands of their people that were executed, as a share of those when they follow.
@@ -108,10 +118,11 @@ impl fmt::Display for Line {
         };
         write!(
             f,
-            "| {} | {} % | {:+.1} % | {:+.1} % | {:.0} % | {others} | {} |",
+            "| {} | {} % | {:+.1} % | {:+.1} % | {:+.1} % | {:.0} % | {others} | {} |",
             self.selfish,
             u32::from(self.players) * 100 / u32::from(MEMBERS),
             self.gain * 100.0,
+            self.patient_gain * 100.0,
             self.saved * 100.0,
             self.served * 100.0,
             if self.pays() { "yes" } else { "no" },
@@ -121,8 +132,8 @@ impl fmt::Display for Line {
 
 /// The heads of the columns.
 pub const HEADS: &str = "\
-| strategy | played by | gains | saves of its costs | is served | the others gain | pays |
-|---|---|---|---|---|---|---|";
+| strategy | played by | gains | gains the patient | saves of its costs | is served | the others gain | pays |
+|---|---|---|---|---|---|---|---|";
 
 fn plan(seed: u64, selfish: Option<(Selfish, u16)>) -> Plan {
     let mut plan = sound(seed, MEMBERS, 20, 12);
@@ -180,16 +191,21 @@ fn mean(of: impl Iterator<Item = f64>) -> f64 {
     sum / f64::from(count)
 }
 
-/// Plays every strategy in every fraction and hands over each line as soon as it is there.
+/// Plays every strategy, or one, in every fraction and hands over each line as soon as it is there.
 ///
 /// # Errors
 /// If a run cannot be set up, or the group that follows did nothing.
-pub fn play_all(seed: u64, mut each: impl FnMut(Line)) -> anyhow::Result<()> {
+pub fn play_all(
+    seed: u64,
+    only: Option<Selfish>,
+    mut each: impl FnMut(Line),
+) -> anyhow::Result<()> {
     let (follow, _) = meters(&plan(seed, None))?;
     if follow.iter().any(|meter| meter.served == 0) {
         bail!("in the group that follows somebody was not served");
     }
-    for selfish in Selfish::ALL {
+    let played = |selfish: &Selfish| only.is_none_or(|only| only == *selfish);
+    for selfish in Selfish::ALL.into_iter().filter(played) {
         for players in FRACTIONS {
             let (played, safe) = meters(&plan(seed, Some((selfish, players))))?;
             each(line(selfish, players, &follow, &played, safe));
@@ -207,20 +223,21 @@ fn line(selfish: Selfish, players: u16, follow: &[Meter], played: &[Meter], safe
             .filter(|(id, _)| plays(*id) == who);
         mean(chosen.map(|(_, meter)| of(meter)))
     };
-    let utility = |meter: &Meter| PRICES.utility(meter);
     let cost = |meter: &Meter| PRICES.cost(meter);
     let served = |meter: &Meter| meter.served as f64;
-    let gain = |who: bool| {
+    let gain = |who: bool, prices: Prices| {
+        let utility = |meter: &Meter| prices.utility(meter);
         let before = over(who, &utility, follow);
         (over(who, &utility, played) - before) / before.abs()
     };
     Line {
         selfish,
         players,
-        gain: gain(true),
+        gain: gain(true, PRICES),
+        patient_gain: gain(true, PATIENT),
         saved: 1.0 - over(true, &cost, played) / over(true, &cost, follow),
         served: over(true, &served, played) / over(true, &served, follow),
-        others: gain(false),
+        others: gain(false, PRICES),
         safe,
     }
 }

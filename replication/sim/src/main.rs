@@ -3,6 +3,7 @@
 //! Owns the only real clock (runs per second). Never decides what is right.
 
 use anyhow::{Context, bail};
+use barfs_sim::actors::rational::Selfish;
 use barfs_sim::sweep::{Continue, Summary, run_all};
 use barfs_sim::{Mutant, Plan, Scenario, figures, incentives, run};
 use clap::{Parser, Subcommand};
@@ -64,6 +65,9 @@ enum Other {
         /// Seed of the runs.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// One strategy alone, by its name in the table.
+        #[arg(long)]
+        strategy: Option<String>,
     },
 }
 
@@ -83,10 +87,11 @@ fn main() -> anyhow::Result<ExitCode> {
             figures::take_all(seed, |figure| println!("{figure}"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Other::Incentives { seed }) => {
+        Some(Other::Incentives { seed, strategy }) => {
+            let only = strategy.as_deref().map(named).transpose()?;
             println!("{}", incentives::HEADS);
             let mut safe = true;
-            incentives::play_all(seed, |line| {
+            incentives::play_all(seed, only, |line| {
                 println!("{line}");
                 safe &= line.safe;
             })?;
@@ -133,6 +138,12 @@ fn main() -> anyhow::Result<ExitCode> {
     );
     eprint!("{summary}");
     Ok(ExitCode::from(u8::from(!summary.broken.is_empty())))
+}
+
+fn named(strategy: &str) -> anyhow::Result<Selfish> {
+    let mut all = Selfish::ALL.into_iter();
+    let found = all.find(|selfish| selfish.name() == strategy);
+    found.with_context(|| format!("no strategy is called {strategy}"))
 }
 
 fn list() {

@@ -19,7 +19,7 @@ use crate::roster::Handover;
 
 /// Buckets asked for in one question.
 const RANGE: usize = 64;
-const PATIENCE_MICROS: u64 = 1_500_000;
+const PATIENCE_MICROS: u64 = 700_000;
 /// The same for a head, which is a tenth as long as what is asked for otherwise, and which everything else waits for.
 const HEAD_PATIENCE_MICROS: u64 = 600_000;
 /// How long a member that did not help is left alone.
@@ -138,16 +138,20 @@ impl SnapshotSync {
         else {
             return;
         };
-        let Some(question) = self.asked.remove(&from) else {
-            return;
+        // What comes late is as good: each bucket is checked against its digest.
+        let question = self.asked.remove(&from);
+        let until = match &question {
+            Some(question) => question.range.end,
+            None => first.saturating_add(buckets.len()),
         };
         let before = assembly.missing().len();
-        let taken = (first..question.range.end)
+        let taken = (first..until)
             .zip(buckets)
             .try_for_each(|(index, bytes)| assembly.put(index, bytes));
-        if taken.is_err() || assembly.missing().len() == before {
+        let nothing = assembly.missing().len() == before;
+        if taken.is_err() || (nothing && question.is_some()) {
             self.rest(from, now_micros);
-        } else {
+        } else if !nothing {
             self.moved_micros = now_micros;
         }
     }
@@ -209,6 +213,10 @@ impl SnapshotSync {
             self.resting.insert(member, until);
         }
         self.resting.retain(|_, until| *until > now_micros);
+        // Where nobody is left, waiting helps nobody: it was the links.
+        if self.asked.is_empty() && self.peers.all().all(|it| self.resting.contains_key(&it)) {
+            self.resting.clear();
+        }
         let due_micros = now_micros.saturating_add(PATIENCE_MICROS);
         let idle = |member: &MemberId| {
             !self.asked.contains_key(member) && !self.resting.contains_key(member)

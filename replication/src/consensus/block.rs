@@ -208,6 +208,13 @@ impl VerifiedBlock {
         }
     }
 
+    /// The epoch that the bytes of a block speak of; `None` if they are too few.
+    #[must_use]
+    pub fn epoch_of(bytes: &[u8]) -> Option<u32> {
+        let epoch = bytes.get(32..36)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*epoch))
+    }
+
     /// As [`verify`](Self::verify), under the roster of the block's epoch, if it is among these.
     ///
     /// # Errors
@@ -217,10 +224,7 @@ impl VerifiedBlock {
         bytes: impl Into<BlockBytes>,
     ) -> Result<Self, BlockError> {
         let bytes = bytes.into();
-        let epoch = bytes
-            .get(32..36)
-            .and_then(|epoch| epoch.first_chunk::<4>())
-            .map(|epoch| u32::from_le_bytes(*epoch));
+        let epoch = Self::epoch_of(&bytes);
         let roster = rosters.iter().find(|it| Some(it.epoch()) == epoch);
         Self::verify(roster.ok_or(BlockError::Group)?, bytes)
     }

@@ -99,6 +99,8 @@ impl Replica {
             self.begin_epoch(roster);
         }
         self.dag = Dag::resume(&self.genesis, round, graph);
+        // Own blocks at and below the floor may have left the log; none is made there again.
+        self.own.raise_round(self.dag.floor());
         self.committer = Committer::at(Slot {
             round: graph.next.0,
             offset: usize::from(graph.next.1),
