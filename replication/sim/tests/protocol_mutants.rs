@@ -99,8 +99,8 @@ fn twins_dropped_though_they_are_needed_are_found() {
 fn missing_parents_never_asked_for_are_found() {
     assert_found(
         "missing-parents-not-asked-for",
-        Scenario::Ragged,
-        4,
+        Scenario::Swarm,
+        7,
         4,
         &["convergence"],
     );
@@ -144,5 +144,6 @@ fn silence_taken_for_lateness_is_found() {
 #[test]
 fn members_without_a_seat_that_wait_to_be_told_are_found() {
     let defect = "members-without-a-seat-ask-nobody";
-    assert_found(defect, Scenario::Committees, 7, 4, &["convergence"]);
+    let properties = &["convergence", "bounded memory"];
+    assert_found(defect, Scenario::Committees, 7, 4, properties);
 }
