@@ -24,7 +24,7 @@ pub struct NodeConfig {
     #[serde(default = "default_log_bytes")]
     pub log_bytes: u64,
     /// Seconds that a shard is kept which no record names: left over from a pack that was never recorded, or from a
-    /// release that this node did not see.
+    /// release that this node did not see. A record may come long after its shards: less than an hour is for tests.
     #[serde(default = "default_unrecorded_grace_s")]
     pub unrecorded_grace_s: u64,
     /// Where the count of starts is kept (in the data directory otherwise): on another disk it also notices when the

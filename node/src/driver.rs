@@ -61,7 +61,12 @@ struct Submission {
 enum Work {
     Input(Box<Input>),
     Submit(Box<Submission>),
-    Own(MemberId, Box<Command>, oneshot::Sender<Executed>),
+    Own(
+        MemberId,
+        Box<Command>,
+        Option<u32>,
+        oneshot::Sender<Executed>,
+    ),
     Read(Box<dyn FnOnce(&Replica) + Send>),
     SnapshotFailed(String),
     Stop,
@@ -118,12 +123,17 @@ impl DriverHandle {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Has a command of this node's own member `me` executed, under its next number. The signatures inside it, if any,
-    /// are its caller's own.
-    pub async fn own(&self, me: MemberId, command: Command) -> Result<Executed, Stopped> {
+    /// Has a command of this node's own member `me` executed, under its next number. `verified_epoch` is the epoch under
+    /// whose roster the signatures inside it were verified; `None` where there are none but this member's own.
+    pub async fn own(
+        &self,
+        me: MemberId,
+        command: Command,
+        verified_epoch: Option<u32>,
+    ) -> Result<Executed, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.work
-            .send(Work::Own(me, Box::new(command), reply))
+            .send(Work::Own(me, Box::new(command), verified_epoch, reply))
             .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
@@ -297,7 +307,7 @@ impl<O: Outbox> Driver<O> {
         match work {
             Work::Input(input) => outputs.extend(self.replica.handle(now(self.started), *input)),
             Work::Submit(submission) => self.submit(*submission, outputs),
-            Work::Own(me, command, reply) => {
+            Work::Own(me, command, epoch, reply) => {
                 let number = self.replica.next_own_number();
                 let submission = Submission {
                     issuer: Issuer::Member(me),
@@ -306,7 +316,7 @@ impl<O: Outbox> Driver<O> {
                         number,
                         command: *command,
                     },
-                    verified_epoch: self.replica.genesis().epoch(),
+                    verified_epoch: epoch.unwrap_or(self.replica.genesis().epoch()),
                     reply,
                 };
                 self.submit(submission, outputs);

@@ -6,24 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure, Outcome};
 
-/// What `stat` says of a directory whose FUSE process died.
-const ENOTCONN: i32 = libc::ENOTCONN;
+/// Dead mounts that may lie one over the other.
+const DEAD_MAX: usize = 16;
 
 /// Checks that a volume can be mounted at `path` and returns it made absolute. A mount that a dead process left
 /// there is detached first.
 pub fn check(path: &Path) -> Outcome<PathBuf> {
     let bad = |why: String| Failure::new(Exit::BadMountPoint, why);
     let at = path.display();
-    let mut found = std::fs::metadata(path);
-    if found
-        .as_ref()
-        .is_err_and(|cause| cause.raw_os_error() == Some(ENOTCONN))
-    {
+    for _ in 0..DEAD_MAX {
+        if !is_dead(path) {
+            break;
+        }
         detach(path)?;
         tracing::info!(path = %at, "detached what a dead mount had left");
-        found = std::fs::metadata(path);
     }
-    let found = found.map_err(|cause| match cause.kind() {
+    let found = std::fs::metadata(path).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::NotFound => bad(format!(
             "the mount point {at} does not exist: create it with mkdir"
         )),
@@ -48,6 +46,14 @@ pub fn check(path: &Path) -> Outcome<PathBuf> {
         )));
     }
     Ok(path)
+}
+
+/// Whether a mount lies here whose process is gone. The kernel may still know the attributes of its root, so it is asked
+/// what only that process could answer (statfs(2)).
+fn is_dead(path: &Path) -> bool {
+    use rustix::io::Errno;
+    rustix::fs::statfs(path)
+        .is_err_and(|cause| matches!(cause, Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// Whether the kernel has a mount at exactly this path.

@@ -108,6 +108,8 @@ impl Session {
         let (master, device) = profile.unlock(passphrase)?;
         let id = profile.volume()?;
         let client = Arc::new(GroupClient::new(profile.chain()?, device, None)?);
+        // Who has left could answer with what was true when it left.
+        client.refresh().await;
         client.follow(profile.chain_path());
         let lease = match options.access {
             Access::Write { steal } => Some(Lease::acquire(Arc::clone(&client), id, steal).await?),

@@ -4,10 +4,9 @@
 //! id, and the committee to which its own hand-overs lead.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use barfs_replication::{Effect, Genesis, MemberCard, Outcome as LedgerOutcome};
+use barfs_replication::{Effect, MemberCard, Outcome as LedgerOutcome};
 use clap::Args;
 
 use super::node::DEFAULT_DIR;
@@ -55,21 +54,14 @@ async fn join(args: &JoinArgs) -> Outcome<()> {
     let card = dir.card()?;
     let address = resolve(&invitation.address).await?;
     let stranger = Stranger::new(&dir.key()?, address, invitation.key)?;
-    let genesis = Genesis::decode(&stranger.group().await?)
-        .during(Exit::WrongGroup, "what answers there is not a group")?;
-    if genesis.group_id() != invitation.token.group {
-        let message = format!(
-            "the group at {} is not the one that the invitation is for: it may be forged; ask who invited you",
-            invitation.address
-        );
-        return Err(Failure::new(Exit::WrongGroup, message));
-    }
-    dir.check_group(&genesis)?;
-    let chain = Chain::new(Arc::new(genesis));
+    let chain = stranger.chain(Some(invitation.token.group)).await?;
+    dir.check_group(chain.founding())?;
     let client = GroupClient::new(chain, dir.key()?, None)?;
     client.refresh().await;
     let patience = Instant::now();
-    ask_in(&stranger, &invitation, &card, args.wait).await?;
+    if client.roster().member_of(card.node).is_none() {
+        ask_in(&stranger, &invitation, &card, args.wait).await?;
+    }
     let chain = taken_in(&client, &card, args.wait.saturating_sub(patience.elapsed())).await?;
     let id = dir.adopt_joined(&chain)?;
     println!(

@@ -4,7 +4,6 @@
 //! every answer comes from the members themselves.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use barfs_crypto::{MasterKey, SigningKey};
 use barfs_replication::{Command, Genesis, SignedHome};
@@ -12,7 +11,7 @@ use clap::Args;
 
 use super::volume::header_context;
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::group::{Chain, GroupClient, Stranger};
+use crate::group::{GroupClient, Stranger};
 use crate::links::resolve;
 use crate::profile::{self, Profile, VolumeFile, random};
 use crate::secrets;
@@ -58,14 +57,12 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
     let address = resolve(&args.peer).await?;
     let stranger = Stranger::unknown(address)?;
     let home = stranger.home(recovery.id()).await?;
-    let genesis = Genesis::decode(&stranger.group().await?)
-        .during(Exit::WrongGroup, "what answers there is not a group")?;
-    let home = check_home(&genesis, home, &recovery)?;
+    let chain = stranger.chain(None).await?;
+    let home = check_home(chain.founding(), home, &recovery)?;
     let (me, volumes) = (home.member, home.volumes);
     let passphrase = secrets::new_passphrase(args.passphrase_file.as_deref())?;
 
     let device = SigningKey::from_seed(random()?);
-    let chain = Chain::new(Arc::new(genesis));
     let client = GroupClient::new(chain, device.clone(), Some(recovery.clone()))?;
     client.refresh().await;
     if client.roster().member(me).map(|card| card.recovery) != Some(recovery.id()) {

@@ -52,7 +52,7 @@ async fn try_to_register(
         public: secret.public(),
         possession: vrf_possession(group, me, secret),
     };
-    let (_, outcome) = driver.own(me, command).await?;
+    let (_, outcome) = driver.own(me, command, None).await?;
     if let LedgerOutcome::Refused(refusal) = &outcome {
         tracing::warn!(%refusal, "the key for the beacon was not registered");
     }

@@ -251,7 +251,7 @@ fn reply(effect: &Effect) -> MembershipReply {
 impl NodeControl {
     /// Has a command of this node's member executed.
     pub(super) async fn own(&self, command: Command) -> Outcome<Effect> {
-        let executed = self.service.driver.own(self.service.me, command);
+        let executed = self.service.driver.own(self.service.me, command, None);
         let executed = tokio::time::timeout(PATIENCE, executed).await.map_err(|_| {
             let message = "the group does not make progress: too few members are up; the command waits and goes on when they are";
             Failure::new(Exit::GroupUnreachable, message)

@@ -164,6 +164,7 @@ impl Node {
             strangers: Mutex::new(Bucket::new()),
             accused: Mutex::default(),
             proven: Mutex::default(),
+            joining: Mutex::default(),
             proofs: Proofs::new(dir.proofs_path()),
         });
         tokio::spawn(register(handle.clone(), me, service.group, vrf));

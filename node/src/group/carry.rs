@@ -71,12 +71,14 @@ impl GroupClient {
     ) -> Result<LedgerOutcome, GroupError> {
         loop {
             let number = self.number(issuer).await?;
+            let epoch = self.chain().next_epoch();
             let signed = SignedCommand::sign(self.group, key, issuer, number, command.clone());
             match self.carry(signed).await? {
                 // It executed before, and the outcome was forgotten or never seen: the same again is harmless.
                 LedgerOutcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) => {}
                 // The committee changed under way, and it was not ordered.
-                LedgerOutcome::Refused(Refusal::Outdated) if self.refresh().await => {}
+                LedgerOutcome::Refused(Refusal::Outdated)
+                    if self.refresh().await || self.chain().next_epoch() > epoch => {}
                 LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
                 applied => return Ok(applied),
             }

@@ -2,16 +2,21 @@
 //! asks must check all of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{InviteToken, MemberCard, Outcome as LedgerOutcome, SignedHome};
+use barfs_replication::{
+    Genesis, GroupId, InviteToken, MemberCard, Outcome as LedgerOutcome, SignedHome,
+};
 use bytes::Bytes;
 use s2n_quic::Client;
 use tokio::time::timeout;
 
+use super::chain::Chain;
 use super::client::COMMAND_TIMEOUT;
 use super::peer::{DIAL_TIMEOUT, exchange};
+use crate::exit::{During, Exit, Failure, Outcome};
 use crate::transport::TransportError;
 use crate::transport::endpoint::{connect, dialler};
 use crate::transport::protocol::{Answer, Request};
@@ -65,10 +70,39 @@ impl Stranger {
     }
 
     /// The genesis of the group there, encoded.
-    pub async fn group(&self) -> Result<Vec<u8>, TransportError> {
+    async fn group(&self) -> Result<Vec<u8>, TransportError> {
         match self.ask(&Request::Group, DIAL_TIMEOUT).await? {
             Answer::Group(genesis) => Ok(genesis),
             _ => Err(unexpected()),
+        }
+    }
+
+    /// The group as this member knows it: the founding that it gives, if it is `group` where that is known, and the
+    /// hand-overs since, each proven by the one before.
+    pub async fn chain(&self, group: Option<GroupId>) -> Outcome<Chain> {
+        let genesis = Genesis::decode(&self.group().await?)
+            .during(Exit::WrongGroup, "what answers there is not a group")?;
+        if group.is_some_and(|wanted| wanted != genesis.group_id()) {
+            let message = format!(
+                "the group at {} is another one than was asked for: it may be forged; ask another member",
+                self.address
+            );
+            return Err(Failure::new(Exit::WrongGroup, message));
+        }
+        let mut chain = Chain::new(Arc::new(genesis));
+        loop {
+            let epoch = chain.next_epoch();
+            match self
+                .ask(&Request::Handovers { epoch }, DIAL_TIMEOUT)
+                .await?
+            {
+                Answer::Handovers(more) => {
+                    if !chain.extend(more) {
+                        return Ok(chain);
+                    }
+                }
+                _ => return Err(unexpected().into()),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use barfs_crypto::NodeId;
 use barfs_replication::{
     BlockBytes, BlockCommand, Command, Evidence, Genesis, Input, MemberId, Message, VerifiedBlock,
     verify_evidence,
@@ -17,9 +18,14 @@ impl Service {
     pub(super) async fn consensus(
         &self,
         from: MemberId,
+        key: NodeId,
         mut frames: FrameReader,
     ) -> Result<(), TransportError> {
         while let Some(Frame { header, .. }) = frames.next_bytes().await? {
+            // Who has left, or has another key by now, is a stranger from here on.
+            if self.rosters.member_of(key) != Some(from) {
+                return Ok(());
+            }
             let message = Message::decode(&header)
                 .map_err(|cause| TransportError::Broken(cause.to_string()))?;
             let input = match message {
@@ -90,13 +96,17 @@ impl Service {
         });
     }
 
-    /// A block that breaks a rule and is signed nevertheless is a lie: whoever signed it is accused, once.
+    /// A block that breaks a rule of its own epoch and is signed nevertheless is a lie. Whoever signed it is accused,
+    /// once; a lie of an epoch that is over is only kept.
     fn accuse(&self, rosters: &[Arc<Genesis>], bytes: &BlockBytes) {
-        let found = rosters.iter().find_map(|roster| {
-            let evidence = Evidence::of_block(roster, bytes)?;
-            Some((verify_evidence(&evidence, roster).ok()?, evidence))
-        });
-        let Some((accused, evidence)) = found else {
+        let epoch = VerifiedBlock::epoch_of(bytes);
+        let Some(roster) = rosters.iter().find(|it| Some(it.epoch()) == epoch) else {
+            return;
+        };
+        let Some(evidence) = Evidence::of_block(roster, bytes) else {
+            return;
+        };
+        let Ok(accused) = verify_evidence(&evidence, roster) else {
             return;
         };
         if accused.member == self.me || !self.accused.lock().insert(accused.member) {
@@ -104,8 +114,12 @@ impl Service {
         }
         tracing::error!(member = %accused.member, "a member signed a block that breaks the rules");
         self.keep_proof(evidence.clone());
+        if self.rosters.present().epoch() != roster.epoch() {
+            return;
+        }
+        // If that epoch is over by the time that it arrives, the replica checks it again.
         let input = Input::SubmitUnder {
-            epoch: self.rosters.present().epoch(),
+            epoch: roster.epoch(),
             ticket: None,
             command: BlockCommand::Unnumbered(Command::Accuse { evidence }),
         };

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
-    BlockCommand, Command, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard, MemberId,
-    SignedCommand,
+    BlockCommand, Command, Effect, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard,
+    MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,6 +37,9 @@ use crate::transport::protocol::{
     Answer, HANDOVERS_PER_ANSWER, Health, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState,
     recovery_proof, state_message,
 };
+
+/// How long somebody who wants to join waits for the ledger.
+const JOIN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 pub use bucket::{Bucket, STRANGER_REQUESTS_PER_SECOND};
 
@@ -58,6 +61,8 @@ pub struct Service {
     pub damaged: AtomicU64,
     /// Proofs that members lied.
     pub proofs: Proofs,
+    /// Invitations that are being taken up through this node.
+    pub joining: Mutex<BTreeSet<[u8; 16]>>,
     /// What strangers may still ask.
     pub strangers: Mutex<Bucket>,
     /// The lies that this node has a proof of: whose, and of which kind.
@@ -87,6 +92,20 @@ fn refused(why: impl Into<String>) -> Reply {
 
 fn stopping(_: Stopped) -> Reply {
     refused("the node is stopping")
+}
+
+/// What is known of an invitation without ordering anything.
+fn known_of_invitation(ledger: &Ledger, token: &InviteToken) -> Option<(u64, LedgerOutcome)> {
+    let outcome = if let Some(member) = ledger.joined_with(&token.id) {
+        LedgerOutcome::Applied(Effect::Joined { member })
+    } else if token.expires < ledger.live_time() {
+        LedgerOutcome::Refused(Refusal::InviteExpired)
+    } else if ledger.is_convicted(token.inviter) {
+        LedgerOutcome::Refused(Refusal::Convicted(token.inviter))
+    } else {
+        return None;
+    };
+    Some((ledger.index(), outcome))
 }
 
 /// Whose device this is, if its rights have not ended.
@@ -154,7 +173,7 @@ impl Service {
         let mut frames = FrameReader::new(receive, limits);
         let request: Frame<Request> = frames.expect().await?;
         if let (Request::Consensus, Role::Member(from)) = (&request.header, role) {
-            return self.consensus(from, frames).await;
+            return self.consensus(from, caller.key, frames).await;
         }
         let (answer, payload) = self.answer(caller, role, request).await;
         frame::send(&mut send, &answer, payload).await?;
@@ -221,9 +240,25 @@ impl Service {
         if let Err(cause) = tokio::task::block_in_place(|| command.verify_parts(&present)) {
             return refused(format!("the invitation is not valid: {cause}"));
         }
-        match self.driver.own(self.me, command).await {
-            Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),
-            Err(stopped) => stopping(stopped),
+        let known = self
+            .driver
+            .read(move |replica| known_of_invitation(replica.ledger(), &token));
+        match known.await {
+            Err(stopped) => return stopping(stopped),
+            // What the ledger would say is said at once: whoever asks again and again makes nobody order anything.
+            Ok(Some((index, outcome))) => return plain(Answer::Executed { index, outcome }),
+            Ok(None) => {}
+        }
+        if !self.joining.lock().insert(token.id) {
+            return refused("this invitation is being taken up: try again in a few seconds");
+        }
+        let executed = self.driver.own(self.me, command, Some(present.epoch()));
+        let executed = tokio::time::timeout(JOIN_PATIENCE, executed).await;
+        self.joining.lock().remove(&token.id);
+        match executed {
+            Ok(Ok((index, outcome))) => plain(Answer::Executed { index, outcome }),
+            Ok(Err(stopped)) => stopping(stopped),
+            Err(_) => refused("the group does not make progress: try again later"),
         }
     }
 
@@ -290,12 +325,16 @@ impl Service {
 
     async fn query(&self, nonce: [u8; 16], query: crate::transport::protocol::Query) -> Reply {
         let asked = query.clone();
+        let me = self.me;
         let found = self.driver.read(move |replica| {
+            // Whoever has left learns of what comes after only now and then: it speaks for the group no more.
+            replica.genesis().member(me)?;
             let ledger = replica.ledger();
-            (ledger.index(), query::answer(ledger, &asked))
+            Some((ledger.index(), query::answer(ledger, &asked)))
         });
         let (index, state) = match found.await {
-            Ok(found) => found,
+            Ok(Some(found)) => found,
+            Ok(None) => return refused("this node is no member of the group any more"),
             Err(stopped) => return stopping(stopped),
         };
         match state_message(&self.group, &nonce, index, &query, &state) {

@@ -319,6 +319,10 @@ impl VerifiedBlock {
 
 /// Whether bytes are a valid block; if not, why, and who has signed them nevertheless.
 pub(crate) fn judge(genesis: &Genesis, bytes: &[u8]) -> Result<(), (BlockError, Option<MemberId>)> {
+    // Bounds and members are those of the block's own epoch: under another roster a correct block breaks rules.
+    if VerifiedBlock::epoch_of(bytes) != Some(genesis.epoch()) {
+        return Err((BlockError::Group, None));
+    }
     match VerifiedBlock::verify(genesis, bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err((error, signer(genesis, bytes))),

@@ -309,6 +309,12 @@ impl Ledger {
             .map(|(member, seat)| (*member, seat))
     }
 
+    /// Who has joined with an invitation, if it was used.
+    #[must_use]
+    pub fn joined_with(&self, invite: &[u8; 16]) -> Option<MemberId> {
+        self.tables.invites.get(invite).copied()
+    }
+
     /// Whoever waits for votes.
     pub fn applicants(&self) -> impl Iterator<Item = &Applicant> {
         self.tables
