@@ -227,8 +227,11 @@ fn two_join_at_once_and_a_node_that_was_away_learns_of_it() {
             let (index, ended) = to_start.recv().unwrap();
             if ended.code() == i32::from(Exit::Pending as u8) {
                 // The other one sits already, and of five members one may lie: now it takes a second vote.
-                let key = members(&group, 0)["applicants"][0]["key"].clone();
-                must_ask(&group, 2, &["vote", "--join", key.as_str().unwrap()]);
+                let key = || members(&group, 2)["applicants"][0]["key"].clone();
+                eventually(PATIENCE, "node 2 hears of the applicant", || {
+                    key().is_string()
+                });
+                must_ask(&group, 2, &["vote", "--join", key().as_str().unwrap()]);
                 let invitation = if index == first { &one } else { &two };
                 group.cluster.join(index, invitation).unwrap();
             } else {
