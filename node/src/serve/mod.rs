@@ -95,9 +95,18 @@ fn stopping(_: Stopped) -> Reply {
 }
 
 /// What is known of an invitation without ordering anything.
-fn known_of_invitation(ledger: &Ledger, token: &InviteToken) -> Option<(u64, LedgerOutcome)> {
+fn known_of_invitation(
+    ledger: &Ledger,
+    token: &InviteToken,
+    node: NodeId,
+) -> Option<(u64, LedgerOutcome)> {
     let outcome = if let Some(member) = ledger.joined_with(&token.id) {
-        LedgerOutcome::Applied(Effect::Joined { member })
+        match ledger.seat(member) {
+            Some(seat) if seat.card.node == node => {
+                LedgerOutcome::Applied(Effect::Joined { member })
+            }
+            _ => LedgerOutcome::Refused(Refusal::InviteUsed),
+        }
     } else if token.expires < ledger.live_time() {
         LedgerOutcome::Refused(Refusal::InviteExpired)
     } else if ledger.is_convicted(token.inviter) {
@@ -235,6 +244,7 @@ impl Service {
 
     /// Carries somebody's wish to join. What the invitation is worth the ledger decides.
     async fn join(&self, token: InviteToken, card: Box<MemberCard>) -> Reply {
+        let node = card.node;
         let command = Command::Join { token, card };
         let present = self.rosters.present();
         if let Err(cause) = tokio::task::block_in_place(|| command.verify_parts(&present)) {
@@ -242,7 +252,7 @@ impl Service {
         }
         let known = self
             .driver
-            .read(move |replica| known_of_invitation(replica.ledger(), &token));
+            .read(move |replica| known_of_invitation(replica.ledger(), &token, node));
         match known.await {
             Err(stopped) => return stopping(stopped),
             // What the ledger would say is said at once: whoever asks again and again makes nobody order anything.
