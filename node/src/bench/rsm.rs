@@ -1,13 +1,11 @@
 //! The RSM by itself: nodes in this process with real QUIC and real disks, every block durable before it is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use barfs_crypto::{RecoverySecret, SigningKey};
 use barfs_replication::{
-    BlockCommand, Command, Genesis, Issuer, MemberCard, NOTE_BYTES_MAX, Outcome as LedgerOutcome,
-    Params,
+    Command, Genesis, MemberCard, NOTE_BYTES_MAX, Outcome as LedgerOutcome, Params,
 };
 use parking_lot::Mutex;
 
@@ -125,18 +123,12 @@ async fn start(dir: &std::path::Path, count: usize) -> Outcome<Vec<Node>> {
     Ok(nodes)
 }
 
-async fn submit(node: &Node, number: u64, size: usize) -> Outcome<Duration> {
+async fn submit(node: &Node, size: usize) -> Outcome<Duration> {
     let started = Instant::now();
-    let command = BlockCommand::Own {
-        number,
-        command: Command::Note {
-            bytes: vec![7; size],
-        },
+    let command = Command::Note {
+        bytes: vec![7; size],
     };
-    let executed = node
-        .driver()
-        .submit(Issuer::Member(node.member()), number, command, 0)
-        .await;
+    let executed = node.driver().own(node.member(), command, None).await;
     match executed.during(Exit::Failed, "the node stopped")?.1 {
         LedgerOutcome::Applied(_) => Ok(started.elapsed()),
         LedgerOutcome::Refused(refusal) => Err(Failure::new(
@@ -149,7 +141,7 @@ async fn submit(node: &Node, number: u64, size: usize) -> Outcome<Duration> {
 async fn wait_until_up(nodes: &[Arc<Node>]) -> Outcome<()> {
     for node in nodes {
         let patience = Duration::from_secs(30);
-        tokio::time::timeout(patience, submit(node, 1, 8))
+        tokio::time::timeout(patience, submit(node, 8))
             .await
             .map_err(|_| Failure::new(Exit::GroupUnreachable, "the group does not start"))??;
     }
@@ -164,27 +156,22 @@ async fn quiet(nodes: &[Arc<Node>], load: Load) -> Outcome<Vec<Duration>> {
     for turn in 0..QUIET_RATE * load.seconds.min(5) {
         ticks.tick().await;
         let node = Arc::clone(&nodes[turn as usize % nodes.len()]);
-        let number = 2 + turn / nodes.len() as u64;
-        running.spawn(async move { submit(&node, number, load.size).await });
+        running.spawn(async move { submit(&node, load.size).await });
     }
     running.join_all().await.into_iter().collect()
 }
 
 /// Commands a second with every node kept busy, and their latencies.
 async fn busy(nodes: &[Arc<Node>], load: Load) -> Outcome<(f64, Vec<Duration>)> {
-    let first = 2 + QUIET_RATE * load.seconds.min(5);
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let (started, until) = (Instant::now(), Duration::from_secs(load.seconds));
     let mut running = tokio::task::JoinSet::new();
     for node in nodes {
-        let next = Arc::new(AtomicU64::new(first));
         for _ in 0..IN_FLIGHT {
-            let (node, next, latencies) =
-                (Arc::clone(node), Arc::clone(&next), Arc::clone(&latencies));
+            let (node, latencies) = (Arc::clone(node), Arc::clone(&latencies));
             running.spawn(async move {
                 while started.elapsed() < until {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let taken = submit(&node, number, load.size).await?;
+                    let taken = submit(&node, load.size).await?;
                     latencies.lock().push(taken);
                 }
                 Ok(())
