@@ -116,6 +116,45 @@ fn a_signed_block_that_breaks_a_rule_is_a_lie_and_noise_is_not() {
     assert_eq!((accused.member, accused.kind), (m(1), 2));
 }
 
+/// What a block may hold follows from the committee of its own epoch: a correct one is too long for a smaller committee.
+#[test]
+fn a_long_block_of_a_larger_committee_is_no_lie_under_a_smaller_one() {
+    let mut script = Script::with_params(
+        10,
+        Params {
+            block_bytes_max: 4096,
+            ..Params::default()
+        },
+    );
+    let genesis = script.genesis.clone();
+    let first = script.round(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 1, &[]);
+    let note = |number: u64, len: usize| BlockCommand::Own {
+        number,
+        command: Command::Note {
+            bytes: vec![7; len],
+        },
+    };
+    let mut long = |spare: usize| {
+        let notes = (1..=14).map(|number| note(number, 256));
+        let rest = (15..=18).map(|number| note(number, spare / 4));
+        let block = script.unverified(1, 2, &refs(&first), notes.chain(rest).collect());
+        block.bytes().to_vec()
+    };
+    // Ten places for parents are 252 bytes more than four: this block fits ten, and not four.
+    let empty = long(0).len();
+    let block = long(4700 - empty);
+    assert!(VerifiedBlock::verify(&genesis, &block[..]).is_ok());
+    let mut roster = genesis.roster();
+    roster.epoch += 1;
+    roster.first_round += 1 << 20;
+    roster.members.truncate(4);
+    roster.committee.truncate(4);
+    let smaller = genesis.successor(&roster).unwrap();
+    let evidence = Evidence::MalformedBlock { bytes: block };
+    assert_eq!(check(&evidence, &genesis), Err(Reason::Compatible));
+    assert_eq!(check(&evidence, &smaller), Err(Reason::Group));
+}
+
 #[test]
 fn one_number_for_two_commands_is_a_lie_of_a_member_and_not_of_a_device() {
     let genesis = found(4, Params::default());
