@@ -10,6 +10,9 @@ use crate::exit::{Exit, Failure, Outcome};
 /// The settings file inside a data directory.
 pub const CONFIG_FILE: &str = "node.toml";
 const ENV_PREFIX: &str = "BARFS_NODE";
+/// The least [`NodeConfig::unrecorded_grace_s`]: what a test can wait for. Below it a shard could go between its receipt
+/// and its record on a good network.
+const UNRECORDED_GRACE_MIN_S: u64 = 10;
 
 /// Settings of one node. An unknown key is an error, so that a misspelt one is never silently ignored.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -77,10 +80,16 @@ impl NodeConfig {
                 .set_override("listen", listen.to_string())
                 .map_err(bad)?;
         }
-        builder
+        let config: Self = builder
             .build()
             .and_then(config::Config::try_deserialize)
-            .map_err(bad)
+            .map_err(bad)?;
+        if config.unrecorded_grace_s < UNRECORDED_GRACE_MIN_S {
+            return Err(bad(config::ConfigError::Message(format!(
+                "unrecorded_grace_s must be at least {UNRECORDED_GRACE_MIN_S}: the record of a shard comes after it"
+            ))));
+        }
+        Ok(config)
     }
 
     /// Writes the settings file of a new node.
@@ -111,6 +120,18 @@ mod tests {
             NodeConfig::load(dir.path(), Some(flag)).unwrap().listen,
             flag
         );
+    }
+
+    #[test]
+    fn no_grace_for_shards_without_a_record_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            dir.path(),
+            "listen = \"127.0.0.1:7001\"\nunrecorded_grace_s = 0\n",
+        );
+        let failure = NodeConfig::load(dir.path(), None).unwrap_err();
+        assert_eq!(failure.exit, Exit::BadConfig);
+        assert!(failure.message.contains("at least 10"), "{failure}");
     }
 
     #[test]

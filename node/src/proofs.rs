@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use barfs_replication::{Accused, Evidence, Genesis, Handover, MemberId, Reason, verify_evidence};
+use barfs_replication::{Accused, Evidence, Genesis, Handover, Reason, verify_evidence};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::datadir::replace_file;
@@ -101,12 +101,11 @@ impl Proof {
         borsh::from_slice(body).map_err(|_| not_one())
     }
 
-    /// Writes it to a file, in place of what was there.
-    pub fn write(&self, path: &Path) -> Outcome<()> {
-        let doing = || format!("cannot write {}", path.display());
+    /// The bytes of its file.
+    pub fn encode(&self) -> Outcome<Vec<u8>> {
         let mut bytes = MAGIC.to_vec();
-        borsh::to_writer(&mut bytes, self).during(Exit::Failed, doing())?;
-        replace_file(path, &bytes, 0o644).during(Exit::Failed, doing())
+        borsh::to_writer(&mut bytes, self).during(Exit::Failed, "cannot encode a proof")?;
+        Ok(bytes)
     }
 }
 
@@ -116,13 +115,23 @@ pub struct Proofs {
     dir: PathBuf,
 }
 
+/// What the files of a node's proofs hold.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Proofs that prove something, in order of member and kind.
+    pub proofs: Vec<(Proof, Shown)>,
+    /// Files that cannot be read or prove nothing, each with why.
+    pub damaged: Vec<(PathBuf, Failure)>,
+}
+
 impl Proofs {
     /// Those in `dir`, which need not exist yet.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Keeps evidence, unless there is a proof of the same kind against the same member. True if it is new.
+    /// Keeps evidence, unless there is a proof of the same kind against the same member. True if it is new. A file that
+    /// proves nothing any more is replaced.
     pub fn keep(&self, evidence: &Evidence, chain: &Chain) -> Outcome<bool> {
         let proof = Proof {
             genesis: chain.founding().encode(),
@@ -131,45 +140,43 @@ impl Proofs {
         };
         let Accused { member, kind } = proof.verify()?.accused;
         let path = self.dir.join(format!("{member}-{kind}.{EXTENSION}"));
-        if path.exists() {
+        if Proof::read(&path).is_ok_and(|kept| kept.verify().is_ok()) {
             return Ok(false);
         }
         std::fs::create_dir_all(&self.dir).during(
             Exit::Failed,
             format!("cannot create {}", self.dir.display()),
         )?;
-        proof.write(&path)?;
+        let doing = || format!("cannot write {}", path.display());
+        replace_file(&path, &proof.encode()?, 0o644).during(Exit::Failed, doing())?;
         Ok(true)
     }
 
-    /// Every proof with its file, in order of member and kind.
-    pub fn all(&self) -> Outcome<Vec<(PathBuf, Proof)>> {
+    /// Every proof, and every file that is none.
+    pub fn all(&self) -> Outcome<Kept> {
         let doing = || format!("cannot read {}", self.dir.display());
         let entries = match std::fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Kept::default());
+            }
             Err(cause) => return Err(cause).during(Exit::Failed, doing()),
         };
-        let mut found = Vec::new();
+        let mut kept = Kept::default();
         for entry in entries {
             let path = entry.during(Exit::Failed, doing())?.path();
-            if path.extension().is_some_and(|it| it == EXTENSION) {
-                found.push((path.clone(), Proof::read(&path)?));
+            if path.extension().is_none_or(|it| it != EXTENSION) {
+                continue;
+            }
+            let read = Proof::read(&path).and_then(|proof| Ok((proof.verify()?, proof)));
+            match read {
+                Ok((shown, proof)) => kept.proofs.push((proof, shown)),
+                Err(why) => kept.damaged.push((path, why)),
             }
         }
-        found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(found)
-    }
-
-    /// The proofs against a member, in order of kind.
-    pub fn against(&self, member: MemberId) -> Outcome<Vec<Proof>> {
-        let all = self.all()?.into_iter();
-        Ok(all
-            .filter(|(_, proof)| {
-                let shown = proof.verify();
-                shown.is_ok_and(|shown| shown.accused.member == member)
-            })
-            .map(|(_, proof)| proof)
-            .collect())
+        let order = |(_, shown): &(Proof, Shown)| (shown.accused.member, shown.accused.kind);
+        kept.proofs.sort_by_key(order);
+        kept.damaged.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(kept)
     }
 }

@@ -83,6 +83,17 @@ fn a_proof_is_exported_and_checked_by_a_stranger() {
     ]);
     assert!(exported.status.success(), "{exported:?}");
 
+    let twice = barfs(&[
+        "evidence",
+        "export",
+        "m2",
+        "--dir",
+        node,
+        "--out",
+        text(&out),
+    ]);
+    assert_eq!(twice.code(), i32::from(Exit::BadDataDir as u8), "{twice:?}");
+
     // The stranger has the file, and perhaps the group file.
     let group = dir.path().join("group").join("group");
     let checked = barfs(&["evidence", "verify", text(&out), "--group", text(&group)]);
@@ -96,7 +107,34 @@ fn a_proof_is_exported_and_checked_by_a_stranger() {
         "{refused:?}"
     );
     drop(other);
+    a_damaged_file_hides_no_other(&data, node, &barfs);
+    assert!(
+        !proofs.keep(&evidence, &chain).unwrap(),
+        "the good one stayed"
+    );
     forgeries(&out, &barfs);
+}
+
+/// A file that is no proof is named; the others are listed and exported nevertheless.
+fn a_damaged_file_hides_no_other(data: &DataDir, node: &str, barfs: &dyn Fn(&[&str]) -> Ended) {
+    let damaged = data.proofs_path().join("m1-1.evidence");
+    fs::write(&damaged, b"nothing").unwrap();
+    let listed = barfs(&["evidence", "list", "--dir", node]);
+    assert_eq!(listed.code(), i32::from(Exit::Damaged as u8), "{listed:?}");
+    assert!(listed.stdout.contains("member2"), "{listed:?}");
+    assert!(listed.stderr.contains("m1-1.evidence"), "{listed:?}");
+    let out = data.path().join("again");
+    let exported = barfs(&[
+        "evidence",
+        "export",
+        "m2",
+        "--dir",
+        node,
+        "--out",
+        text(&out),
+    ]);
+    assert!(exported.status.success(), "{exported:?}");
+    fs::remove_file(damaged).unwrap();
 }
 
 /// What somebody changed proves nothing.
@@ -110,7 +148,7 @@ fn forgeries(out: &std::path::Path, barfs: &dyn Fn(&[&str]) -> Ended) {
         evidence: Evidence::DoubleNumber(same),
         ..proof.clone()
     };
-    harmless.write(out).unwrap();
+    fs::write(out, harmless.encode().unwrap()).unwrap();
     let refused = barfs(&["evidence", "verify", text(out)]);
     assert_eq!(
         refused.code(),
@@ -119,7 +157,7 @@ fn forgeries(out: &std::path::Path, barfs: &dyn Fn(&[&str]) -> Ended) {
     );
     assert!(refused.stderr.contains("correct member"), "{refused:?}");
 
-    proof.write(out).unwrap();
+    fs::write(out, proof.encode().unwrap()).unwrap();
     let whole = fs::read(out).unwrap();
     for at in (0..whole.len()).step_by(7) {
         let mut bytes = whole.clone();

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use barfs_replication::MemberId;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::node::DEFAULT_DIR;
-use crate::datadir::{DataDir, read_group};
+use crate::datadir::{DataDir, read_group, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::proofs::{Proof, Proofs, Shown, lie};
+use crate::proofs::{Kept, Proof, Proofs, Shown, lie};
 
 #[derive(Subcommand)]
 pub(crate) enum EvidenceCommand {
@@ -38,7 +37,7 @@ pub(crate) struct ExportArgs {
     /// Data directory of the node
     #[arg(long, default_value = DEFAULT_DIR)]
     dir: PathBuf,
-    /// Where to write it
+    /// Where to write it: a new file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -93,19 +92,34 @@ fn print_json<T: Serialize>(value: &T) -> Outcome<()> {
 }
 
 fn list(args: &ListArgs) -> Outcome<()> {
-    let proofs = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).all()?;
-    let shown: Outcome<Vec<Shown>> = proofs.iter().map(|(_, proof)| proof.verify()).collect();
-    let lines: Vec<Line> = shown?.iter().map(line).collect();
+    let kept = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).all()?;
+    let lines: Vec<Line> = kept.proofs.iter().map(|(_, shown)| line(shown)).collect();
     if args.json {
-        return print_json(&lines);
-    }
-    if lines.is_empty() {
+        print_json(&lines)?;
+    } else if lines.is_empty() {
         println!("This node has no proof that anybody lied.");
+    } else {
+        for line in lines {
+            println!("m{:<4} {:<20} {}", line.member, line.name, line.lie);
+        }
     }
-    for line in lines {
-        println!("m{:<4} {:<20} {}", line.member, line.name, line.lie);
-    }
-    Ok(())
+    tell_damaged(&kept)
+}
+
+/// Fails with what is wrong with the files that are no proofs, if there are any.
+fn tell_damaged(kept: &Kept) -> Outcome<()> {
+    let Some((first, why)) = kept.damaged.first() else {
+        return Ok(());
+    };
+    let others = match kept.damaged.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let message = format!(
+        "{}{others} is no proof: {why}; delete it, the others are good",
+        first.display()
+    );
+    Err(Failure::new(Exit::Damaged, message))
 }
 
 fn export(args: &ExportArgs) -> Outcome<()> {
@@ -117,12 +131,14 @@ fn export(args: &ExportArgs) -> Outcome<()> {
         );
         Failure::new(Exit::Usage, message)
     })?;
-    let proofs = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).against(MemberId(number))?;
-    let Some(proof) = proofs.first() else {
+    let kept = Proofs::new(DataDir::open(&args.dir)?.proofs_path()).all()?;
+    let of = |(_, shown): &&(Proof, Shown)| shown.accused.member.0 == number;
+    let Some((proof, _)) = kept.proofs.iter().find(of) else {
+        tell_damaged(&kept)?;
         let message = format!("this node has no proof that m{number} lied");
         return Err(Failure::new(Exit::NotFound, message));
     };
-    proof.write(&args.out)?;
+    write_new(&args.out, &proof.encode()?, 0o644)?;
     println!(
         "Wrote {}: anybody can check it with `barfs evidence verify`.",
         args.out.display()

@@ -64,8 +64,12 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
 
     let device = SigningKey::from_seed(random()?);
     let client = GroupClient::new(chain, device.clone(), Some(recovery.clone()))?;
-    client.refresh().await;
+    let refreshed = client.refresh().await;
     if client.roster().member(me).map(|card| card.recovery) != Some(recovery.id()) {
+        if !refreshed.heard {
+            let message = "too few members answer to say who sits in the group by now: try again when more of them run, or name another member with --peer";
+            return Err(Failure::new(Exit::GroupUnreachable, message));
+        }
         let message = "the member with these 24 words no longer sits in the group: it has left or was voted out, and its members give nothing out to it";
         return Err(Failure::new(Exit::NotFound, message));
     }

@@ -2,14 +2,15 @@
 //! not see because it took the group's state over whole. They leave the disk after a long while, and only while this
 //! node keeps up with the group: a record may still be on its way.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use barfs_replication::{MemberId, Replica};
 
-use crate::driver::{DriverHandle, Stopped};
-use crate::store::{ShardKey, ShardStore, ShardStoreError};
+use crate::driver::Stopped;
+use crate::serve::Service;
+use crate::store::{ShardKey, ShardStoreError};
 
 /// The longest and the shortest time between two sweeps; else an eighth of the grace.
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
@@ -19,11 +20,7 @@ const BATCH: usize = 1024;
 
 /// See the module.
 pub(super) struct Sweep {
-    store: Arc<dyn ShardStore>,
-    driver: DriverHandle,
-    me: MemberId,
-    /// Shards without a record, and since when.
-    unnamed: HashMap<ShardKey, Instant>,
+    service: Arc<Service>,
     /// The newest round committed at the last sweep.
     committed: u64,
 }
@@ -38,13 +35,11 @@ enum SweepError {
 }
 
 /// Sweeps for as long as the node runs; a shard that no record names is kept for `grace`.
-pub(super) async fn sweep_forever(
-    store: Arc<dyn ShardStore>,
-    driver: DriverHandle,
-    me: MemberId,
-    grace: Duration,
-) {
-    let mut sweep = Sweep::new(store, driver, me);
+pub(super) async fn sweep_forever(service: Arc<Service>, grace: Duration) {
+    let mut sweep = Sweep {
+        service,
+        committed: 0,
+    };
     let interval = (grace / 8).clamp(INTERVAL_MIN, INTERVAL_MAX);
     loop {
         tokio::time::sleep(interval).await;
@@ -64,53 +59,43 @@ fn is_recorded(replica: &Replica, me: MemberId, key: &ShardKey) -> bool {
 }
 
 impl Sweep {
-    fn new(store: Arc<dyn ShardStore>, driver: DriverHandle, me: MemberId) -> Self {
-        Self {
-            store,
-            driver,
-            me,
-            unnamed: HashMap::new(),
-            committed: 0,
-        }
-    }
-
-    /// One pass; returns how many shards were dropped: those that no pass found a record for in `patience`.
-    async fn once(&mut self, patience: Duration) -> Result<usize, SweepError> {
+    /// One pass; returns how many shards were dropped: those that no pass found a record for in `grace`.
+    async fn once(&mut self, grace: Duration) -> Result<usize, SweepError> {
         let committed = |replica: &Replica| replica.status().last_committed_round;
-        let committed = self.driver.read(committed).await?;
+        let committed = self.service.driver.read(committed).await?;
+        let (store, unrecorded) = (&self.service.store, &self.service.unrecorded);
+        let (mut after, mut dropped, mut found) = (None, 0, HashSet::new());
         if committed <= self.committed {
             // The group, or this node, does not move: what it knows says nothing.
-            self.unnamed.clear();
+            unrecorded.retain(&found);
             return Ok(0);
         }
         self.committed = committed;
-        let (mut after, mut dropped, mut unnamed) = (None, 0, HashMap::new());
         loop {
-            let keys = self.store.list(after.as_ref(), BATCH)?;
+            let keys = store.list(after.as_ref(), BATCH)?;
             let Some(last) = keys.last() else { break };
             after = Some(*last);
             for key in self.without_record(keys).await? {
-                let since = self.unnamed.get(&key).copied().unwrap_or_else(Instant::now);
-                if since.elapsed() >= patience {
-                    self.store.delete(&key)?;
+                let delete = || store.delete(&key);
+                if unrecorded.found(key, Instant::now(), grace, delete)? {
                     dropped += 1;
                 } else {
-                    unnamed.insert(key, since);
+                    found.insert(key);
                 }
             }
         }
-        self.unnamed = unnamed;
+        unrecorded.retain(&found);
         Ok(dropped)
     }
 
     async fn without_record(&self, keys: Vec<ShardKey>) -> Result<Vec<ShardKey>, Stopped> {
-        let me = self.me;
+        let me = self.service.me;
         let question = move |replica: &Replica| {
             let unnamed = keys
                 .into_iter()
                 .filter(|key| !is_recorded(replica, me, key));
             unnamed.collect()
         };
-        self.driver.read(question).await
+        self.service.driver.read(question).await
     }
 }

@@ -78,7 +78,7 @@ impl GroupClient {
                 LedgerOutcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) => {}
                 // The committee changed under way, and it was not ordered.
                 LedgerOutcome::Refused(Refusal::Outdated)
-                    if self.refresh().await || self.chain().next_epoch() > epoch => {}
+                    if self.refresh().await.changed || self.chain().next_epoch() > epoch => {}
                 LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
                 applied => return Ok(applied),
             }

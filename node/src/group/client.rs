@@ -174,7 +174,7 @@ impl GroupClient {
             match self.query_members(&query, fresh).await {
                 // Those who sat when we last looked may have left since.
                 Err(GroupError::Unreachable { .. } | GroupError::Disagreement)
-                    if self.refresh().await => {}
+                    if self.refresh().await.changed => {}
                 result => return result,
             }
         }

@@ -50,6 +50,22 @@ impl Known {
     }
 }
 
+/// What came of asking who sits now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refreshed {
+    /// A newer committee is known now.
+    pub changed: bool,
+    /// A quorum of the newest committee that is known answered, and knows of none newer.
+    pub heard: bool,
+}
+
+/// What came of asking once.
+enum Heard {
+    Newer,
+    NothingNewer,
+    TooFew,
+}
+
 impl GroupClient {
     /// The group under the newest roster that is known.
     pub fn roster(&self) -> Arc<Genesis> {
@@ -85,17 +101,30 @@ impl GroupClient {
         drawn
     }
 
-    /// Asks the members whether the committee has changed, until nobody knows of anything newer; true if it has. A
-    /// quorum is heard, so that a few cannot hide a change.
-    pub async fn refresh(&self) -> bool {
+    /// Asks the members whether the committee has changed, until nobody knows of anything newer. A quorum is heard, so
+    /// that a few cannot hide a change.
+    pub async fn refresh(&self) -> Refreshed {
         let mut changed = false;
-        while self.refresh_once().await {
-            changed = true;
+        loop {
+            match self.ask_who_sits().await {
+                Heard::Newer => changed = true,
+                Heard::NothingNewer => {
+                    return Refreshed {
+                        changed,
+                        heard: true,
+                    };
+                }
+                Heard::TooFew => {
+                    return Refreshed {
+                        changed,
+                        heard: false,
+                    };
+                }
+            }
         }
-        changed
     }
 
-    async fn refresh_once(&self) -> bool {
+    async fn ask_who_sits(&self) -> Heard {
         let (epoch, quorum) = {
             let known = self.known.read();
             let quorum = known.chain.newest().thresholds().quorum;
@@ -124,15 +153,15 @@ impl GroupClient {
                 let mut known = self.known.write();
                 if known.chain.next_epoch() == epoch && known.chain.extend(handovers) {
                     known.meet(&self.client);
-                    return true;
+                    return Heard::Newer;
                 }
             }
             answers += 1;
             if answers >= quorum {
-                break;
+                return Heard::NothingNewer;
             }
         }
-        false
+        Heard::TooFew
     }
 
     /// Asks whom the ledger no longer draws. The old answer stays where there is none.

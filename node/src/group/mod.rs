@@ -14,5 +14,6 @@ mod stranger;
 pub use chain::Chain;
 pub use client::{Fresh, GroupClient};
 pub use error::GroupError;
+pub use known::Refreshed;
 pub use peer::Peer;
 pub use stranger::Stranger;

@@ -2,17 +2,21 @@
 //! proven and put on record.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
 use barfs_replication::{
-    BlockBytes, BlockCommand, Command, Evidence, Genesis, Input, MemberId, Message, VerifiedBlock,
-    verify_evidence,
+    BlockBytes, BlockCommand, BlockError, Command, Evidence, Genesis, Input, MemberId, Message,
+    VerifiedBlock, verify_evidence,
 };
 
 use super::Service;
 use crate::group::Chain;
 use crate::transport::TransportError;
 use crate::transport::frame::{Frame, FrameReader};
+
+/// Time between two lines of the log about invalid blocks of one member.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Service {
     pub(super) async fn consensus(
@@ -49,7 +53,7 @@ impl Service {
             VerifiedBlock::verify_any(&rosters, bytes.clone())
                 .inspect(|block| self.keep_proofs(block))
                 .inspect_err(|cause| {
-                    tracing::warn!(%from, %cause, "dropped an invalid block");
+                    self.complain(from, cause);
                     self.accuse(&rosters, &bytes);
                 })
                 .ok()
@@ -57,6 +61,18 @@ impl Service {
         let blocks =
             tokio::task::block_in_place(|| blocks.into_iter().filter_map(verify).collect());
         Input::Blocks { from, blocks }
+    }
+
+    /// Says that a member sent an invalid block, at most once in [`COMPLAINT_INTERVAL`] for each member: it can send as
+    /// many as it likes, and must not fill the disk with our log.
+    fn complain(&self, from: MemberId, cause: &BlockError) {
+        let now = Instant::now();
+        let mut complained = self.complained.lock();
+        let last = complained.get(&from);
+        if last.is_none_or(|last| now.duration_since(*last) >= COMPLAINT_INTERVAL) {
+            complained.insert(from, now);
+            tracing::warn!(%from, %cause, "dropped an invalid block; more of them are not logged for a minute");
+        }
     }
 
     /// Proofs travel in blocks; this node keeps what it meets.
@@ -80,7 +96,7 @@ impl Service {
             return;
         }
         let (proofs, founding) = (self.proofs.clone(), Arc::clone(self.rosters.founding()));
-        let driver = self.driver.clone();
+        let (driver, proven) = (self.driver.clone(), Arc::clone(&self.proven));
         tokio::spawn(async move {
             let Ok(handovers) = driver.read(|replica| replica.handovers().to_vec()).await else {
                 return;
@@ -92,6 +108,8 @@ impl Service {
             });
             if let Ok(Err(cause)) = kept.await {
                 tracing::error!(%cause, "a proof that a member lied is not kept");
+                // The next time that it is met it is tried again.
+                proven.lock().remove(&(accused.member, accused.kind));
             }
         });
     }

@@ -10,10 +10,12 @@
 mod bucket;
 mod consensus;
 mod shards;
+mod unrecorded;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
@@ -39,9 +41,10 @@ use crate::transport::protocol::{
 };
 
 /// How long somebody who wants to join waits for the ledger.
-const JOIN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 pub use bucket::{Bucket, STRANGER_REQUESTS_PER_SECOND};
+pub use unrecorded::Unrecorded;
 
 /// Everything a request may need.
 pub struct Service {
@@ -57,18 +60,22 @@ pub struct Service {
     pub driver: DriverHandle,
     /// Keeps the shards.
     pub store: Arc<dyn ShardStore>,
+    /// Shards that no record names yet.
+    pub unrecorded: Unrecorded,
     /// Damaged shards met since the start.
     pub damaged: AtomicU64,
     /// Proofs that members lied.
     pub proofs: Proofs,
-    /// Invitations that are being taken up through this node.
-    pub joining: Mutex<BTreeSet<[u8; 16]>>,
+    /// Invitations that this node has commands under way for.
+    pub joining: Arc<Mutex<BTreeSet<[u8; 16]>>>,
     /// What strangers may still ask.
     pub strangers: Mutex<Bucket>,
     /// The lies that this node has a proof of: whose, and of which kind.
-    pub proven: Mutex<BTreeSet<(MemberId, u8)>>,
+    pub proven: Arc<Mutex<BTreeSet<(MemberId, u8)>>>,
     /// Members that this node has accused since it started.
     pub accused: Mutex<BTreeSet<MemberId>>,
+    /// Members whose invalid blocks have been complained of in the log, and when last.
+    pub complained: Mutex<BTreeMap<MemberId, Instant>>,
 }
 
 /// What the ledger knows of a connection's key.
@@ -262,12 +269,17 @@ impl Service {
         if !self.joining.lock().insert(token.id) {
             return refused("this invitation is being taken up: try again in a few seconds");
         }
-        let executed = self.driver.own(self.me, command, Some(present.epoch()));
-        let executed = tokio::time::timeout(JOIN_PATIENCE, executed).await;
-        self.joining.lock().remove(&token.id);
-        match executed {
-            Ok(Ok((index, outcome))) => plain(Answer::Executed { index, outcome }),
-            Ok(Err(stopped)) => stopping(stopped),
+        // It goes on when whoever asks has gone away: until it ends, the same invitation queues nothing more.
+        let (driver, joining, me) = (self.driver.clone(), Arc::clone(&self.joining), self.me);
+        let executed = tokio::spawn(async move {
+            let executed = driver.own(me, command, Some(present.epoch())).await;
+            joining.lock().remove(&token.id);
+            executed
+        });
+        match tokio::time::timeout(JOIN_PATIENCE, executed).await {
+            Ok(Ok(Ok((index, outcome)))) => plain(Answer::Executed { index, outcome }),
+            Ok(Ok(Err(stopped))) => stopping(stopped),
+            Ok(Err(_)) => refused("the node is stopping"),
             Err(_) => refused("the group does not make progress: try again later"),
         }
     }

@@ -105,6 +105,7 @@ impl Service {
             len,
             outboard,
         };
+        self.unrecorded.about_to_store(&put.key);
         self.store.put(put.key, meta, bytes).map_err(|cause| {
             tracing::warn!(%cause, "cannot store a shard");
             if matches!(cause, ShardStoreError::Full) {
