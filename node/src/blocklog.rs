@@ -15,6 +15,7 @@ pub const SERVE_BYTES_MAX: usize = 4 << 20;
 const NUMBERS: &str = "numbers";
 const OWN_ROUND: &[u8] = b"own round";
 const INCARNATION: &[u8] = b"incarnation";
+const SIGNED: &[u8] = b"signed number";
 
 /// Why the log failed.
 #[derive(Debug, Error)]
@@ -99,6 +100,17 @@ impl BlockLog {
         let column = self.numbers()?;
         let (name, number) = (INCARNATION, number.to_be_bytes());
         Ok(self.db.put_cf_opt(column, name, number, &self.durable)?)
+    }
+
+    /// The highest number under which a command of this member was signed to be carried by others, `None` in a new log.
+    pub fn signed_number(&self) -> Result<Option<u64>, LogError> {
+        self.number(SIGNED)
+    }
+
+    /// Keeps that number; durable when it returns.
+    pub fn set_signed_number(&self, number: u64) -> Result<(), LogError> {
+        let (column, number) = (self.numbers()?, number.to_be_bytes());
+        Ok(self.db.put_cf_opt(column, SIGNED, number, &self.durable)?)
     }
 
     /// Makes this log count as lost at the next [`Self::incarnation`]; durable when it returns.

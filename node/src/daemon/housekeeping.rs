@@ -92,6 +92,9 @@ fn report(event: &Event) {
         Event::Ledger(LedgerEvent::Convicted { member, kind }) => {
             tracing::error!(%member, kind, "a member was shown to have lied");
         }
+        Event::Ledger(LedgerEvent::Penance { member, bytes }) => {
+            tracing::info!(%member, bytes, "a member may use less for now: its blocks came late");
+        }
         Event::StateReplaced { round, index } => {
             tracing::info!(round, index, "took the group's state over from a snapshot");
         }

@@ -4,7 +4,7 @@
 use barfs_crypto::NodeId;
 use barfs_replication::{
     Command, Effect, InviteToken, LiveTime, MemberCard, MemberId, Outcome as LedgerOutcome,
-    Replica, SeatState, Subject,
+    Replica, SeatState, Subject, committee_risk,
 };
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,11 @@ pub struct Members {
     pub group: String,
     /// The epoch: how often the committee has changed.
     pub epoch: u32,
+    /// How many of the members sit in the committee: all, in a group that is not too large for that.
+    pub committee: usize,
+    /// Where the committee is drawn: the probability that more of it lie than it stands, if as many of the members lie as
+    /// the group's parameters take for granted.
+    pub committee_risk: Option<f64>,
     /// Everybody who sits or did.
     pub members: Vec<MemberInfo>,
     /// Whoever was invited and waits for votes.
@@ -109,6 +114,8 @@ pub struct MemberInfo {
     pub key: String,
     /// `seated`, `joining`, `leaving`, `being evicted`, `left` or `evicted`.
     pub seat: String,
+    /// Whether it sits in the committee of this epoch.
+    pub in_committee: bool,
     /// Whether it is this node.
     pub this_node: bool,
     /// Bytes lent.
@@ -117,6 +124,10 @@ pub struct MemberInfo {
     pub held: u64,
     /// Bytes of its own shards on others.
     pub used: u64,
+    /// Bytes that it may use less, for blocks that came late.
+    pub penance: u64,
+    /// Bytes that it may use more: others owe it to those that did not leave their late blocks out.
+    pub credit: u64,
     /// Members that want it out.
     pub against: Vec<u16>,
     /// Duties that it did not do in time, ever.
@@ -173,10 +184,13 @@ fn members_of(replica: &Replica, me: MemberId) -> Members {
             address: seat.card.address.clone(),
             key: seat.card.node.to_hex(),
             seat: seat_name(seat.state).to_owned(),
+            in_committee: roster.seated_card(id).is_some(),
             this_node: id == me,
             pledge: account.map_or(0, |account| account.pledge),
             held: account.map_or(0, |account| account.held),
             used: account.map_or(0, |account| account.used),
+            penance: account.map_or(0, |account| account.penance),
+            credit: account.map_or(0, |account| account.credit),
             against: numbers(&seat.against),
             silences: account.map_or(0, |account| account.silences),
             unresponsive: account.is_some_and(|account| account.unresponsive),
@@ -193,9 +207,13 @@ fn members_of(replica: &Replica, me: MemberId) -> Members {
         pledge: open.card.pledge,
         votes: numbers(&open.votes),
     };
+    let (all, seats) = (roster.ids().len(), roster.committee().len());
+    let per_mille = roster.params.byzantine_per_mille;
     Members {
         group: roster.name.clone(),
         epoch: roster.epoch(),
+        committee: seats,
+        committee_risk: (seats < all).then(|| committee_risk(all, seats, per_mille)),
         members: ledger.seats().map(info).collect(),
         applicants: ledger.applicants().map(applicant).collect(),
     }

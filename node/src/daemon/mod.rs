@@ -27,13 +27,13 @@ use crate::blocklog::BlockLog;
 use crate::config::NodeConfig;
 use crate::control::{self as socket, Socket};
 use crate::datadir::{DataDir, Lock};
-use crate::driver::{Disk, Driver, DriverHandle};
+use crate::driver::{Disk, Driver, DriverHandle, Outbox};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Bucket, Service};
+use crate::serve::{self, Bucket, Service, Unrecorded};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -92,6 +92,15 @@ fn known_handovers(dir: &DataDir, founding: &Arc<Genesis>, me: MemberId) -> Outc
 impl Node {
     /// Starts the node that lives in `dir`.
     pub async fn start(dir: &DataDir, config: &NodeConfig) -> Outcome<Self> {
+        Self::start_behind(dir, config, |links| links).await
+    }
+
+    /// As [`start`](Self::start), with something between the replica and its links: a bench or a test makes a liar of it.
+    pub async fn start_behind<O: Outbox + 'static>(
+        dir: &DataDir,
+        config: &NodeConfig,
+        outbox: impl FnOnce(Links) -> O,
+    ) -> Outcome<Self> {
         let lock = dir.lock()?;
         let (genesis, me) = dir.group()?;
         let genesis = Arc::new(genesis);
@@ -130,9 +139,9 @@ impl Node {
             handle.clone(),
         );
         let driver = Driver::new(
-            replica,
+            (replica, key.clone()),
             Disk::new(Arc::clone(&log), dir.snapshot_path()),
-            links,
+            outbox(links),
             (&handle, queue),
             started,
         )
@@ -160,16 +169,18 @@ impl Node {
             key,
             driver: handle.clone(),
             store: Arc::clone(&store),
+            unrecorded: Unrecorded::default(),
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(Bucket::new()),
             accused: Mutex::default(),
-            proven: Mutex::default(),
-            joining: Mutex::default(),
+            proven: Arc::default(),
+            joining: Arc::default(),
+            complained: Mutex::default(),
             proofs: Proofs::new(dir.proofs_path()),
         });
         tokio::spawn(register(handle.clone(), me, service.group, vrf));
         let grace = Duration::from_secs(config.unrecorded_grace_s);
-        tokio::spawn(sweep_forever(Arc::clone(&store), handle.clone(), me, grace));
+        tokio::spawn(sweep_forever(Arc::clone(&service), grace));
         let housekeeper = Housekeeper {
             service: Arc::clone(&service),
             log,

@@ -4,31 +4,33 @@
 //! only then is done what depends on it. Messages to members go to their links without waiting: a link that is
 //! behind drops, and the protocol asks again.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+mod handle;
+mod waiting;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use barfs_crypto::SigningKey;
 use barfs_replication::{
-    BlockCommand, Command, Event, Genesis, Input, Issuer, MemberId, Message, Now,
-    Outcome as LedgerOutcome, Output, Record, Refusal, Replica, Serve, Snapshot,
+    BlockCommand, Command, Event, Genesis, Input, Issuer, MemberId, Message, Now, Output, Record,
+    Replica, Serve, SignedCommand, Snapshot,
 };
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use crate::blocklog::{BlockLog, LogError};
 use crate::statefile;
 use crate::transport::frame::encode_bytes;
+pub use handle::{DriverHandle, Executed, Queue, Stopped};
+use handle::{Submission, Work};
+use waiting::Waiting;
 
 /// Inputs handled between two writes to the log.
 const TURN_INPUTS: usize = 512;
-/// Outcomes remembered for whoever asks late.
-const OUTCOMES_MAX: usize = 4096;
-
-/// The index and outcome of an executed command.
-pub type Executed = (u64, LedgerOutcome);
+/// Numbers left out where it is not known under which ones this member signed before: many more than it has under way at
+/// once.
+const LOST_NUMBERS: u64 = 4096;
 
 /// Where encoded messages for the members go, and events of the ledger.
 pub trait Outbox: Send {
@@ -40,122 +42,6 @@ pub trait Outbox: Send {
     fn event(&self, event: Event);
     /// The rosters have changed: the one that the replica works under, and all that blocks may be of, oldest first.
     fn rosters(&self, present: &Arc<Genesis>, all: Vec<Arc<Genesis>>);
-}
-
-/// Who is behind a ticket.
-enum Waiter {
-    Own(oneshot::Sender<Executed>),
-    Named((Issuer, u64)),
-}
-
-/// A command to carry, and who waits for it.
-struct Submission {
-    issuer: Issuer,
-    number: u64,
-    command: BlockCommand,
-    /// The epoch under whose roster its signatures were verified.
-    verified_epoch: u32,
-    reply: oneshot::Sender<Executed>,
-}
-
-enum Work {
-    Input(Box<Input>),
-    Submit(Box<Submission>),
-    Own(
-        MemberId,
-        Box<Command>,
-        Option<u32>,
-        oneshot::Sender<Executed>,
-    ),
-    Read(Box<dyn FnOnce(&Replica) + Send>),
-    SnapshotFailed(String),
-    Stop,
-}
-
-/// Reaches the driver from any thread.
-#[derive(Clone)]
-pub struct DriverHandle {
-    work: Sender<Work>,
-}
-
-/// The driver has stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("the node is stopping")]
-pub struct Stopped;
-
-/// What waits for a driver.
-pub struct Queue(Receiver<Work>);
-
-impl DriverHandle {
-    /// A handle, and the queue from which a driver takes what comes over it.
-    pub fn channel() -> (Self, Queue) {
-        let (work, queue) = channel();
-        (Self { work }, Queue(queue))
-    }
-
-    /// Feeds an input to the replica.
-    pub fn input(&self, input: Input) -> Result<(), Stopped> {
-        self.work
-            .send(Work::Input(Box::new(input)))
-            .map_err(|_| Stopped)
-    }
-
-    /// Has a command carried in this member's blocks; resolves once it executed, whoever carried it. The
-    /// signatures of the command have been verified under the roster of `verified_epoch`.
-    pub async fn submit(
-        &self,
-        issuer: Issuer,
-        number: u64,
-        command: BlockCommand,
-        verified_epoch: u32,
-    ) -> Result<Executed, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        let submission = Submission {
-            issuer,
-            number,
-            command,
-            verified_epoch,
-            reply,
-        };
-        self.work
-            .send(Work::Submit(Box::new(submission)))
-            .map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// Has a command of this node's own member `me` executed, under its next number. `verified_epoch` is the epoch under
-    /// whose roster the signatures inside it were verified; `None` where there are none but this member's own.
-    pub async fn own(
-        &self,
-        me: MemberId,
-        command: Command,
-        verified_epoch: Option<u32>,
-    ) -> Result<Executed, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.work
-            .send(Work::Own(me, Box::new(command), verified_epoch, reply))
-            .map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// Runs `question` on the replica between two turns.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Replica) -> T + Send + 'static,
-    ) -> Result<T, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        let job = move |replica: &Replica| drop(reply.send(question(replica)));
-        self.work
-            .send(Work::Read(Box::new(job)))
-            .map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
-    }
-
-    /// Ends the driver after what is queued.
-    pub fn stop(&self) {
-        // A driver that is gone has stopped.
-        drop(self.work.send(Work::Stop));
-    }
 }
 
 /// Where a driver keeps what must be durable.
@@ -189,17 +75,13 @@ fn keep_snapshots(path: &Path, snapshots: &Receiver<Snapshot>, driver: &Sender<W
 /// A driver that has not been started.
 pub struct Driver<O> {
     replica: Replica,
+    key: SigningKey,
     log: Arc<BlockLog>,
     snapshots: Sender<Snapshot>,
     outbox: O,
     work: Receiver<Work>,
     started: Instant,
-    waiting: HashMap<u64, Waiter>,
-    /// Who waits for commands that carry their issuer's signature: any member's block may bring them.
-    named: HashMap<(Issuer, u64), Vec<oneshot::Sender<Executed>>>,
-    next_ticket: u64,
-    recent: HashMap<(Issuer, u64), Executed>,
-    recent_order: VecDeque<(Issuer, u64)>,
+    waiting: Waiting,
     /// Newest epochs that the outbox has been told of: worked under, and known.
     told_epochs: (u32, u32),
 }
@@ -216,9 +98,10 @@ pub fn now(started: Instant) -> Now {
 }
 
 impl<O: Outbox> Driver<O> {
-    /// A driver for this replica, whose monotonic clock began at `started`, and which `handle` reaches.
+    /// A driver for this replica of the member with this key, whose monotonic clock began at `started`, and which `handle`
+    /// reaches.
     pub fn new(
-        replica: Replica,
+        (replica, key): (Replica, SigningKey),
         disk: Disk,
         outbox: O,
         (handle, Queue(queue)): (&DriverHandle, Queue),
@@ -232,16 +115,13 @@ impl<O: Outbox> Driver<O> {
             .spawn(move || keep_snapshots(&snapshot, &to_write, &done))?;
         let mut driver = Self {
             replica,
+            key,
             log,
             snapshots,
             outbox,
             work: queue,
             started,
-            waiting: HashMap::new(),
-            named: HashMap::new(),
-            next_ticket: 0,
-            recent: HashMap::new(),
-            recent_order: VecDeque::new(),
+            waiting: Waiting::default(),
             told_epochs: (0, 0),
         };
         driver.tell_rosters();
@@ -284,7 +164,7 @@ impl<O: Outbox> Driver<O> {
                     break;
                 }
                 Some(Work::SnapshotFailed(cause)) => return Err(LogError::Snapshot(cause)),
-                Some(work) => self.act(work, &mut outputs),
+                Some(work) => self.act(work, &mut outputs)?,
             }
             next = if handled < TURN_INPUTS {
                 self.work.try_recv().ok()
@@ -303,27 +183,54 @@ impl<O: Outbox> Driver<O> {
         Duration::from_micros(deadline.saturating_sub(now).min(1_000_000))
     }
 
-    fn act(&mut self, work: Work, outputs: &mut Vec<Output>) {
+    fn act(&mut self, work: Work, outputs: &mut Vec<Output>) -> Result<(), LogError> {
         match work {
             Work::Input(input) => outputs.extend(self.replica.handle(now(self.started), *input)),
             Work::Submit(submission) => self.submit(*submission, outputs),
             Work::Own(me, command, epoch, reply) => {
-                let number = self.replica.next_own_number();
+                let command = self.own_command(me, *command)?;
                 let submission = Submission {
                     issuer: Issuer::Member(me),
-                    number,
-                    command: BlockCommand::Own {
-                        number,
-                        command: *command,
-                    },
+                    number: command.number(),
+                    command,
                     verified_epoch: epoch.unwrap_or(self.replica.genesis().epoch()),
                     reply,
                 };
                 self.submit(submission, outputs);
             }
+            Work::Queue(me, commands) => {
+                for command in commands {
+                    let input = Input::SubmitUnder {
+                        epoch: self.replica.genesis().epoch(),
+                        ticket: None,
+                        command: self.own_command(me, command)?,
+                    };
+                    outputs.extend(self.replica.handle(now(self.started), input));
+                }
+            }
             Work::Read(question) => question(&self.replica),
             Work::Stop | Work::SnapshotFailed(_) => {}
         }
+        Ok(())
+    }
+
+    /// A command of this node's own member under its next number. With a seat its block vouches for it. Without one others
+    /// carry it, so it is signed, and the number is durable before it is: two commands under one number would be a lie.
+    fn own_command(&self, me: MemberId, command: Command) -> Result<BlockCommand, LogError> {
+        let next = self.replica.next_own_number();
+        let has_left = self.replica.ledger().seat(me).is_none();
+        if self.replica.is_seated() || has_left {
+            let number = next;
+            return Ok(BlockCommand::Own { number, command });
+        }
+        let number = match self.log.signed_number()? {
+            Some(signed) => next.max(signed + 1),
+            None => next + LOST_NUMBERS,
+        };
+        self.log.set_signed_number(number)?;
+        let group = self.replica.genesis().group_id();
+        let signed = SignedCommand::sign(group, &self.key, Issuer::Member(me), number, command);
+        Ok(BlockCommand::Signed(signed))
     }
 
     fn submit(&mut self, submission: Submission, outputs: &mut Vec<Output>) {
@@ -334,18 +241,9 @@ impl<O: Outbox> Driver<O> {
             verified_epoch,
             reply,
         } = submission;
-        if let Some(executed) = self.recent.get(&(issuer, number)) {
-            return answer(reply, executed.clone());
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let waiter = if matches!(issuer, Issuer::Member(_)) {
-            Waiter::Own(reply)
-        } else {
-            self.named.entry((issuer, number)).or_default().push(reply);
-            Waiter::Named((issuer, number))
+        let Some(ticket) = self.waiting.enter(issuer, number, reply) else {
+            return;
         };
-        self.waiting.insert(ticket, waiter);
         let input = Input::SubmitUnder {
             epoch: verified_epoch,
             ticket: Some(ticket),
@@ -408,14 +306,15 @@ impl<O: Outbox> Driver<O> {
                 ticket,
                 outcome,
                 ..
-            } => self.ticket_executed(ticket, (index, outcome)),
+            } => self.waiting.ticket_executed(ticket, (index, outcome)),
             Output::Event(Event::Executed {
                 index,
                 issuer,
                 number,
                 outcome,
             }) => {
-                self.signed_executed((issuer, number), (index, outcome));
+                self.waiting
+                    .signed_executed((issuer, number), (index, outcome));
             }
             Output::Event(event) => self.outbox.event(event),
             Output::PersistSnapshot { snapshot } => {
@@ -432,54 +331,6 @@ impl<O: Outbox> Driver<O> {
             self.outbox.send(to, frame);
         }
     }
-
-    /// One of this node's own commands came to its end, or a foreign one was not even ordered.
-    fn ticket_executed(&mut self, ticket: Option<u64>, executed: Executed) {
-        match ticket.and_then(|ticket| self.waiting.remove(&ticket)) {
-            Some(Waiter::Own(reply)) => answer(reply, executed),
-            // What was ordered is told by name, with the outcome of the copy that came first.
-            Some(Waiter::Named(name)) if not_ordered(&executed.1) => self.tell(name, &executed),
-            Some(Waiter::Named(_)) | None => {}
-        }
-    }
-
-    fn signed_executed(&mut self, name: (Issuer, u64), executed: Executed) {
-        if let Entry::Vacant(entry) = self.recent.entry(name) {
-            entry.insert(executed.clone());
-            self.recent_order.push_back(name);
-            self.tell(name, &executed);
-        }
-        if self.recent_order.len() > OUTCOMES_MAX
-            && let Some(oldest) = self.recent_order.pop_front()
-        {
-            self.recent.remove(&oldest);
-        }
-    }
-
-    fn tell(&mut self, name: (Issuer, u64), executed: &Executed) {
-        for reply in self.named.remove(&name).unwrap_or_default() {
-            answer(reply, executed.clone());
-        }
-    }
-}
-
-fn answer(reply: oneshot::Sender<Executed>, executed: Executed) {
-    // Whoever asked may have gone away meanwhile.
-    drop(reply.send(executed));
-}
-
-/// Whether this member answers by itself: nothing was ordered, or it was while this member was away.
-fn not_ordered(outcome: &LedgerOutcome) -> bool {
-    matches!(
-        outcome,
-        LedgerOutcome::Refused(
-            Refusal::Busy
-                | Refusal::TooLarge
-                | Refusal::Unseen
-                | Refusal::Outdated
-                | Refusal::Allowance
-        )
-    )
 }
 
 fn encode(message: &Message) -> Option<Bytes> {
