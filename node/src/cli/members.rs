@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use barfs_replication::COMMITTEE_RISK_LOG2;
 use clap::Args;
 
 use super::node::DEFAULT_DIR;
@@ -126,15 +127,39 @@ fn print_members(members: &Members) {
         "Group \"{}\"; its committee has changed {} times",
         members.group, members.epoch
     );
-    members.members.iter().for_each(print_member);
+    let drawn = members.committee_risk.is_some();
+    for member in &members.members {
+        print_member(member, drawn);
+    }
+    if let Some(risk) = members.committee_risk {
+        println!(
+            "{} of them sit in the committee. The chance that more of it lie than it stands is {risk:.1e} for each draw{}.",
+            members.committee,
+            if risk > risk_max() {
+                ": TOO HIGH for so large a group"
+            } else {
+                ""
+            }
+        );
+    }
     if !members.applicants.is_empty() {
         println!("Waiting for votes (`barfs group vote --join KEY`):");
         members.applicants.iter().for_each(print_applicant);
     }
 }
 
-fn print_member(member: &MemberInfo) {
-    let mark = if member.this_node { " (this node)" } else { "" };
+/// What the chance of a bad committee should stay below.
+fn risk_max() -> f64 {
+    1.0 / (1_u64 << COMMITTEE_RISK_LOG2) as f64
+}
+
+fn print_member(member: &MemberInfo, drawn: bool) {
+    let mark = match (member.this_node, drawn && member.in_committee) {
+        (true, true) => " (this node, in the committee)",
+        (true, false) => " (this node)",
+        (false, true) => " (in the committee)",
+        (false, false) => "",
+    };
     println!(
         "  m{:<4} {:<20} {:<24} {:<13} lends {}, holds {}, uses {}{mark}",
         member.id,
@@ -153,6 +178,18 @@ fn print_member(member: &MemberInfo) {
         println!(
             "        silent: it did not do {} duties in time and has not answered since",
             member.silences
+        );
+    }
+    if member.penance > 0 {
+        println!(
+            "        may use {} less: its blocks came late",
+            human(member.penance)
+        );
+    }
+    if member.credit > 0 {
+        println!(
+            "        may use {} more: it took others' late blocks in time",
+            human(member.credit)
         );
     }
     if member.on_vacation {

@@ -66,6 +66,12 @@ pub fn encode_bytes(header: &[u8]) -> Result<Bytes, TransportError> {
     Ok(bytes.freeze())
 }
 
+/// The header of an encoded frame, all that [`encode_bytes`] was given.
+pub fn header_of(frame: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = frame.split_first_chunk::<4>()?;
+    rest.get(4..)?.get(..u32::from_le_bytes(*len) as usize)
+}
+
 /// Sends one frame; returns once the stream's buffer has taken it.
 pub async fn send(
     stream: &mut SendStream,

@@ -1,0 +1,193 @@
+//! The RSM by itself: nodes in this process with real QUIC and real disks, every block durable before it is sent.
+
+mod faults;
+mod group;
+mod liar;
+mod ordered;
+mod signed;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use barfs_replication::NOTE_BYTES_MAX;
+use parking_lot::Mutex;
+
+use super::Figures;
+use crate::daemon::Node;
+use crate::exit::{During, Exit, Failure, Outcome};
+use faults::{Loaded, catching_up, idle, loaded, without};
+use group::{Group, note};
+use liar::Lie;
+use signed::Kind;
+
+/// Commands under way at each node while throughput is measured; less than the ledger's window of numbers.
+const IN_FLIGHT: u64 = 512;
+/// Commands a second, over all nodes, while latency is measured.
+const QUIET_RATE: u64 = 100;
+/// More signed commands a second than two cores can check: so many are signed ahead.
+const HEADS_MOST: usize = 40_000;
+const PLACES_MOST: usize = 8_000;
+/// Commands that a member misses before it comes back.
+const MISSED: u64 = 1_000_000;
+
+/// What is asked of the group.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Nodes.
+    pub nodes: usize,
+    /// Bytes of a command.
+    pub size: usize,
+    /// Seconds to measure.
+    pub seconds: u64,
+}
+
+/// Runs it.
+pub async fn run(load: Load, figures: &Figures) -> Outcome<()> {
+    if load.size > NOTE_BYTES_MAX {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("a command carries at most {NOTE_BYTES_MAX} bytes"),
+        ));
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("barfs-bench-")
+        .tempdir()
+        .during(Exit::Failed, "no temporary directory")?;
+    figures.print("disk_fsync_ms", fsync_ms(dir.path())?, "ms");
+    let group = Group::start(&dir.path().join("healthy"), load.nodes).await?;
+
+    let latencies = quiet(&group.nodes(), load).await?;
+    figures.print("rsm_p50_ms", percentile(&latencies, 50), "ms");
+    figures.print("rsm_p99_ms", percentile(&latencies, 99), "ms");
+    let ordered = ordered::rate(&group, load).await?;
+    figures.print("rsm_ordered_s", ordered, "1/s");
+    let (executed, latencies) = busy(&group.nodes(), load).await?;
+    let p99 = percentile(&latencies, 99);
+    let healthy = Loaded {
+        rate: executed,
+        p99,
+    };
+    figures.print("rsm_commands_s", executed, "1/s");
+    figures.print("rsm_busy_p50_ms", percentile(&latencies, 50), "ms");
+    figures.print("rsm_busy_p99_ms", p99, "ms");
+    for (figure, kind, most) in [
+        ("rsm_set_head_s", Kind::Head, HEADS_MOST),
+        ("rsm_place_s", Kind::Place, PLACES_MOST),
+    ] {
+        match signed::rate(&group, kind, load.seconds, most).await {
+            Ok(rate) => figures.print(figure, rate, "1/s"),
+            Err(why) => figures.left_out(figure, &why.message),
+        }
+    }
+    hurt(group, load, healthy, figures).await?;
+    larger(&dir.path().join("larger"), load, figures).await?;
+    for lie in Lie::ALL {
+        lied_to(&dir.path().join(lie.name()), load, lie, figures).await?;
+    }
+    Ok(())
+}
+
+/// Five members; the last one lies, and nobody asks anything of it.
+async fn lied_to(at: &Path, load: Load, lie: Lie, figures: &Figures) -> Outcome<()> {
+    let mut group = Group::start(at, 5).await?;
+    let liar = group.members.len() - 1;
+    let healthy = loaded(&group.nodes()[..liar], load).await?;
+    group.stop_member(liar).await?;
+    group.start_liar(liar, lie).await?;
+    let hurt = loaded(&group.nodes()[..liar], load).await?;
+    let figure = format!("rsm_{}_ratio", lie.name());
+    figures.print(&figure, hurt.rate / healthy.rate, "");
+    group.stop().await
+}
+
+/// One member is gone, and comes back after it missed much.
+async fn hurt(mut group: Group, load: Load, healthy: Loaded, figures: &Figures) -> Outcome<()> {
+    if group.genesis.thresholds().u == 0 {
+        figures.left_out("rsm_one_dead_ratio", "so small a group waits for all");
+        return group.stop().await;
+    }
+    let (rate, p99) = without(&mut group, 1, load, healthy).await?;
+    figures.print("rsm_one_dead_ratio", rate, "");
+    figures.print("rsm_one_dead_p99_ratio", p99, "");
+    let back = catching_up(&mut group, MISSED, load).await?;
+    figures.print("rsm_catch_up_s", back.seconds, "s");
+    figures.print("rsm_catch_up_grown_mb", back.grown_mb, "MB");
+    group.stop().await
+}
+
+/// Seven members: as many gone as it stands, and none with anything to do.
+async fn larger(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
+    let mut group = Group::start(at, 7).await?;
+    let still = idle(&group, Duration::from_secs(load.seconds.max(5) * 2)).await?;
+    figures.print("rsm_idle_sent_b_s", still.sent_b_s, "B/s");
+    figures.print("rsm_idle_core_percent", still.core_percent, "%");
+    let healthy = loaded(&group.nodes(), load).await?;
+    figures.print("rsm_seven_commands_s", healthy.rate, "1/s");
+    let gone = group.genesis.thresholds().u;
+    let (rate, p99) = without(&mut group, gone, load, healthy).await?;
+    figures.print("rsm_u_of_seven_dead_ratio", rate, "");
+    figures.print("rsm_u_of_seven_dead_p99_ratio", p99, "");
+    group.stop().await
+}
+
+/// How long an append of 4 KiB with fdatasync takes on this disk, in the middle.
+fn fsync_ms(dir: &Path) -> Outcome<f64> {
+    use std::io::Write;
+    let doing = "cannot measure the disk";
+    let mut file = std::fs::File::create(dir.join("fsync")).during(Exit::Failed, doing)?;
+    let mut taken = Vec::new();
+    for _ in 0..200 {
+        let started = Instant::now();
+        file.write_all(&[7; 4096])
+            .and_then(|()| file.sync_data())
+            .during(Exit::Failed, doing)?;
+        taken.push(started.elapsed());
+    }
+    Ok(percentile(&taken, 50))
+}
+
+fn percentile(taken: &[Duration], percent: usize) -> f64 {
+    let mut sorted = taken.to_vec();
+    sorted.sort();
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted
+        .get(at)
+        .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+/// Latencies at [`QUIET_RATE`].
+async fn quiet(nodes: &[Arc<Node>], load: Load) -> Outcome<Vec<Duration>> {
+    let every = Duration::from_micros(1_000_000 / QUIET_RATE);
+    let mut ticks = tokio::time::interval(every);
+    let mut running = tokio::task::JoinSet::new();
+    for turn in 0..QUIET_RATE * load.seconds.min(5) {
+        ticks.tick().await;
+        let node = Arc::clone(&nodes[turn as usize % nodes.len()]);
+        running.spawn(async move { note(&node, load.size).await });
+    }
+    running.join_all().await.into_iter().collect()
+}
+
+/// Commands a second with every node kept busy, each waited for by whoever asked, and their latencies.
+async fn busy(nodes: &[Arc<Node>], load: Load) -> Outcome<(f64, Vec<Duration>)> {
+    let latencies = Arc::new(Mutex::new(Vec::new()));
+    let (started, until) = (Instant::now(), Duration::from_secs(load.seconds));
+    let mut running = tokio::task::JoinSet::new();
+    for node in nodes {
+        for _ in 0..IN_FLIGHT {
+            let (node, latencies) = (Arc::clone(node), Arc::clone(&latencies));
+            running.spawn(async move {
+                while started.elapsed() < until {
+                    let taken = note(&node, load.size).await?;
+                    latencies.lock().push(taken);
+                }
+                Ok(())
+            });
+        }
+    }
+    let ended: Outcome<Vec<()>> = running.join_all().await.into_iter().collect();
+    ended?;
+    let taken = std::mem::take(&mut *latencies.lock());
+    Ok((taken.len() as f64 / started.elapsed().as_secs_f64(), taken))
+}
