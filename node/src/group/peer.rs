@@ -77,7 +77,10 @@ pub(super) async fn exchange(
     let stream = handle.open_bidirectional_stream().await.map_err(broken)?;
     let (receive, mut send) = stream.split();
     frame::send(&mut send, request, payload).await?;
-    send.finish().map_err(broken)?;
+    if let Err(cause) = send.finish() {
+        // Whoever has the whole request may have answered already and read no further: the answer decides.
+        tracing::trace!(%cause, "the end of a request was not taken");
+    }
     FrameReader::new(receive, Limits::KNOWN).expect().await
 }
 
