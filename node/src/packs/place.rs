@@ -70,12 +70,13 @@ impl Placer {
         loop {
             let drawn = self.client.candidates(self.owner, self.volume, number);
             match self.put_with(number, pack, &drawn).await {
-                // Others are drawn than when we last looked: the committee has changed, or somebody was shown to lie.
-                Err(StoreError::Refused(cause)) => {
+                // Perhaps others are drawn than when we last looked: the committee has changed, or somebody was shown to
+                // lie. Then nobody takes or carries what was meant for those.
+                Err(cause @ (StoreError::Refused(_) | StoreError::Unreachable(_))) => {
                     self.client.refresh().await;
                     self.client.refresh_convicted().await;
                     if self.client.candidates(self.owner, self.volume, number) == drawn {
-                        return Err(StoreError::Refused(cause));
+                        return Err(cause);
                     }
                 }
                 result => return result,
