@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod blocklog;
+pub mod bucket;
 pub mod cli;
 pub mod cluster;
 pub mod config;

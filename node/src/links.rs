@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use barfs_crypto::NodeId;
@@ -26,6 +26,8 @@ use crate::transport::frame;
 use crate::transport::protocol::Request;
 
 const QUEUE_FRAMES: usize = 1024;
+/// Bytes that wait for one member at most: several of the largest frames.
+const QUEUE_BYTES: usize = 32 << 20;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 
@@ -34,6 +36,8 @@ struct Link {
     key: NodeId,
     address: String,
     queue: mpsc::Sender<Bytes>,
+    /// Bytes in it.
+    queued: Arc<AtomicUsize>,
     up: Arc<AtomicBool>,
     /// Whether the member sits in the roster that this node works under.
     seated: bool,
@@ -58,6 +62,7 @@ struct Queue {
     key: NodeId,
     address: String,
     frames: mpsc::Receiver<Bytes>,
+    queued: Arc<AtomicUsize>,
     up: Arc<AtomicBool>,
 }
 
@@ -123,7 +128,7 @@ impl Links {
 
     fn open(&self, id: MemberId, card: &MemberCard) -> Link {
         let (queue, frames) = mpsc::channel(QUEUE_FRAMES);
-        let up = Arc::new(AtomicBool::new(false));
+        let (up, queued) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (key, address) = (card.node, card.address.clone());
         let task = LinkTask {
             to: Queue {
@@ -131,6 +136,7 @@ impl Links {
                 key,
                 address: address.clone(),
                 frames,
+                queued: Arc::clone(&queued),
                 up: Arc::clone(&up),
             },
             client: self.client.clone(),
@@ -141,6 +147,7 @@ impl Links {
             key,
             address,
             queue,
+            queued,
             up,
             seated: false,
         }
@@ -149,9 +156,20 @@ impl Links {
 
 impl Link {
     fn send(&self, to: MemberId, frame: Bytes) {
-        if self.up.load(Ordering::Relaxed) && self.queue.try_send(frame).is_err() {
+        if !self.up.load(Ordering::Relaxed) {
+            return;
+        }
+        let len = frame.len();
+        let before = self.queued.fetch_add(len, Ordering::Relaxed);
+        if before.saturating_add(len) > QUEUE_BYTES || self.queue.try_send(frame).is_err() {
+            self.queued.fetch_sub(len, Ordering::Relaxed);
             tracing::debug!(%to, "link is behind, dropped a message");
         }
+    }
+
+    /// Whether less than a quarter of what may wait does.
+    fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) < QUEUE_BYTES / 4
     }
 }
 
@@ -160,6 +178,10 @@ impl Outbox for Links {
         if let Some(link) = self.links.read().get(&to) {
             link.send(to, frame);
         }
+    }
+
+    fn has_room(&self, to: MemberId) -> bool {
+        self.links.read().get(&to).is_none_or(Link::has_room)
     }
 
     fn broadcast(&self, frame: Bytes) {
@@ -207,7 +229,9 @@ impl LinkTask {
             if self.to.up.swap(false, Ordering::Relaxed) {
                 pause = RETRY_MIN;
             }
-            while self.to.frames.try_recv().is_ok() {}
+            while let Ok(frame) = self.to.frames.try_recv() {
+                self.to.queued.fetch_sub(frame.len(), Ordering::Relaxed);
+            }
             if self.to.frames.is_closed() {
                 return;
             }
@@ -239,7 +263,12 @@ impl LinkTask {
             tokio::select! {
                 next = self.to.frames.recv() => match next {
                     None => return Ok(()),
-                    Some(frame) => send.send(frame).await.map_err(|cause| TransportError::Broken(cause.to_string()))?,
+                    Some(frame) => {
+                        let len = frame.len();
+                        let sent = send.send(frame).await;
+                        self.to.queued.fetch_sub(len, Ordering::Relaxed);
+                        sent.map_err(|cause| TransportError::Broken(cause.to_string()))?;
+                    }
                 },
                 // The other side never answers here; what ends this stream is the end of the connection.
                 end = receive.receive() => {

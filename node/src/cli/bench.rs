@@ -1,6 +1,6 @@
 //! `barfs bench`: measures this machine; prints a table or, with `--json`, one line per figure.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::bench::{self, Figures};
 use crate::exit::Outcome;
@@ -29,6 +29,9 @@ pub(crate) enum BenchCommand {
         /// Seconds to measure
         #[arg(long, default_value_t = 10)]
         seconds: u64,
+        /// Measure only this; may be repeated
+        #[arg(long, value_name = "PART", value_enum)]
+        only: Vec<bench::rsm::Part>,
         #[command(flatten)]
         output: Output,
     },
@@ -58,14 +61,19 @@ pub(crate) fn run(command: BenchCommand) -> Outcome<()> {
             nodes,
             size,
             seconds,
+            only,
             output,
         } => {
+            let parts = match only.is_empty() {
+                true => bench::rsm::Part::value_variants(),
+                false => &only,
+            };
             let load = bench::rsm::Load {
                 nodes: usize::from(nodes),
                 size: size as usize,
                 seconds,
             };
-            super::runtime()?.block_on(bench::rsm::run(load, &Figures::new(output.json)))
+            super::runtime()?.block_on(bench::rsm::run(load, parts, &Figures::new(output.json)))
         }
         BenchCommand::Crypto { output } => bench::crypto::run(&Figures::new(output.json)),
     }

@@ -33,7 +33,7 @@ use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Bucket, Service, Unrecorded};
+use crate::serve::{self, Inbound, Service, Unrecorded};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -171,11 +171,12 @@ impl Node {
             store: Arc::clone(&store),
             unrecorded: Unrecorded::default(),
             damaged: AtomicU64::new(0),
-            strangers: Mutex::new(Bucket::new()),
+            strangers: Mutex::new(serve::strangers()),
             accused: Mutex::default(),
             proven: Arc::default(),
             joining: Arc::default(),
             complained: Mutex::default(),
+            inbound: Inbound::default(),
             proofs: Proofs::new(dir.proofs_path()),
         });
         tokio::spawn(register(handle.clone(), me, service.group, vrf));

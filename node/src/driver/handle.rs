@@ -1,11 +1,14 @@
 //! How the rest of the node reaches the driver: a queue of work, from any thread.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use barfs_replication::{
     BlockCommand, Command, Input, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, Replica,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::answers::Answers;
 
 /// How often a command is tried again whose block could not carry it any more when the committee had changed.
 const AGAIN: usize = 3;
@@ -24,7 +27,8 @@ pub(super) struct Submission {
 }
 
 pub(super) enum Work {
-    Input(Box<Input>),
+    /// What it holds is given back when it is done.
+    Input(Box<Input>, Option<OwnedSemaphorePermit>),
     Submit(Box<Submission>),
     Own(
         MemberId,
@@ -42,6 +46,7 @@ pub(super) enum Work {
 #[derive(Clone)]
 pub struct DriverHandle {
     pub(super) work: Sender<Work>,
+    pub(super) answers: Arc<Answers>,
 }
 
 /// The driver has stopped.
@@ -56,13 +61,26 @@ impl DriverHandle {
     /// A handle, and the queue from which a driver takes what comes over it.
     pub fn channel() -> (Self, Queue) {
         let (work, queue) = channel();
-        (Self { work }, Queue(queue))
+        let answers = Arc::default();
+        (Self { work, answers }, Queue(queue))
     }
 
     /// Feeds an input to the replica.
     pub fn input(&self, input: Input) -> Result<(), Stopped> {
         self.work
-            .send(Work::Input(Box::new(input)))
+            .send(Work::Input(Box::new(input), None))
+            .map_err(|_| Stopped)
+    }
+
+    /// How much each member is answered.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// As [`input`](Self::input); gives `held` back once the replica has handled it.
+    pub fn input_holding(&self, input: Input, held: OwnedSemaphorePermit) -> Result<(), Stopped> {
+        self.work
+            .send(Work::Input(Box::new(input), Some(held)))
             .map_err(|_| Stopped)
     }
 

@@ -4,6 +4,7 @@
 //! only then is done what depends on it. Messages to members go to their links without waiting: a link that is
 //! behind drops, and the protocol asks again.
 
+mod answers;
 mod handle;
 mod waiting;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use crate::blocklog::{BlockLog, LogError};
 use crate::statefile;
 use crate::transport::frame::encode_bytes;
+pub use answers::Answers;
 pub use handle::{DriverHandle, Executed, Queue, Stopped};
 use handle::{Submission, Work};
 use waiting::Waiting;
@@ -36,6 +38,8 @@ const LOST_NUMBERS: u64 = 4096;
 pub trait Outbox: Send {
     /// Hands a message to the link of one member, or drops it when that link is behind.
     fn send(&self, to: MemberId, frame: Bytes);
+    /// Whether little waits for this member as yet: what it asks for may be sent.
+    fn has_room(&self, to: MemberId) -> bool;
     /// Hands a message to the links of all members.
     fn broadcast(&self, frame: Bytes);
     /// Tells the node what happened in the ledger.
@@ -63,7 +67,7 @@ fn keep_snapshots(path: &Path, snapshots: &Receiver<Snapshot>, driver: &Sender<W
         let written = statefile::write(path, snapshot.parts());
         let round = snapshot.checkpoint().round();
         let work = match written {
-            Ok(()) => Work::Input(Box::new(Input::SnapshotPersisted { round })),
+            Ok(()) => Work::Input(Box::new(Input::SnapshotPersisted { round }), None),
             Err(cause) => Work::SnapshotFailed(cause.to_string()),
         };
         if driver.send(work).is_err() {
@@ -82,6 +86,7 @@ pub struct Driver<O> {
     work: Receiver<Work>,
     started: Instant,
     waiting: Waiting,
+    answers: Arc<Answers>,
     /// Newest epochs that the outbox has been told of: worked under, and known.
     told_epochs: (u32, u32),
 }
@@ -122,6 +127,7 @@ impl<O: Outbox> Driver<O> {
             work: queue,
             started,
             waiting: Waiting::default(),
+            answers: Arc::clone(&handle.answers),
             told_epochs: (0, 0),
         };
         driver.tell_rosters();
@@ -144,7 +150,7 @@ impl<O: Outbox> Driver<O> {
         loop {
             let first = match self.work.recv_timeout(self.patience()) {
                 Ok(work) => work,
-                Err(RecvTimeoutError::Timeout) => Work::Input(Box::new(Input::Tick)),
+                Err(RecvTimeoutError::Timeout) => Work::Input(Box::new(Input::Tick), None),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             if !self.turn(first)? {
@@ -185,7 +191,11 @@ impl<O: Outbox> Driver<O> {
 
     fn act(&mut self, work: Work, outputs: &mut Vec<Output>) -> Result<(), LogError> {
         match work {
-            Work::Input(input) => outputs.extend(self.replica.handle(now(self.started), *input)),
+            Work::Input(input, _held) => {
+                if self.has_room_for_answer(&input) {
+                    outputs.extend(self.replica.handle(now(self.started), *input));
+                }
+            }
             Work::Submit(submission) => self.submit(*submission, outputs),
             Work::Own(me, command, epoch, reply) => {
                 let command = self.own_command(me, *command)?;
@@ -212,6 +222,15 @@ impl<O: Outbox> Driver<O> {
             Work::Stop | Work::SnapshotFailed(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether an input goes to the replica. Questions for blocks do if the member that asks takes in what it had: it asks
+    /// again.
+    fn has_room_for_answer(&self, input: &Input) -> bool {
+        match input {
+            Input::Want { from, .. } | Input::WantFrom { from, .. } => self.outbox.has_room(*from),
+            _ => true,
+        }
     }
 
     /// A command of this node's own member under its next number. With a seat its block vouches for it. Without one others
@@ -328,6 +347,9 @@ impl<O: Outbox> Driver<O> {
 
     fn send(&self, to: MemberId, message: &Message) {
         if let Some(frame) = encode(message) {
+            if matches!(message, Message::Blocks(_)) {
+                self.answers.sent(to, frame.len(), Instant::now());
+            }
             self.outbox.send(to, frame);
         }
     }

@@ -30,8 +30,23 @@ impl Service {
             if self.rosters.member_of(key) != Some(from) {
                 return Ok(());
             }
+            if self.inbound.is_shunned(from, Instant::now()) {
+                return Err(TransportError::Broken("it sent bad blocks".into()));
+            }
             let message = Message::decode(&header)
                 .map_err(|cause| TransportError::Broken(cause.to_string()))?;
+            let (signed, asked) = match &message {
+                Message::Want { refs } => (0, Some(refs.len())),
+                Message::WantFrom { .. } => (0, Some(0)),
+                Message::Blocks(blocks) => (blocks.len(), None),
+                Message::Block(_) | Message::Control(_) => (1, None),
+            };
+            let held = self.inbound.enter(from, header.len(), signed).await;
+            let held = held.map_err(|cause| TransportError::Broken(cause.to_string()))?;
+            if let Some(named) = asked {
+                let wait = self.driver.answers().asked(from, named, Instant::now());
+                tokio::time::sleep(wait).await;
+            }
             let input = match message {
                 Message::Block(bytes) => self.verified(from, vec![bytes]),
                 Message::Blocks(blocks) => self.verified(from, blocks),
@@ -39,7 +54,7 @@ impl Service {
                 Message::WantFrom { round } => Input::WantFrom { from, round },
                 Message::Control(control) => Input::Control { from, control },
             };
-            if self.driver.input(input).is_err() {
+            if self.driver.input_holding(input, held).is_err() {
                 return Ok(());
             }
         }
@@ -50,10 +65,18 @@ impl Service {
     fn verified(&self, from: MemberId, blocks: Vec<BlockBytes>) -> Input {
         let rosters = self.rosters.all();
         let verify = |bytes: BlockBytes| {
+            // After a bad block the rest is not worth the time.
+            if self.inbound.is_shunned(from, Instant::now()) {
+                return None;
+            }
             VerifiedBlock::verify_any(&rosters, bytes.clone())
                 .inspect(|block| self.keep_proofs(block))
                 .inspect_err(|cause| {
                     self.complain(from, cause);
+                    // A block of an epoch that is not known here may well be good.
+                    if !matches!(cause, BlockError::Group) {
+                        self.inbound.shun(from, Instant::now());
+                    }
                     self.accuse(&rosters, &bytes);
                 })
                 .ok()

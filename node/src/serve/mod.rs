@@ -7,8 +7,8 @@
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
-mod bucket;
 mod consensus;
+mod inbound;
 mod shards;
 mod unrecorded;
 
@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use s2n_quic::Connection;
 use s2n_quic::stream::BidirectionalStream;
 
+use crate::bucket::Bucket;
 use crate::driver::{DriverHandle, Stopped};
 use crate::proofs::Proofs;
 use crate::query;
@@ -40,10 +41,20 @@ use crate::transport::protocol::{
     recovery_proof, state_message,
 };
 
+/// Requests of unknown keys answered per second, all of them together.
+pub const STRANGER_REQUESTS_PER_SECOND: f64 = 20.0;
+/// And at once, after a rest.
+const STRANGER_BURST: f64 = 40.0;
+
+/// A full bucket of what strangers may ask.
+pub fn strangers() -> Bucket {
+    Bucket::new(STRANGER_REQUESTS_PER_SECOND, STRANGER_BURST, Instant::now())
+}
+
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
-pub use bucket::{Bucket, STRANGER_REQUESTS_PER_SECOND};
+pub use inbound::Inbound;
 pub use unrecorded::Unrecorded;
 
 /// Everything a request may need.
@@ -74,6 +85,8 @@ pub struct Service {
     pub proven: Arc<Mutex<BTreeSet<(MemberId, u8)>>>,
     /// Members that this node has accused since it started.
     pub accused: Mutex<BTreeSet<MemberId>>,
+    /// What other members' nodes have under way here.
+    pub inbound: Inbound,
     /// Members whose invalid blocks have been complained of in the log, and when last.
     pub complained: Mutex<BTreeMap<MemberId, Instant>>,
 }
@@ -207,7 +220,7 @@ impl Service {
                 | Request::Handovers { .. }
                 | Request::Join { .. },
                 Role::Stranger,
-            ) if !self.strangers.lock().take() => {
+            ) if !self.strangers.lock().take_one(Instant::now()) => {
                 refused("too many requests of unknown keys: try again in a second")
             }
             (Request::Group, _) => plain(Answer::Group(self.rosters.founding().encode())),

@@ -5,6 +5,7 @@
 //! | slow | everything, [`DELAY`] late: not late enough to count as gone |
 //! | two faces | of each of its blocks two versions, one for each half of the others |
 //! | bad blocks | besides what it should, blocks with a wrong signature, as many as the links take |
+//! | replays | besides what it should, its newest block, many times in a message, as many as the links take |
 //! | questions | besides what it should, requests for blocks, as many as the links take |
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::transport::frame::{encode_bytes, header_of};
 
 /// What a slow member waits before it sends anything.
 const DELAY: Duration = Duration::from_millis(150);
+/// How often a block is in one message that replays it.
+const REPLAYS: usize = 256;
 /// What a flooding member sends before it lets others run.
 const BURST: usize = 32;
 
@@ -34,12 +37,18 @@ pub(super) enum Lie {
     Slow,
     TwoFaces,
     BadBlocks,
+    Replays,
     Questions,
 }
 
 impl Lie {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Slow, Self::TwoFaces, Self::BadBlocks, Self::Questions];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Slow,
+        Self::TwoFaces,
+        Self::BadBlocks,
+        Self::Replays,
+        Self::Questions,
+    ];
 
     /// Its name in a figure.
     pub(super) fn name(self) -> &'static str {
@@ -47,6 +56,7 @@ impl Lie {
             Self::Slow => "slow",
             Self::TwoFaces => "two_faces",
             Self::BadBlocks => "bad_blocks",
+            Self::Replays => "replays",
             Self::Questions => "questions",
         }
     }
@@ -76,18 +86,20 @@ impl LyingOutbox {
     ) -> Self {
         let links = Arc::new(links);
         let newest = Arc::default();
+        let others: Vec<_> = genesis.ids().filter(|id| *id != me).collect();
         let flood = match lie {
             Lie::Slow | Lie::TwoFaces => None,
-            Lie::BadBlocks | Lie::Questions => Some(tokio::spawn(flood(
+            Lie::BadBlocks | Lie::Replays | Lie::Questions => Some(tokio::spawn(flood(
                 lie,
                 Arc::clone(&links),
+                others.clone(),
                 Arc::clone(&newest),
             ))),
         };
         Self {
             lie,
             links,
-            others: genesis.ids().filter(|id| *id != me).collect(),
+            others,
             genesis,
             key,
             newest,
@@ -136,6 +148,10 @@ impl Outbox for LyingOutbox {
         }
     }
 
+    fn has_room(&self, to: MemberId) -> bool {
+        self.links.has_room(to)
+    }
+
     fn broadcast(&self, frame: Bytes) {
         let block = self.own_block(&frame);
         match (self.lie, &block) {
@@ -164,15 +180,27 @@ impl Outbox for LyingOutbox {
 }
 
 /// Fills every link with what costs the others most for what it costs the liar.
-async fn flood(lie: Lie, links: Arc<Links>, newest: Arc<Mutex<Option<VerifiedBlock>>>) {
+async fn flood(
+    lie: Lie,
+    links: Arc<Links>,
+    others: Vec<MemberId>,
+    newest: Arc<Mutex<Option<VerifiedBlock>>>,
+) {
     let mut turn = 0_u64;
     loop {
         for _ in 0..BURST {
+            // What a link would drop again costs nobody but the liar, whose processor is also the others' here.
+            if !others.iter().any(|to| links.has_room(*to)) {
+                break;
+            }
             turn += 1;
             let block = newest.lock().clone();
             let message = match (lie, block) {
                 (_, None) => break,
                 (Lie::Questions, Some(block)) => questions(&block, turn),
+                (Lie::Replays, Some(block)) => {
+                    Message::Blocks(vec![block.bytes().clone(); REPLAYS])
+                }
                 (_, Some(block)) => badly_signed(&block, turn),
             };
             match encode_bytes(&message.encode()) {

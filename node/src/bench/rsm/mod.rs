@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::Figures;
 use crate::daemon::Node;
 use crate::exit::{During, Exit, Failure, Outcome};
-use faults::{Loaded, catching_up, idle, loaded, without};
+use faults::{catching_up, loaded, without};
 use group::{Group, note};
 use liar::Lie;
 use signed::Kind;
@@ -42,8 +42,23 @@ pub struct Load {
     pub seconds: u64,
 }
 
-/// Runs it.
-pub async fn run(load: Load, figures: &Figures) -> Outcome<()> {
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Latency, ordering and execution in a healthy group
+    Load,
+    /// Commands with signatures of devices and holders
+    Signed,
+    /// Members that are gone, and one that comes back after it missed a million commands
+    Gone,
+    /// A group of seven that has nothing to do
+    Idle,
+    /// One liar among five
+    Lies,
+}
+
+/// Measures these parts, each in groups of its own.
+pub async fn run(load: Load, parts: &[Part], figures: &Figures) -> Outcome<()> {
     if load.size > NOTE_BYTES_MAX {
         return Err(Failure::new(
             Exit::Usage,
@@ -55,40 +70,88 @@ pub async fn run(load: Load, figures: &Figures) -> Outcome<()> {
         .tempdir()
         .during(Exit::Failed, "no temporary directory")?;
     figures.print("disk_fsync_ms", fsync_ms(dir.path())?, "ms");
-    let group = Group::start(&dir.path().join("healthy"), load.nodes).await?;
+    for part in parts {
+        let at = dir.path().join(format!("{part:?}"));
+        match part {
+            Part::Load => healthy(&at, load, figures).await?,
+            Part::Signed => signed(&at, load, figures).await?,
+            Part::Gone => gone(&at, load, figures).await?,
+            Part::Idle => idle(&at, load, figures).await?,
+            Part::Lies => {
+                for lie in Lie::ALL {
+                    lied_to(&at.join(lie.name()), load, lie, figures).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
 
+async fn healthy(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
+    let group = Group::start(at, load.nodes).await?;
     let latencies = quiet(&group.nodes(), load).await?;
     figures.print("rsm_p50_ms", percentile(&latencies, 50), "ms");
     figures.print("rsm_p99_ms", percentile(&latencies, 99), "ms");
     let ordered = ordered::rate(&group, load).await?;
     figures.print("rsm_ordered_s", ordered, "1/s");
     let (executed, latencies) = busy(&group.nodes(), load).await?;
-    let p99 = percentile(&latencies, 99);
-    let healthy = Loaded {
-        rate: executed,
-        p99,
-    };
     figures.print("rsm_commands_s", executed, "1/s");
     figures.print("rsm_busy_p50_ms", percentile(&latencies, 50), "ms");
-    figures.print("rsm_busy_p99_ms", p99, "ms");
+    figures.print("rsm_busy_p99_ms", percentile(&latencies, 99), "ms");
+    group.stop().await
+}
+
+async fn signed(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
     for (figure, kind, most) in [
         ("rsm_set_head_s", Kind::Head, HEADS_MOST),
         ("rsm_place_s", Kind::Place, PLACES_MOST),
     ] {
+        let group = Group::start(&at.join(figure), load.nodes).await?;
         match signed::rate(&group, kind, load.seconds, most).await {
             Ok(rate) => figures.print(figure, rate, "1/s"),
             Err(why) => figures.left_out(figure, &why.message),
         }
-    }
-    hurt(group, load, healthy, figures).await?;
-    larger(&dir.path().join("larger"), load, figures).await?;
-    for lie in Lie::ALL {
-        lied_to(&dir.path().join(lie.name()), load, lie, figures).await?;
+        group.stop().await?;
     }
     Ok(())
 }
 
-/// Five members; the last one lies, and nobody asks anything of it.
+/// One of the members asked for is gone, and comes back after it missed much; then as many of seven as it stands.
+async fn gone(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
+    let mut group = Group::start(&at.join("one"), load.nodes).await?;
+    if group.genesis.thresholds().u == 0 {
+        figures.left_out("rsm_one_dead_ratio", "so small a group waits for all");
+    } else {
+        let healthy = loaded(&group.nodes(), load).await?;
+        let (rate, p99) = without(&mut group, 1, load, healthy).await?;
+        figures.print("rsm_one_dead_ratio", rate, "");
+        figures.print("rsm_one_dead_p99_ratio", p99, "");
+        let back = catching_up(&mut group, MISSED, load).await?;
+        figures.print("rsm_catch_up_s", back.seconds, "s");
+        figures.print("rsm_catch_up_grown_mb", back.grown_mb, "MB");
+    }
+    group.stop().await?;
+
+    let mut group = Group::start(&at.join("seven"), 7).await?;
+    let healthy = loaded(&group.nodes(), load).await?;
+    figures.print("rsm_seven_commands_s", healthy.rate, "1/s");
+    let gone = group.genesis.thresholds().u;
+    let (rate, p99) = without(&mut group, gone, load, healthy).await?;
+    figures.print("rsm_u_of_seven_dead_ratio", rate, "");
+    figures.print("rsm_u_of_seven_dead_p99_ratio", p99, "");
+    group.stop().await
+}
+
+async fn idle(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
+    let group = Group::start(at, 7).await?;
+    let still = faults::idle(&group, Duration::from_secs(load.seconds.max(5) * 2)).await?;
+    figures.print("rsm_idle_sent_b_s", still.sent_b_s, "B/s");
+    figures.print("rsm_idle_core_percent", still.core_percent, "%");
+    group.stop().await
+}
+
+/// Five members; the last one lies, and nobody asks anything of it. Compared with the same four while
+/// it follows the protocol.
 async fn lied_to(at: &Path, load: Load, lie: Lie, figures: &Figures) -> Outcome<()> {
     let mut group = Group::start(at, 5).await?;
     let liar = group.members.len() - 1;
@@ -98,36 +161,6 @@ async fn lied_to(at: &Path, load: Load, lie: Lie, figures: &Figures) -> Outcome<
     let hurt = loaded(&group.nodes()[..liar], load).await?;
     let figure = format!("rsm_{}_ratio", lie.name());
     figures.print(&figure, hurt.rate / healthy.rate, "");
-    group.stop().await
-}
-
-/// One member is gone, and comes back after it missed much.
-async fn hurt(mut group: Group, load: Load, healthy: Loaded, figures: &Figures) -> Outcome<()> {
-    if group.genesis.thresholds().u == 0 {
-        figures.left_out("rsm_one_dead_ratio", "so small a group waits for all");
-        return group.stop().await;
-    }
-    let (rate, p99) = without(&mut group, 1, load, healthy).await?;
-    figures.print("rsm_one_dead_ratio", rate, "");
-    figures.print("rsm_one_dead_p99_ratio", p99, "");
-    let back = catching_up(&mut group, MISSED, load).await?;
-    figures.print("rsm_catch_up_s", back.seconds, "s");
-    figures.print("rsm_catch_up_grown_mb", back.grown_mb, "MB");
-    group.stop().await
-}
-
-/// Seven members: as many gone as it stands, and none with anything to do.
-async fn larger(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
-    let mut group = Group::start(at, 7).await?;
-    let still = idle(&group, Duration::from_secs(load.seconds.max(5) * 2)).await?;
-    figures.print("rsm_idle_sent_b_s", still.sent_b_s, "B/s");
-    figures.print("rsm_idle_core_percent", still.core_percent, "%");
-    let healthy = loaded(&group.nodes(), load).await?;
-    figures.print("rsm_seven_commands_s", healthy.rate, "1/s");
-    let gone = group.genesis.thresholds().u;
-    let (rate, p99) = without(&mut group, gone, load, healthy).await?;
-    figures.print("rsm_u_of_seven_dead_ratio", rate, "");
-    figures.print("rsm_u_of_seven_dead_p99_ratio", p99, "");
     group.stop().await
 }
 
