@@ -62,6 +62,7 @@ pub use ledger::command::{
     HEADER_BYTES_MAX, HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, QUESTION_BYTES_MAX,
     RELEASE_PACKS_MAX, SignedCommand, SignedHome, VOLUME_NAME_BYTES_MAX, VolumeId,
 };
+pub use ledger::headers::FormerHeader;
 pub use ledger::invite::{InviteToken, Subject};
 pub use ledger::outcome::{Effect, LedgerEvent, Outcome, PlacementFault, Refusal};
 pub use ledger::pack::{

@@ -9,6 +9,7 @@ mod checkpoints;
 mod epochs;
 mod install;
 mod intake;
+mod keys;
 mod propose;
 mod recovering;
 mod serve;
@@ -75,7 +76,7 @@ pub struct Replica {
     /// Members without a seat, and the round of the newest certificate that each was told of.
     told: BTreeMap<MemberId, u64>,
     me: MemberId,
-    key: SigningKey,
+    keys: keys::Keys,
     peers: Peers,
     dag: Dag,
     committer: Committer,
@@ -162,7 +163,7 @@ impl Replica {
             told: BTreeMap::new(),
             genesis,
             me,
-            key,
+            keys: keys::Keys::new(key),
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{NodeId, Signature, SigningKey, VrfPossession, VrfPublic, VrfReveal};
+use barfs_crypto::{Digest, NodeId, Signature, SigningKey, VrfPossession, VrfPublic, VrfReveal};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
 /// The longest name of a volume, in bytes.
 pub const VOLUME_NAME_BYTES_MAX: usize = 64;
 /// The longest header of a volume, in bytes.
-pub const HEADER_BYTES_MAX: usize = 1024;
+pub const HEADER_BYTES_MAX: usize = 4096;
 /// The longest head of a volume, in bytes.
 pub const HEAD_BYTES_MAX: usize = 1024;
 /// The longest note, in bytes.
@@ -343,6 +343,17 @@ pub enum Command {
         /// The share.
         reveal: VrfReveal,
     } = 22,
+    /// Puts another header in the place of a volume's, compare-and-set. By the recovery key of the volume's member: what
+    /// the 24 words open nobody else may take away.
+    ReplaceHeader {
+        /// The volume.
+        volume: VolumeId,
+        /// [`Volume::header_digest`](super::state::Volume::header_digest) of the header that it replaces.
+        replaces: Digest,
+        /// The master keys wrapped for the recovery key; opaque.
+        #[borsh(deserialize_with = "wire::bytes::<_, HEADER_BYTES_MAX>")]
+        header: Vec<u8>,
+    } = 23,
 }
 
 impl Command {
@@ -385,6 +396,7 @@ impl Command {
             Self::CreateVolume { name, header, .. } => {
                 name.len() <= VOLUME_NAME_BYTES_MAX && header.len() <= HEADER_BYTES_MAX
             }
+            Self::ReplaceHeader { header, .. } => header.len() <= HEADER_BYTES_MAX,
             Self::Place { packs } => {
                 packs.len() <= PLACEMENTS_MAX
                     && packs.iter().all(|placement| {

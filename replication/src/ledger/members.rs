@@ -1,4 +1,4 @@
-//! Rules of membership: invitations, joining, leaving, votes, evictions, new keys, vacations.
+//! Rules of membership: invitations, joining, leaving, votes, evictions, vacations. New keys are in `identity.rs`.
 //!
 //! Commands only note what is to change; the change itself comes with the next epoch, at the first leader committed
 //! after (`turn`), for everybody at the same place of the order. A member's number is never given twice.
@@ -127,27 +127,6 @@ impl Ledger {
         self.genesis.membership_thresholds()
     }
 
-    /// No key of a card may stand for anybody else, past or present.
-    fn check_keys(&self, card: &MemberCard, own: Option<MemberId>) -> Result<(), Refusal> {
-        let taken = |member: &MemberId, seat: &Seat| {
-            let cards = core::iter::once(&seat.card).chain(&seat.next_card);
-            let clashes = |known: &MemberCard| {
-                let keys = [known.node, known.recovery];
-                keys.contains(&card.node) || keys.contains(&card.recovery)
-            };
-            Some(*member) != own && cards.into_iter().any(clashes)
-        };
-        let clash = self
-            .tables
-            .seats
-            .iter()
-            .any(|(member, seat)| taken(member, seat));
-        match clash || card.node == card.recovery {
-            true => Err(Refusal::KeyTaken),
-            false => Ok(()),
-        }
-    }
-
     pub(super) fn leave(&mut self, actor: Actor, member: MemberId) -> Result<Effect, Refusal> {
         owner(actor, member)?;
         let staying = self.staying();
@@ -245,30 +224,6 @@ impl Ledger {
         Ok(Effect::Votes { have, need })
     }
 
-    pub(super) fn rotate(
-        &mut self,
-        actor: Actor,
-        member: MemberId,
-        card: &MemberCard,
-    ) -> Result<Effect, Refusal> {
-        owner(actor, member)?;
-        self.check_keys(card, Some(member))?;
-        let by_recovery = matches!(actor.issuer, Issuer::Recovery(_));
-        let seat = self
-            .tables
-            .seats
-            .get_mut(&member)
-            .ok_or(Refusal::UnknownMember(member))?;
-        // The recovery key outranks the node key: a stolen machine cannot take the identity over.
-        let same = (card.recovery, card.pledge) == (seat.card.recovery, seat.card.pledge);
-        if !same || (card.node != seat.card.node && !by_recovery && seat.next_card.is_some()) {
-            return Err(Refusal::NotAllowed);
-        }
-        seat.next_card = Some(card.clone());
-        self.turn_soon();
-        Ok(Effect::Done)
-    }
-
     pub(super) fn announce_vacation(
         &mut self,
         actor: Actor,
@@ -336,7 +291,7 @@ pub(super) fn seat(card: MemberCard, state: SeatState) -> Seat {
 }
 
 /// The member's own node or recovery key.
-fn owner(actor: Actor, member: MemberId) -> Result<(), Refusal> {
+pub(super) fn owner(actor: Actor, member: MemberId) -> Result<(), Refusal> {
     match actor.issuer {
         Issuer::Member(issuer) | Issuer::Recovery(issuer) if issuer == member => Ok(()),
         _ => Err(Refusal::NotAllowed),

@@ -5,6 +5,8 @@ pub(crate) mod beacon;
 pub(crate) mod command;
 mod departed;
 mod devices;
+pub(crate) mod headers;
+mod identity;
 pub(crate) mod invite;
 pub(crate) mod members;
 mod numbers;

@@ -226,6 +226,15 @@ pub enum Refusal {
     /// does the next epoch.
     #[error("others have carried as much for this member as they have to, for now")]
     Allowance = 35,
+    /// The header to be replaced is not the newest.
+    #[error("another header is the newest ({newest})")]
+    HeaderConflict {
+        /// The digest of the newest header.
+        newest: Digest,
+    } = 36,
+    /// The volume had this header before: what was replaced does not come back.
+    #[error("the volume had this header before")]
+    HeaderReplaced = 37,
 }
 
 /// Which rule of placement is broken.
@@ -269,6 +278,11 @@ pub enum LedgerEvent {
         volume: VolumeId,
         /// The head's sequence.
         sequence: u64,
+    },
+    /// A volume has another header.
+    HeaderReplaced {
+        /// The volume.
+        volume: VolumeId,
     },
     /// A device is a volume's writer.
     LeaseGranted {

@@ -8,6 +8,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::beacon::BeaconRow;
 use super::command::{Issuer, SignedHome, VolumeId};
+use super::headers::Headers;
+use super::identity::Identity;
 use super::numbers::Numbers;
 use super::pages::{PackPage, PackTable};
 use super::penance::PenanceRow;
@@ -52,6 +54,10 @@ pub(crate) enum RowKey {
     Beacon(u8) = 12,
     /// Who was late; there is one.
     Penance(u8) = 13,
+    /// The headers that a volume had before; there if it had any.
+    Headers(VolumeId) = 14,
+    /// What became of a member's cards; there if it ever had another.
+    Identity(MemberId) = 15,
 }
 
 /// Everything that commands change.
@@ -70,6 +76,8 @@ pub(crate) struct Tables {
     pub(super) questions: Table<[u8; 16], Question>,
     pub(super) beacon: Table<u8, BeaconRow>,
     pub(super) penance: Table<u8, PenanceRow>,
+    pub(super) headers: Table<VolumeId, Headers>,
+    pub(super) identities: Table<MemberId, Identity>,
 }
 
 impl Tables {
@@ -90,6 +98,8 @@ impl Tables {
         keys.extend(self.questions.take_changed().map(RowKey::Question));
         keys.extend(self.beacon.take_changed().map(RowKey::Beacon));
         keys.extend(self.penance.take_changed().map(RowKey::Penance));
+        keys.extend(self.headers.take_changed().map(RowKey::Headers));
+        keys.extend(self.identities.take_changed().map(RowKey::Identity));
         keys
     }
 
@@ -109,6 +119,8 @@ impl Tables {
             RowKey::Question(id) => self.questions.get(id).map(wire::encode),
             RowKey::Beacon(place) => self.beacon.get(place).map(wire::encode),
             RowKey::Penance(place) => self.penance.get(place).map(wire::encode),
+            RowKey::Headers(volume) => self.headers.get(volume).map(wire::encode),
+            RowKey::Identity(member) => self.identities.get(member).map(wire::encode),
         }
     }
 
@@ -135,6 +147,8 @@ impl Tables {
             RowKey::Question(id) => put(&mut self.questions, id, bytes),
             RowKey::Beacon(place) => put(&mut self.beacon, place, bytes),
             RowKey::Penance(place) => put(&mut self.penance, place, bytes),
+            RowKey::Headers(volume) => put(&mut self.headers, volume, bytes),
+            RowKey::Identity(member) => put(&mut self.identities, member, bytes),
         }
     }
 
@@ -154,6 +168,8 @@ impl Tables {
             RowKey::Question(id) => drop(self.questions.remove(id)),
             RowKey::Beacon(place) => drop(self.beacon.remove(place)),
             RowKey::Penance(place) => drop(self.penance.remove(place)),
+            RowKey::Headers(volume) => drop(self.headers.remove(volume)),
+            RowKey::Identity(member) => drop(self.identities.remove(member)),
         }
     }
 }

@@ -189,10 +189,8 @@ impl Ledger {
             if gone && seat.ended.is_none() {
                 seat.ended = Some(live);
             }
-            if let Some(card) = seat.next_card.take() {
-                seat.card = card;
-            }
             seat.against.clear();
+            self.take_next_card(member);
         }
         self.index_departures();
     }

@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, NodeId, VrfPublic};
+use barfs_crypto::{Digest, NodeId, VrfPublic, hash};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::{
@@ -75,7 +75,7 @@ pub struct Volume {
     /// For people.
     #[borsh(deserialize_with = "wire::text::<_, VOLUME_NAME_BYTES_MAX>")]
     pub name: String,
-    /// The wrapped master key.
+    /// The wrapped master keys.
     #[borsh(deserialize_with = "wire::bytes::<_, HEADER_BYTES_MAX>")]
     pub header: Vec<u8>,
     /// The newest head, if there is one.
@@ -84,6 +84,14 @@ pub struct Volume {
     pub lease: Option<Lease>,
     /// The newest fencing number; 0 before the first lease.
     pub fencing: u32,
+}
+
+impl Volume {
+    /// The digest of its header: what [`Command::ReplaceHeader`] names.
+    #[must_use]
+    pub fn header_digest(&self) -> Digest {
+        hash(&self.header)
+    }
 }
 
 /// Whether a pack stays.
@@ -339,6 +347,11 @@ impl Ledger {
                 from,
                 until,
             } => self.announce_vacation(actor, *member, (*from, *until)),
+            Command::ReplaceHeader {
+                volume,
+                replaces,
+                header,
+            } => self.replace_header(actor, *volume, *replaces, header),
         }
     }
 

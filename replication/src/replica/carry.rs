@@ -270,10 +270,4 @@ impl Replica {
         }
         self.following.due_micros = now_micros;
     }
-
-    /// Whether this member belongs to the group, under the key that it has, with a seat or without.
-    pub(super) fn is_member(&self) -> bool {
-        let card = self.genesis.member(self.me);
-        card.is_some_and(|card| card.node == self.key.id())
-    }
 }

@@ -70,15 +70,13 @@ impl Replica {
     }
 
     pub(super) fn own_votes(&self) -> Vec<CheckpointVote> {
-        let seated = |taken: &&Taken| {
-            let roster = self.roster_of(taken.checkpoint.epoch);
-            let card = roster.and_then(|roster| roster.seated_card(self.me).map(|card| card.node));
-            card == Some(self.key.id())
+        let vote = |taken: &Taken| {
+            let roster = self.roster_of(taken.checkpoint.epoch)?;
+            roster.seated_card(self.me)?;
+            let key = self.keys.under(&roster, self.me)?;
+            Some(CheckpointVote::sign(key, self.me, taken.checkpoint))
         };
-        let waiting = self.checkpoints.waiting().filter(seated);
-        waiting
-            .map(|taken| CheckpointVote::sign(&self.key, self.me, taken.checkpoint))
-            .collect()
+        self.checkpoints.waiting().filter_map(vote).collect()
     }
 
     /// What a member that is there (again) should know of checkpoints.

@@ -54,13 +54,6 @@ impl Replica {
         &self.handovers
     }
 
-    /// Whether this member sits in the committee, under the key that it has.
-    #[must_use]
-    pub fn is_seated(&self) -> bool {
-        let card = self.genesis.seated_card(self.me);
-        card.is_some_and(|card| card.node == self.key.id())
-    }
-
     /// The commit of `leader` is the last of its epoch.
     pub(super) fn turn(&mut self, leader: BlockRef) {
         let old = Arc::clone(&self.genesis);

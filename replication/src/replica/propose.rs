@@ -93,6 +93,7 @@ impl Replica {
     }
 
     fn make_block(&mut self, round: u64) -> Option<(VerifiedBlock, Batch)> {
+        let key = self.keys.under(&self.genesis, self.me)?;
         // While nothing commits, blocks stay small: what is not committed stays in everybody's memory.
         let stalled = round > self.dag.last_committed() + UNCOMMITTED_ROUNDS_MAX;
         let batch = match stalled {
@@ -109,7 +110,7 @@ impl Replica {
             executed: self.executed(),
             commands: batch.commands,
         };
-        let signed = VerifiedBlock::sign(&self.genesis, &self.key, block);
+        let signed = VerifiedBlock::sign(&self.genesis, key, block);
         debug_assert!(signed.is_ok(), "an own block breaks a rule: {signed:?}");
         let batch = Batch {
             commands: Vec::new(),
@@ -221,14 +222,15 @@ impl Replica {
     fn repeat(&mut self) {
         self.vote();
         self.pulled_micros = Some(self.now.monotonic_micros);
-        let Some(newest) = self.own.newest().cloned() else {
-            return;
-        };
-        let round = newest.reference().round;
+        // Whoever lost its log has no block to repeat, and earns no push before it has made one: it has to ask.
+        let newest = self.own.newest().cloned();
+        let round = newest
+            .as_ref()
+            .map_or(self.own.round(), |newest| newest.reference().round);
         self.ask_for_uncommitted(round);
         for peer in self.peers.all() {
             let seen = self.seen.get(&peer).copied().unwrap_or(0);
-            if seen <= round {
+            if let Some(newest) = newest.as_ref().filter(|_| seen <= round) {
                 let message = Message::Block(newest.bytes().clone());
                 self.out.push(Output::Send { to: peer, message });
             }

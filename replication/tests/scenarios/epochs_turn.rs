@@ -362,38 +362,6 @@ fn an_eviction_takes_a_quorum_and_leaves_a_group_that_tolerates_something() {
 }
 
 #[test]
-fn a_new_key_takes_over_with_the_next_epoch() {
-    let mut world = world(4);
-    works(&mut world, &[0, 1, 2, 3]);
-    let rotated = |recovery: u16| {
-        let recovery = key(2, recovery).id();
-        let address = "127.0.0.1:4002";
-        Box::new(MemberCard::sign(&key(9, 2), recovery, "two", address, 1 << 30, "").unwrap())
-    };
-    let member = m(2);
-    let stolen = Command::RotateIdentity {
-        member,
-        card: rotated(50),
-    };
-    let ticket = world.submit(member, stolen);
-    let refused = Outcome::Refused(Refusal::NotAllowed);
-    assert_eq!(world.finish(ticket), refused, "the recovery key stays");
-    let rotate = Command::RotateIdentity {
-        member,
-        card: rotated(2),
-    };
-    let outcome = world.signed(m(0), &key(2, 2), Issuer::Recovery(member), rotate);
-    assert_eq!(outcome, Outcome::Applied(Effect::Done));
-    expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
-    assert!(!world.replica(member).is_seated(), "with the old key");
-    assert_eq!(
-        world.replica(m(0)).genesis().member_of(key(9, 2).id()),
-        Some(member)
-    );
-    works(&mut world, &[0, 1, 3]);
-}
-
-#[test]
 fn vacations_are_announced_ahead_short_and_rare() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);

@@ -181,6 +181,14 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         (
+            "ReplaceHeader",
+            Command::ReplaceHeader {
+                volume,
+                replaces: hash(b"header"),
+                header: vec![4, 5, 6],
+            },
+        ),
+        (
             "Vacation",
             Command::Vacation {
                 member,

@@ -59,6 +59,10 @@ pub struct World {
     pub pushed: BTreeMap<MemberId, usize>,
     /// Every vote for a checkpoint that was sent.
     pub votes: Vec<CheckpointVote>,
+    /// Node keys that a member holds besides its first, the newest last.
+    pub keys: BTreeMap<MemberId, Vec<SigningKey>>,
+    /// Members whose new machine does not have their first node key.
+    pub without_first_key: BTreeSet<MemberId>,
     log_bytes: Option<u64>,
     nonces: u8,
     cut: BTreeSet<(MemberId, MemberId)>,
@@ -118,6 +122,8 @@ impl World {
             told_nothing: BTreeSet::new(),
             pushed: BTreeMap::new(),
             votes: Vec::new(),
+            keys: BTreeMap::new(),
+            without_first_key: BTreeSet::new(),
             log_bytes: None,
             nonces: 0,
             cut: BTreeSet::new(),
@@ -220,11 +226,19 @@ impl World {
             .chain(blocks)
             .collect();
         let records = records.into_iter();
-        let key = key(1, member.0);
-        node.replica = Some(match nonce {
+        let mut keys = match self.without_first_key.contains(&member) {
+            true => Vec::new(),
+            false => vec![key(1, member.0)],
+        };
+        keys.extend(self.keys.get(&member).into_iter().flatten().cloned());
+        // The newest first: an old key is only held.
+        let key = keys.pop().unwrap();
+        let mut replica = match nonce {
             None => Replica::restore(genesis, member, key, records, now),
             Some(nonce) => Replica::recover(genesis, member, key, records, nonce, now),
-        });
+        };
+        keys.into_iter().for_each(|key| replica.hold_key(key));
+        node.replica = Some(replica);
         if let (Some(bytes), Some(replica)) = (self.log_bytes, &mut node.replica) {
             replica.keep_log_bytes(bytes);
         }
@@ -237,6 +251,14 @@ impl World {
             if self.nodes[peer.index()].replica.is_some() {
                 self.input(peer, Input::PeerConnected { peer: member });
             }
+        }
+    }
+
+    /// A member gets another node key, which it has asked for or is about to.
+    pub fn hold_key(&mut self, member: MemberId, key: SigningKey) {
+        self.keys.entry(member).or_default().push(key.clone());
+        if let Some(replica) = &mut self.nodes[member.index()].replica {
+            replica.hold_key(key);
         }
     }
 
