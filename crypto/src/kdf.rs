@@ -3,12 +3,9 @@
 //! Keys are wiped when dropped and never shown. A derived key belongs to one context; a context is a
 //! constant sentence naming the one use.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
-
-use crate::{CryptoError, open_random, seal_random};
 
 /// [`derive()`](crate::derive()) of secret material into a secret: what the hash function held of either is
 /// wiped.
@@ -74,26 +71,6 @@ impl MasterKey {
     #[must_use]
     pub fn subkey(&self, context: &'static str) -> Key {
         Key::derived(context, &self.0)
-    }
-
-    /// Seals this key under another (XChaCha20-Poly1305). `nonce` must be random and fresh, `context` says
-    /// which volume the key belongs to and must be given again to unwrap. 72 bytes.
-    #[must_use]
-    pub fn wrap(&self, wrapping: &Key, nonce: [u8; 24], context: &[u8]) -> Vec<u8> {
-        seal_random(wrapping, nonce, context, &self.0)
-    }
-
-    /// Opens what [`MasterKey::wrap`] made.
-    ///
-    /// # Errors
-    /// [`CryptoError::NotAuthentic`] for another wrapping key, another context or changed bytes.
-    pub fn unwrap(wrapping: &Key, context: &[u8], bytes: &[u8]) -> Result<Self, CryptoError> {
-        let opened = Zeroizing::new(open_random(wrapping, context, bytes)?);
-        let key: &[u8; 32] = opened
-            .as_slice()
-            .try_into()
-            .map_err(|_| CryptoError::NotAuthentic)?;
-        Ok(Self(*key))
     }
 }
 

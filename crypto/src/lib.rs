@@ -22,6 +22,7 @@ mod gf256;
 mod identity;
 mod kdf;
 mod keyfile;
+mod masters;
 mod phrase;
 mod seal;
 mod slice;
@@ -34,6 +35,7 @@ pub use error::CryptoError;
 pub use identity::{NodeId, Signature, SigningKey};
 pub use kdf::{Key, MasterKey};
 pub use keyfile::{KEY_FILE_SECRET_MAX_BYTES, open_key_file, seal_key_file};
+pub use masters::{MASTER_KEYS_MAX, MasterKeys};
 pub use phrase::RecoverySecret;
 pub use seal::{
     NONCE_BYTES, TAG_BYTES, open_message, open_message_in_place, open_random, seal_message,

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use barfs_crypto::{
-    Digest, Key, MasterKey, NodeId, RecoverySecret, Signature, SigningKey, VrfSecret, derive_parts,
-    encode_slice, hash, open_key_file, outboard, prove, seal_key_file, seal_message, stripe,
+    Digest, Key, MasterKey, MasterKeys, NodeId, RecoverySecret, Signature, SigningKey, VrfSecret,
+    derive_parts, encode_slice, hash, open_key_file, outboard, prove, seal_key_file, seal_message,
+    stripe,
 };
 
 fn encoded(value: &impl borsh::BorshSerialize) -> String {
@@ -73,7 +74,7 @@ fn wrapped_master_key() {
         hex::encode(master.subkey("golden").as_bytes()),
         "1bd03153502ce7b41c22053d92eaf516eb7e1988cf931ddb99b0b4fa89d4f18c"
     );
-    let wrapped = master.wrap(&Key::from_bytes([2; 32]), [3; 24], b"volume");
+    let wrapped = MasterKeys::from(master).wrap(&Key::from_bytes([2; 32]), [3; 24], b"volume");
     assert_eq!(
         hex::encode(wrapped),
         "0303030303030303030303030303030303030303030303035c08205e3c523b86813286cf358e79f89870d2338f8ff1134fa8a10268d92555d39f14371d7986717397ca0b77bbae3f"

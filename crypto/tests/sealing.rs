@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use barfs_crypto::{
-    CryptoError, KEY_FILE_SECRET_MAX_BYTES, Key, MasterKey, NodeId, RecoverySecret, Signature,
-    SigningKey, TAG_BYTES, derive, derive_parts, open_key_file, open_message,
+    CryptoError, KEY_FILE_SECRET_MAX_BYTES, Key, MasterKey, MasterKeys, NodeId, RecoverySecret,
+    Signature, SigningKey, TAG_BYTES, derive, derive_parts, open_key_file, open_message,
     open_message_in_place, open_random, seal_key_file, seal_message, seal_message_in_place,
     seal_random,
 };
@@ -157,11 +157,12 @@ fn malleated_signatures_are_refused() {
 fn master_keys_are_wrapped_for_one_volume() {
     let secret = RecoverySecret::from_entropy([6; 32]);
     let master = MasterKey::from_bytes([8; 32]);
-    let wrapped = master.wrap(&secret.wrapping_key(), [1; 24], b"volume 1");
+    let keys = MasterKeys::from(master.clone());
+    let wrapped = keys.wrap(&secret.wrapping_key(), [1; 24], b"volume 1");
     assert_eq!(wrapped.len(), 72);
-    let opened = MasterKey::unwrap(&secret.wrapping_key(), b"volume 1", &wrapped).unwrap();
+    let opened = MasterKeys::unwrap(&secret.wrapping_key(), b"volume 1", &wrapped).unwrap();
     assert_eq!(
-        opened.subkey("test").as_bytes(),
+        opened.first().subkey("test").as_bytes(),
         master.subkey("test").as_bytes()
     );
     assert_ne!(
@@ -169,11 +170,11 @@ fn master_keys_are_wrapped_for_one_volume() {
         master.subkey("other").as_bytes()
     );
     for result in [
-        MasterKey::unwrap(&secret.wrapping_key(), b"volume 2", &wrapped),
-        MasterKey::unwrap(&key(6), b"volume 1", &wrapped),
-        MasterKey::unwrap(&secret.wrapping_key(), b"volume 1", &wrapped[..71]),
+        MasterKeys::unwrap(&secret.wrapping_key(), b"volume 2", &wrapped),
+        MasterKeys::unwrap(&key(6), b"volume 1", &wrapped),
+        MasterKeys::unwrap(&secret.wrapping_key(), b"volume 1", &wrapped[..71]),
         // Authentic, but not a key.
-        MasterKey::unwrap(
+        MasterKeys::unwrap(
             &key(6),
             b"volume 1",
             &seal_random(&key(6), [1; 24], b"volume 1", &[8; 31]),

@@ -7,7 +7,7 @@ use std::mem::needs_drop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use barfs_crypto::{
-    Key, MasterKey, RecoverySecret, SigningKey, VrfSecret, open_key_file, seal_key_file,
+    Key, MasterKey, MasterKeys, RecoverySecret, SigningKey, VrfSecret, open_key_file, seal_key_file,
 };
 use zeroize::ZeroizeOnDrop;
 
@@ -79,10 +79,10 @@ fn nothing_secret_is_freed() {
     assert_eq!(LARGE_FREED.load(Ordering::Relaxed), 3, "Argon2's memory");
     assert_eq!(LARGE_FREED_DIRTY.load(Ordering::Relaxed), 0);
 
-    let master = MasterKey::from_bytes(SECRET);
+    let master = MasterKeys::from(MasterKey::from_bytes(SECRET));
     let wrapped = master.wrap(&Key::from_bytes([1; 32]), [2; 24], b"volume");
-    let unwrapped = MasterKey::unwrap(&Key::from_bytes([1; 32]), b"volume", &wrapped).unwrap();
-    assert_eq!(unwrapped.as_bytes(), &SECRET);
+    let unwrapped = MasterKeys::unwrap(&Key::from_bytes([1; 32]), b"volume", &wrapped).unwrap();
+    assert_eq!(unwrapped.first().as_bytes(), &SECRET);
     drop(Box::new(unwrapped));
     drop(Box::new(Key::from_bytes(SECRET)));
 

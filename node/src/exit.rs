@@ -50,10 +50,12 @@ pub enum Exit {
     OldProcessor = 21,
     /// Others have to act first; the same command goes on then.
     Pending = 22,
+    /// The keys of the volume were replaced elsewhere, and this device has not taken them over yet.
+    OldKeys = 23,
 }
 
 impl Exit {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Failed,
         Self::Usage,
         Self::WrongPassphrase,
@@ -76,6 +78,7 @@ impl Exit {
         Self::Incomplete,
         Self::OldProcessor,
         Self::Pending,
+        Self::OldKeys,
     ];
 
     /// The code behind a number that another process reported.

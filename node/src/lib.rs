@@ -14,6 +14,7 @@ pub mod datadir;
 pub mod driver;
 pub mod exit;
 pub mod group;
+pub mod header;
 pub mod incarnation;
 pub mod invitation;
 pub mod jobs;

@@ -6,7 +6,7 @@
 //! └─ volumes/NAME/
 //!      volume.toml   group, member, volume       group       the genesis
 //!      handovers     who sat after the founders
-//!      key           master key and device key, sealed with Argon2id and XChaCha20-Poly1305
+//!      key           master keys and device key, sealed with Argon2id and XChaCha20-Poly1305
 //!      overlay/      changes not on the group    packs/      ciphertext
 //!      lock          held by the mount           mount.sock  its control socket
 //! ```
@@ -16,21 +16,37 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use barfs_crypto::{CryptoError, MasterKey, SigningKey, open_key_file, seal_key_file};
+use barfs_crypto::{CryptoError, MasterKeys, SigningKey, open_key_file, seal_key_file};
 use barfs_replication::{Genesis, MemberId, VolumeId};
-use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
-use zeroize::{ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::datadir::{read_group, replace_file, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::Chain;
 
-/// The secrets of a volume on this device.
-#[derive(BorshSerialize, BorshDeserialize, ZeroizeOnDrop)]
+/// The secrets of a volume on this device: its master keys, then the seed of the device key, 32 bytes each.
 struct Secrets {
-    master: [u8; 32],
-    device_seed: [u8; 32],
+    masters: MasterKeys,
+    device: SigningKey,
+}
+
+impl Secrets {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let masters = self.masters.to_bytes();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(masters.len() + 32));
+        bytes.extend_from_slice(&masters);
+        bytes.extend_from_slice(&*self.device.seed());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (masters, seed) = bytes.split_last_chunk::<32>()?;
+        Some(Self {
+            masters: MasterKeys::from_bytes(masters)?,
+            device: SigningKey::from_seed(*seed),
+        })
+    }
 }
 
 /// The public part of a profile.
@@ -178,9 +194,7 @@ pub fn pick(name: Option<&str>) -> Outcome<Profile> {
 }
 
 fn seal(secrets: &Secrets, passphrase: &[u8]) -> Outcome<Vec<u8>> {
-    let plain = borsh::to_vec(secrets).during(Exit::Failed, "cannot encode the keys")?;
-    let plain = Zeroizing::new(plain);
-    seal_key_file(passphrase, random()?, random()?, &plain)
+    seal_key_file(passphrase, random()?, random()?, &secrets.to_bytes())
         .during(Exit::Failed, "cannot seal the keys")
 }
 
@@ -190,7 +204,7 @@ impl Profile {
         chain: &Chain,
         file: VolumeFile,
         passphrase: &[u8],
-        master: &MasterKey,
+        masters: &MasterKeys,
         device: &SigningKey,
     ) -> Outcome<Self> {
         check_name(&file.name)?;
@@ -208,8 +222,8 @@ impl Profile {
             .create(&dir)
             .during(Exit::Failed, format!("cannot create {}", dir.display()))?;
         let secrets = Secrets {
-            master: *master.as_bytes(),
-            device_seed: *device.seed(),
+            masters: masters.clone(),
+            device: device.clone(),
         };
         let sealed = seal(&secrets, passphrase)?;
         let text = toml::to_string(&file).during(Exit::Failed, "cannot encode the volume file")?;
@@ -272,7 +286,12 @@ impl Profile {
     }
 
     /// Opens the sealed keys.
-    pub fn unlock(&self, passphrase: &[u8]) -> Outcome<(MasterKey, SigningKey)> {
+    pub fn unlock(&self, passphrase: &[u8]) -> Outcome<(MasterKeys, SigningKey)> {
+        let Secrets { masters, device } = self.open_secrets(passphrase)?;
+        Ok((masters, device))
+    }
+
+    fn open_secrets(&self, passphrase: &[u8]) -> Outcome<Secrets> {
         let path = self.dir.join("key");
         let doing = || format!("the key file {} is damaged", path.display());
         let sealed = std::fs::read(&path).during(Exit::Damaged, doing())?;
@@ -286,24 +305,25 @@ impl Profile {
             }
             other => Failure::new(Exit::Damaged, format!("{}: {other}", doing())),
         })?;
-        let secrets = Secrets::try_from_slice(&plain).during(Exit::Damaged, doing())?;
-        Ok((
-            MasterKey::from_bytes(secrets.master),
-            SigningKey::from_seed(secrets.device_seed),
-        ))
+        Secrets::from_bytes(&plain).ok_or_else(|| Failure::new(Exit::Damaged, doing()))
     }
 
     /// Seals the keys under another passphrase. The old one opens nothing afterwards, here; a copy of the key file that
     /// somebody took before it still opens.
     pub fn change_passphrase(&self, old: &[u8], new: &[u8]) -> Outcome<()> {
-        let (master, device) = self.unlock(old)?;
-        let secrets = Secrets {
-            master: *master.as_bytes(),
-            device_seed: *device.seed(),
-        };
+        self.replace_secrets(&self.open_secrets(old)?, new)
+    }
+
+    /// Takes over newer master keys, sealed under the same passphrase.
+    pub fn change_masters(&self, masters: MasterKeys, passphrase: &[u8]) -> Outcome<()> {
+        let Secrets { device, .. } = self.open_secrets(passphrase)?;
+        self.replace_secrets(&Secrets { masters, device }, passphrase)
+    }
+
+    fn replace_secrets(&self, secrets: &Secrets, passphrase: &[u8]) -> Outcome<()> {
         let path = self.dir.join("key");
         let doing = format!("cannot write {}", path.display());
-        replace_file(&path, &seal(&secrets, new)?, 0o600).during(Exit::Failed, doing)
+        replace_file(&path, &seal(secrets, passphrase)?, 0o600).during(Exit::Failed, doing)
     }
 
     /// Takes the volume for this process; fails at once if another one has it.

@@ -8,6 +8,7 @@ use barfs_fs::{StoreError, Volume, VolumeError, VolumeKeys, VolumeOptions};
 
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::GroupClient;
+use crate::header;
 use crate::lease::Lease;
 use crate::overlay::RocksOverlay;
 use crate::packs::GroupStore;
@@ -105,7 +106,7 @@ impl Session {
         options: SessionOptions,
     ) -> Outcome<Self> {
         let lock = profile.lock()?;
-        let (master, device) = profile.unlock(passphrase)?;
+        let (masters, device) = profile.unlock(passphrase)?;
         let id = profile.volume()?;
         let client = Arc::new(GroupClient::new(profile.chain()?, device, None)?);
         // Who has left could answer with what was true when it left.
@@ -115,11 +116,14 @@ impl Session {
             Access::Write { steal } => Some(Lease::acquire(Arc::clone(&client), id, steal).await?),
             Access::Read { .. } => None,
         };
+        if let Some(state) = client.volume(id).await? {
+            header::check_known(&state, &masters)?;
+        }
         let fencing = lease.as_ref().map_or(0, Lease::fencing);
         let store = GroupStore::open(client, profile.member(), id, fencing).await?;
 
         let fs_id = barfs_fs::VolumeId(id.0);
-        let keys = VolumeKeys::derive(&master, fs_id);
+        let keys = VolumeKeys::rotated(masters.first(), masters.later(), fs_id);
         let mut volume_options = VolumeOptions::new(profile.dir.join("packs"));
         volume_options.cache_bytes = options.cache_bytes;
         volume_options.commit_interval = options.commit_interval;

@@ -1,6 +1,8 @@
 //! What is sealed.
 
-use barfs_crypto::{Digest, Key, MasterKey, open_message, open_random, seal_message, seal_random};
+use barfs_crypto::{
+    Digest, Key, MasterKey, MasterKeys, open_message, open_random, seal_message, seal_random,
+};
 
 use super::first;
 
@@ -47,17 +49,20 @@ pub fn accepted_messages() -> Vec<Vec<u8>> {
     vec![[id.0.as_slice(), &sealed].concat()]
 }
 
-/// A wrapped master key.
+/// Wrapped master keys.
 pub fn wrapped_key(bytes: &[u8]) -> bool {
-    let Ok(master) = MasterKey::unwrap(&key(), AAD, bytes) else {
+    let Ok(keys) = MasterKeys::unwrap(&key(), AAD, bytes) else {
         return false;
     };
     let (nonce, _) = first::<24>(bytes).expect("what opened has a nonce");
-    assert_eq!(master.wrap(&key(), nonce, AAD), bytes);
+    assert_eq!(keys.wrap(&key(), nonce, AAD), bytes);
     true
 }
 
 /// Some that are accepted.
 pub fn accepted_wrapped() -> Vec<Vec<u8>> {
-    vec![MasterKey::from_bytes([2; 32]).wrap(&key(), [3; 24], AAD)]
+    let keys = MasterKeys::from(MasterKey::from_bytes([2; 32]));
+    let more = keys.and_newer(MasterKey::from_bytes([4; 32]));
+    let wrap = |keys: MasterKeys| keys.wrap(&key(), [3; 24], AAD);
+    [Some(keys), more].into_iter().flatten().map(wrap).collect()
 }

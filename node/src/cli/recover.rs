@@ -5,16 +5,15 @@
 
 use std::path::PathBuf;
 
-use barfs_crypto::{MasterKey, SigningKey};
+use barfs_crypto::SigningKey;
 use barfs_replication::{Command, Genesis, SignedHome};
 use clap::Args;
 
-use super::volume::header_context;
-use crate::exit::{During, Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::group::{GroupClient, Stranger};
 use crate::links::resolve;
 use crate::profile::{self, Profile, VolumeFile, random};
-use crate::secrets;
+use crate::{header, secrets};
 
 #[derive(Args)]
 pub(crate) struct RecoverArgs {
@@ -92,15 +91,7 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
                 format!("the group has lost the volume {volume}"),
             )
         })?;
-        let master = MasterKey::unwrap(
-            &secret.wrapping_key(),
-            &header_context(&volume),
-            &state.header,
-        )
-        .during(
-            Exit::Damaged,
-            format!("the header of the volume {} does not open", state.name),
-        )?;
+        let masters = header::open(&state, &secret, &volume)?;
         let file = VolumeFile {
             group: client.group.0.to_hex(),
             member: me.0,
@@ -111,7 +102,7 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
             &client.chain(),
             file,
             passphrase.as_bytes(),
-            &master,
+            &masters,
             &device,
         )?;
         let head = state.head.map_or(0, |(sequence, _)| sequence);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use barfs_crypto::{MasterKey, SigningKey};
+use barfs_crypto::{MasterKey, MasterKeys, SigningKey};
 use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
 use clap::{Args, Subcommand};
 
@@ -14,8 +14,8 @@ use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::{Chain, Fresh, GroupClient};
 use crate::profile::{self, Profile, VolumeFile, random};
-use crate::secrets;
 use crate::transport::protocol::{Query, State};
+use crate::{header, secrets};
 
 #[derive(Subcommand)]
 pub(crate) enum VolumeCommand {
@@ -42,11 +42,6 @@ pub(crate) struct CreateArgs {
     /// File with the passphrase that protects the keys on this device (asked for otherwise)
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-}
-
-/// The context under which a volume's master key is wrapped for its recovery key.
-pub(crate) fn header_context(volume: &VolumeId) -> Vec<u8> {
-    [b"barfs volume header v1 ", &volume.0[..]].concat()
 }
 
 pub(crate) fn run(command: VolumeCommand) -> Outcome<()> {
@@ -100,14 +95,11 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
     };
     let _: ControlReply = control::call(&socket, &certify, |(): ()| ()).await?;
 
-    let (master, volume) = (MasterKey::from_bytes(random()?), VolumeId(random()?));
+    let masters = MasterKeys::from(MasterKey::from_bytes(random()?));
+    let volume = VolumeId(random()?);
     let client = GroupClient::new(chain, device.clone(), None)?;
     client.refresh().await;
-    let header = master.wrap(
-        &recovery.wrapping_key(),
-        random()?,
-        &header_context(&volume),
-    );
+    let header = header::seal(&masters, &recovery, &volume)?;
     let create = Command::CreateVolume {
         member: me,
         volume,
@@ -136,7 +128,7 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
         &client.chain(),
         file,
         passphrase.as_bytes(),
-        &master,
+        &masters,
         &device,
     )?;
     println!(
