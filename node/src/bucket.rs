@@ -43,6 +43,12 @@ impl Bucket {
         }
     }
 
+    /// Puts so many back, as far as there is room.
+    pub fn give_back(&mut self, tokens: f64, now: Instant) {
+        self.fill(now);
+        self.tokens = (self.tokens + tokens).min(self.burst);
+    }
+
     /// Takes one if it is there, and says whether it was.
     pub fn take_one(&mut self, now: Instant) -> bool {
         self.fill(now);

@@ -2,6 +2,7 @@
 //!
 //! The room of each file is drawn in `ARCHITECTURE.md`.
 
+pub mod allowance;
 pub mod bench;
 pub mod blocklog;
 pub mod bucket;

@@ -82,7 +82,7 @@ pub use message::{BLOCKS_MAX, FRAME_BYTES_MAX, Message, WANT_REFS_MAX};
 pub use output::{Event, Output, Record, Serve};
 pub use params::{Params, ParamsError, Thresholds};
 pub use placement::{candidates, redundancy};
-pub use replica::{Replica, ReplicaStatus};
+pub use replica::{Replica, ReplicaStatus, Taken};
 pub use roster::{Handover, Roster};
 pub use time::{LiveTime, Now, WallTime};
 pub use wire::WireError;

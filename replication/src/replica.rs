@@ -15,7 +15,7 @@ mod recovering;
 mod serve;
 mod status;
 
-pub use status::ReplicaStatus;
+pub use status::{ReplicaStatus, Taken};
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -104,6 +104,7 @@ pub struct Replica {
     /// Blocks in the graph that no `Persist` has carried yet, and their bytes.
     unpersisted: Vec<VerifiedBlock>,
     unpersisted_bytes: usize,
+    taken: Taken,
     seen: BTreeMap<MemberId, u64>,
     /// The first proof against each member that signed twice.
     equivocators: BTreeMap<MemberId, (VerifiedBlock, VerifiedBlock)>,
@@ -144,6 +145,7 @@ impl Replica {
             installing: None,
             unpersisted: Vec::new(),
             unpersisted_bytes: 0,
+            taken: Taken::default(),
             seen: BTreeMap::new(),
             equivocators: BTreeMap::new(),
             next_token: 1,

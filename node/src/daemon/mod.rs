@@ -33,7 +33,7 @@ use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Inbound, Service, Unrecorded};
+use crate::serve::{self, Service, Unrecorded};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -176,7 +176,6 @@ impl Node {
             proven: Arc::default(),
             joining: Arc::default(),
             complained: Mutex::default(),
-            inbound: Inbound::default(),
             proofs: Proofs::new(dir.proofs_path()),
         });
         tokio::spawn(register(handle.clone(), me, service.group, vrf));

@@ -8,7 +8,7 @@ use barfs_replication::{
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::answers::Answers;
+use crate::allowance::Allowances;
 
 /// How often a command is tried again whose block could not carry it any more when the committee had changed.
 const AGAIN: usize = 3;
@@ -46,7 +46,7 @@ pub(super) enum Work {
 #[derive(Clone)]
 pub struct DriverHandle {
     pub(super) work: Sender<Work>,
-    pub(super) answers: Arc<Answers>,
+    pub(super) allowances: Arc<Allowances>,
 }
 
 /// The driver has stopped.
@@ -61,8 +61,8 @@ impl DriverHandle {
     /// A handle, and the queue from which a driver takes what comes over it.
     pub fn channel() -> (Self, Queue) {
         let (work, queue) = channel();
-        let answers = Arc::default();
-        (Self { work, answers }, Queue(queue))
+        let allowances = Arc::default();
+        (Self { work, allowances }, Queue(queue))
     }
 
     /// Feeds an input to the replica.
@@ -72,9 +72,9 @@ impl DriverHandle {
             .map_err(|_| Stopped)
     }
 
-    /// How much each member is answered.
-    pub fn answers(&self) -> &Answers {
-        &self.answers
+    /// What each member may cost.
+    pub fn allowances(&self) -> &Allowances {
+        &self.allowances
     }
 
     /// As [`input`](Self::input); gives `held` back once the replica has handled it.

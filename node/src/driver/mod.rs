@@ -4,7 +4,6 @@
 //! only then is done what depends on it. Messages to members go to their links without waiting: a link that is
 //! behind drops, and the protocol asks again.
 
-mod answers;
 mod handle;
 mod waiting;
 
@@ -20,10 +19,10 @@ use barfs_replication::{
 };
 use bytes::Bytes;
 
+use crate::allowance::Allowances;
 use crate::blocklog::{BlockLog, LogError};
 use crate::statefile;
 use crate::transport::frame::encode_bytes;
-pub use answers::Answers;
 pub use handle::{DriverHandle, Executed, Queue, Stopped};
 use handle::{Submission, Work};
 use waiting::Waiting;
@@ -86,7 +85,7 @@ pub struct Driver<O> {
     work: Receiver<Work>,
     started: Instant,
     waiting: Waiting,
-    answers: Arc<Answers>,
+    allowances: Arc<Allowances>,
     /// Newest epochs that the outbox has been told of: worked under, and known.
     told_epochs: (u32, u32),
 }
@@ -127,7 +126,7 @@ impl<O: Outbox> Driver<O> {
             work: queue,
             started,
             waiting: Waiting::default(),
-            answers: Arc::clone(&handle.answers),
+            allowances: Arc::clone(&handle.allowances),
             told_epochs: (0, 0),
         };
         driver.tell_rosters();
@@ -193,7 +192,7 @@ impl<O: Outbox> Driver<O> {
         match work {
             Work::Input(input, _held) => {
                 if self.has_room_for_answer(&input) {
-                    outputs.extend(self.replica.handle(now(self.started), *input));
+                    self.take(*input, outputs);
                 }
             }
             Work::Submit(submission) => self.submit(*submission, outputs),
@@ -222,6 +221,22 @@ impl<O: Outbox> Driver<O> {
             Work::Stop | Work::SnapshotFailed(_) => {}
         }
         Ok(())
+    }
+
+    /// Hands an input to the replica. Whoever sent what was of use is not charged for it.
+    fn take(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        let sender = match &input {
+            Input::Blocks { from, .. } | Input::Control { from, .. } => Some(*from),
+            _ => None,
+        };
+        let before = self.replica.taken();
+        outputs.extend(self.replica.handle(now(self.started), input));
+        let after = self.replica.taken();
+        if let Some(from) = sender {
+            let (parts, bytes) = (after.parts - before.parts, after.bytes - before.bytes);
+            let inbound = &self.allowances.inbound;
+            inbound.useful(from, parts, bytes, Instant::now());
+        }
     }
 
     /// Whether an input goes to the replica. Questions for blocks do if the member that asks takes in what it had: it asks
@@ -347,9 +362,9 @@ impl<O: Outbox> Driver<O> {
 
     fn send(&self, to: MemberId, message: &Message) {
         if let Some(frame) = encode(message) {
-            if matches!(message, Message::Blocks(_)) {
-                self.answers.sent(to, frame.len(), Instant::now());
-            }
+            self.allowances
+                .answers
+                .sent(to, frame.len(), Instant::now());
             self.outbox.send(to, frame);
         }
     }

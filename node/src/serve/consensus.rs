@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
 use barfs_replication::{
-    BlockBytes, BlockCommand, BlockError, Command, Evidence, Genesis, Input, MemberId, Message,
-    VerifiedBlock, verify_evidence,
+    BlockBytes, BlockCommand, BlockError, Command, Control, Evidence, Genesis, Input, MemberId,
+    Message, VerifiedBlock, verify_evidence,
 };
 
 use super::Service;
@@ -30,7 +30,12 @@ impl Service {
             if self.rosters.member_of(key) != Some(from) {
                 return Ok(());
             }
-            if self.inbound.is_shunned(from, Instant::now()) {
+            if self
+                .driver
+                .allowances()
+                .inbound
+                .is_shunned(from, Instant::now())
+            {
                 return Err(TransportError::Broken("it sent bad blocks".into()));
             }
             let message = Message::decode(&header)
@@ -39,12 +44,27 @@ impl Service {
                 Message::Want { refs } => (0, Some(refs.len())),
                 Message::WantFrom { .. } => (0, Some(0)),
                 Message::Blocks(blocks) => (blocks.len(), None),
+                Message::Control(
+                    Control::WantHead { .. }
+                    | Control::WantBuckets { .. }
+                    | Control::WantNewest { .. }
+                    | Control::WantHandovers { .. },
+                ) => (0, Some(0)),
                 Message::Block(_) | Message::Control(_) => (1, None),
             };
-            let held = self.inbound.enter(from, header.len(), signed).await;
+            let held = self
+                .driver
+                .allowances()
+                .inbound
+                .enter(from, header.len(), signed)
+                .await;
             let held = held.map_err(|cause| TransportError::Broken(cause.to_string()))?;
             if let Some(named) = asked {
-                let wait = self.driver.answers().asked(from, named, Instant::now());
+                let wait = self
+                    .driver
+                    .allowances()
+                    .answers
+                    .asked(from, named, Instant::now());
                 tokio::time::sleep(wait).await;
             }
             let input = match message {
@@ -66,7 +86,12 @@ impl Service {
         let rosters = self.rosters.all();
         let verify = |bytes: BlockBytes| {
             // After a bad block the rest is not worth the time.
-            if self.inbound.is_shunned(from, Instant::now()) {
+            if self
+                .driver
+                .allowances()
+                .inbound
+                .is_shunned(from, Instant::now())
+            {
                 return None;
             }
             VerifiedBlock::verify_any(&rosters, bytes.clone())
@@ -75,7 +100,7 @@ impl Service {
                     self.complain(from, cause);
                     // A block of an epoch that is not known here may well be good.
                     if !matches!(cause, BlockError::Group) {
-                        self.inbound.shun(from, Instant::now());
+                        self.driver.allowances().inbound.shun(from, Instant::now());
                     }
                     self.accuse(&rosters, &bytes);
                 })

@@ -8,7 +8,6 @@
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
 mod consensus;
-mod inbound;
 mod shards;
 mod unrecorded;
 
@@ -54,7 +53,6 @@ pub fn strangers() -> Bucket {
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
-pub use inbound::Inbound;
 pub use unrecorded::Unrecorded;
 
 /// Everything a request may need.
@@ -85,8 +83,6 @@ pub struct Service {
     pub proven: Arc<Mutex<BTreeSet<(MemberId, u8)>>>,
     /// Members that this node has accused since it started.
     pub accused: Mutex<BTreeSet<MemberId>>,
-    /// What other members' nodes have under way here.
-    pub inbound: Inbound,
     /// Members whose invalid blocks have been complained of in the log, and when last.
     pub complained: Mutex<BTreeMap<MemberId, Instant>>,
 }

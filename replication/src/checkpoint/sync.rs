@@ -102,12 +102,12 @@ impl SnapshotSync {
     }
 
     /// A head came in.
-    pub(crate) fn head(&mut self, from: MemberId, bytes: &[u8], now_micros: u64) {
+    pub(crate) fn head(&mut self, from: MemberId, bytes: &[u8], now_micros: u64) -> bool {
         let Some(target) = &mut self.target else {
-            return;
+            return false;
         };
         if target.assembly.is_some() || self.asked.remove(&from).is_none() {
-            return;
+            return false;
         }
         let base = target.base.clone();
         match Assembly::begin(target.certificate.clone(), bytes, base) {
@@ -117,8 +117,12 @@ impl SnapshotSync {
                 self.moved_micros = now_micros;
                 // The others may be asked for buckets at once.
                 self.asked.clear();
+                true
             }
-            Err(_) => self.rest(from, now_micros),
+            Err(_) => {
+                self.rest(from, now_micros);
+                false
+            }
         }
     }
 
@@ -129,14 +133,14 @@ impl SnapshotSync {
         first: usize,
         buckets: &[Vec<u8>],
         now_micros: u64,
-    ) {
+    ) -> bool {
         let Some(assembly) = self
             .target
             .as_mut()
             .filter(|target| target.digest == checkpoint)
             .and_then(|target| target.assembly.as_mut())
         else {
-            return;
+            return false;
         };
         // What comes late is as good: each bucket is checked against its digest.
         let question = self.asked.remove(&from);
@@ -154,6 +158,7 @@ impl SnapshotSync {
         } else if !nothing {
             self.moved_micros = now_micros;
         }
+        !nothing
     }
 
     fn rest(&mut self, member: MemberId, now_micros: u64) {

@@ -147,7 +147,11 @@ impl Replica {
                 newest,
                 yours,
             } => self.take_newest(from, nonce, newest, yours),
-            Control::Head { bytes } => self.sync.head(from, &bytes, now_micros),
+            Control::Head { bytes } => {
+                if self.sync.head(from, &bytes, now_micros) {
+                    self.count_taken(bytes.len());
+                }
+            }
             Control::Buckets {
                 checkpoint,
                 from: first,
@@ -155,7 +159,9 @@ impl Replica {
             } => {
                 let source = (from, checkpoint);
                 let first = usize::from(first);
-                self.sync.buckets(source, first, &buckets, now_micros);
+                if self.sync.buckets(source, first, &buckets, now_micros) {
+                    self.count_taken(buckets.iter().map(Vec::len).sum());
+                }
             }
         }
         if let Some(snapshot) = self.sync.finished(&self.handovers) {

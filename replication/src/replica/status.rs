@@ -32,7 +32,28 @@ pub struct ReplicaStatus {
     pub peers: BTreeMap<MemberId, u64>,
 }
 
+/// How much a replica has taken in of what others sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Blocks that were new and entered the graph, and messages with parts of a snapshot that were missing.
+    pub parts: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 impl Replica {
+    /// What it has taken in since it was made or restored.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    pub(super) fn count_taken(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.taken.parts = self.taken.parts.saturating_add(1);
+        self.taken.bytes = self.taken.bytes.saturating_add(bytes);
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn status(&self) -> ReplicaStatus {

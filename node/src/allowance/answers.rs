@@ -31,7 +31,7 @@ impl Answers {
     }
 
     /// So many bytes go to it.
-    pub(super) fn sent(&self, to: MemberId, bytes: usize, now: Instant) {
+    pub fn sent(&self, to: MemberId, bytes: usize, now: Instant) {
         self.take(to, bytes as f64, now);
     }
 

@@ -1,6 +1,6 @@
 //! What a member's node may send: so many messages and bytes a second, so many bytes that the replica has not handled yet,
 //! on all its streams together, and nothing for a while once it sent what no correct node sends. What does not fit waits on
-//! the sender's side.
+//! the sender's side. Blocks that were new and in order are given back: what is limited is what is of no use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::bucket::Bucket;
 
-/// Bytes a second of one member's messages: more than a group orders, and what one that comes back takes in.
-const RATE: f64 = (64 << 20) as f64;
-/// Bytes that may come at once after a rest.
-const BURST: f64 = (128 << 20) as f64;
+/// Bytes a second of one member's messages that are of no use.
+const RATE: f64 = (4 << 20) as f64;
+/// Bytes that may come at once, before it is known what they are good for: several of the largest answers.
+const BURST: f64 = (64 << 20) as f64;
 /// What a message counts besides its bytes, and each block or statement in it: its signature is verified.
 const MESSAGE: f64 = (8 << 10) as f64;
 const SIGNED: f64 = (8 << 10) as f64;
@@ -49,7 +49,7 @@ impl Inbound {
     }
 
     /// Waits until a message of `bytes` with so many signatures may come in. What is returned is to be held until it has been handled.
-    pub(super) async fn enter(
+    pub async fn enter(
         &self,
         from: MemberId,
         bytes: usize,
@@ -67,8 +67,15 @@ impl Inbound {
         room.acquire_many_owned(wanted as u32).await
     }
 
+    /// So many parts of what a member sent in one message, blocks or pieces of a snapshot, are new and in order.
+    pub fn useful(&self, from: MemberId, parts: u64, bytes: u64, now: Instant) {
+        let message = if parts == 0 { 0.0 } else { MESSAGE };
+        let cost = message + bytes as f64 + parts as f64 * SIGNED;
+        self.with(from, |sender| sender.bucket.give_back(cost, now));
+    }
+
     /// The member signed nothing wrong perhaps, but sent what no correct node passes on.
-    pub(super) fn shun(&self, from: MemberId, now: Instant) {
+    pub fn shun(&self, from: MemberId, now: Instant) {
         self.with(from, |sender| {
             let length = match sender.shunned {
                 None => SHUN_FIRST,
@@ -79,7 +86,7 @@ impl Inbound {
     }
 
     /// Until when the member is not listened to, if it is not.
-    pub(super) fn is_shunned(&self, from: MemberId, now: Instant) -> bool {
+    pub fn is_shunned(&self, from: MemberId, now: Instant) -> bool {
         self.with(from, |sender| {
             sender.shunned.is_some_and(|(until, _)| now < until)
         })
@@ -105,6 +112,28 @@ mod tests {
         drop(first);
         let second = inbound.enter(ONE, 1, 1).await.unwrap();
         drop((second, other));
+    }
+
+    #[tokio::test]
+    async fn what_is_of_use_is_not_limited_and_the_rest_is() {
+        let inbound = Inbound::default();
+        let patience = Duration::from_millis(10);
+        let mut sent = 0;
+        for _ in 0..100 {
+            let held = tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64)).await;
+            assert!(held.is_ok(), "{sent} bytes came, all of use");
+            sent += 4 << 20;
+            inbound.useful(ONE, 64, 4 << 20, Instant::now());
+        }
+        let mut useless = 0.0;
+        while tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64))
+            .await
+            .is_ok()
+        {
+            useless += (4 << 20) as f64;
+            assert!(useless <= BURST, "{useless} bytes of no use came at once");
+        }
+        assert!(useless > BURST / 2.0, "{useless}");
     }
 
     #[test]
