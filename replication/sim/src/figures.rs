@@ -90,6 +90,7 @@ pub fn sound(seed: u64, nodes: u16, link_ms: u64, seconds: u64) -> Plan {
         network: NetworkFaults {
             delay_min: link_ms * MILLI,
             delay_max: link_ms * MILLI,
+            late_sender: None,
             jitter_per_mille: 0,
             tail_per_mille: 0,
             tail_micros: 0,

@@ -20,6 +20,8 @@ pub struct NetworkFaults {
     pub delay_min: u64,
     /// Longest usual one-way delay; each link draws its own base between the two.
     pub delay_max: u64,
+    /// A member of which everything arrives later than over any other link, and by how much.
+    pub late_sender: Option<(u16, u64)>,
     /// How much longer than that a message may take, per mille of it, each time anew.
     pub jitter_per_mille: u64,
     /// Messages that take up to `tail_micros` longer.
@@ -98,7 +100,9 @@ impl Network {
         let mut links = BTreeMap::new();
         for from in 0..nodes {
             for to in (0..nodes).filter(|to| *to != from) {
-                let base = rng.between(faults.delay_min, faults.delay_max);
+                let late = faults.late_sender.filter(|(sender, _)| *sender == from);
+                let base = rng.between(faults.delay_min, faults.delay_max)
+                    + late.map_or(0, |(_, micros)| micros);
                 links.insert(
                     (from, to),
                     Link {
@@ -237,6 +241,7 @@ mod tests {
         NetworkFaults {
             delay_min: 1_000,
             delay_max: 2_000,
+            late_sender: None,
             jitter_per_mille: 250,
             tail_per_mille: 100,
             tail_micros: SECOND,

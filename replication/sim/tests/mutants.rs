@@ -54,13 +54,15 @@ fn altered_bytes_behind_a_driver_that_does_not_verify_are_seen() {
 
 #[test]
 fn more_liars_than_the_thresholds_allow_fork_the_group() {
-    // Some of these runs merely stop for ever; among a few there must be an open fork.
-    let forked = (1..=SEEDS).any(|seed| {
+    // Most of these runs merely stop for ever; among some there must be an open fork.
+    let seeds = 4 * SEEDS;
+    let forked = (1..=seeds).any(|seed| {
         let plan = Plan::draw(seed, Scenario::Calm, Some(4)).with_mutant(Mutant::TooManyLiars);
         let violation = run(&plan, false).unwrap().violation.unwrap();
-        ["agreement", "commits", "total order"].contains(&violation.property)
+        let forks = ["agreement", "commits", "total order", "one block a slot"];
+        forks.contains(&violation.property)
     });
-    assert!(forked, "no fork in {SEEDS} seeds");
+    assert!(forked, "no fork in {seeds} seeds");
 }
 
 #[test]

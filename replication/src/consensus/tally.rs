@@ -143,10 +143,10 @@ impl SlotTally {
         self.certificates.entry(block).or_default().insert(author);
     }
 
-    /// The most authors that voted alike.
-    pub(crate) fn most_alike(&self) -> usize {
+    /// The most authors that voted for one block, and how many voted for none.
+    pub(crate) fn most_alike(&self) -> (usize, usize) {
         let votes = self.votes.values().map(MemberSet::len).max();
-        self.bottom.len().max(votes.unwrap_or(0))
+        (votes.unwrap_or(0), self.bottom.len())
     }
 
     /// Whether a quorum of authors voted for no block.

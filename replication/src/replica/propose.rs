@@ -44,7 +44,8 @@ impl Replica {
                 // A vote may have been lost, and nothing may happen for long.
                 self.vote();
             }
-            self.pace.proposed(readiness, bytes_out, now_micros);
+            self.pace
+                .proposed(&self.dag, readiness, bytes_out, now_micros);
             self.send_to_disk(block, batch.tickets);
         }
     }

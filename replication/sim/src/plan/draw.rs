@@ -256,6 +256,7 @@ fn draw_network(switches: &Switches, rng: &mut Rng) -> NetworkFaults {
     NetworkFaults {
         delay_min: rng.between(2, 10) * MILLI,
         delay_max: rng.between(10, 60) * MILLI,
+        late_sender: None,
         jitter_per_mille: 250,
         tail_per_mille,
         tail_micros,
