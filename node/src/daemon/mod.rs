@@ -33,7 +33,7 @@ use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Service, Unrecorded};
+use crate::serve::{self, Recent, Service, Unrecorded};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -170,6 +170,7 @@ impl Node {
             driver: handle.clone(),
             store: Arc::clone(&store),
             unrecorded: Unrecorded::default(),
+            recent: Recent::default(),
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(serve::strangers()),
             accused: Mutex::default(),

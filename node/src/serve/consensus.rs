@@ -94,8 +94,12 @@ impl Service {
             {
                 return None;
             }
-            VerifiedBlock::verify_any(&rosters, bytes.clone())
-                .inspect(|block| self.keep_proofs(block))
+            let verify = || {
+                VerifiedBlock::verify_any(&rosters, bytes.clone())
+                    .inspect(|block| self.keep_proofs(block))
+            };
+            self.recent
+                .or_verify(&bytes, verify)
                 .inspect_err(|cause| {
                     self.complain(from, cause);
                     // A block of an epoch that is not known here may well be good.

@@ -8,6 +8,7 @@
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
 mod consensus;
+mod recent;
 mod shards;
 mod unrecorded;
 
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
     BlockCommand, Command, Effect, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard,
-    MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand,
+    MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand, VerifiedBlock,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -53,6 +54,7 @@ pub fn strangers() -> Bucket {
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
+pub use recent::Recent;
 pub use unrecorded::Unrecorded;
 
 /// Everything a request may need.
@@ -71,6 +73,8 @@ pub struct Service {
     pub store: Arc<dyn ShardStore>,
     /// Shards that no record names yet.
     pub unrecorded: Unrecorded,
+    /// Blocks that were verified lately.
+    pub recent: Recent<VerifiedBlock>,
     /// Damaged shards met since the start.
     pub damaged: AtomicU64,
     /// Proofs that members lied.
