@@ -4,10 +4,16 @@
 //! t - 1. Any Q answers to a fresh nonce come from at least r + 2 of those, so from one that does not lie, and its
 //! newest own block is of round t - 1 or later: from the highest answer on, two rounds further are safe.
 //!
+//! The first round of an epoch has no parents. A member may have made its block there before the others had even ended
+//! the epoch before, in which it is then told how far they are; but it cannot have ended that epoch without blocks of Q
+//! authors two rounds above its last leader. So if the answers do not lie below those, the round is left out
+//! (`Replica::leave_out_first_round`).
+//!
 //! In a group that tolerates nothing (Q = n) the others cannot go on alone, so two rounds further would never come.
 //! There nobody lies, and all others are asked: what none of them has of this member, nobody will ever show.
 //!
-//! An answer is a block, never a number, and counts only once the block has entered the own graph or lies below its
+//! An answer is a block, never a number, of whatever epoch; whoever knows that it has signed more than it has does not
+//! answer before it has made another block. It counts only once the block has entered the own graph or lies below its
 //! floor: its ancestors are there and verify, so nobody can push this member beyond the rounds that the group has
 //! reached. Meanwhile the member makes no blocks and answers no such questions itself.
 
@@ -86,7 +92,11 @@ impl Recovery {
         let highest = counted().flatten().map(|block| block.round).max();
         let round = match self.fragile {
             true => known,
-            false => highest.unwrap_or(0).max(known).saturating_add(1),
+            false => highest
+                .unwrap_or(0)
+                .max(known)
+                .max(dag.base())
+                .saturating_add(1),
         };
         (counted().count() >= self.needed).then_some(round)
     }

@@ -185,7 +185,7 @@ impl Replica {
             match record {
                 Record::Block(block) => replica.replay(block),
                 Record::Snapshot(snapshot) => replica.replay_snapshot(snapshot),
-                Record::OwnRound { round } => replica.own.raise_round(round),
+                Record::OwnRound { round } => replica.own_round_found(round),
             }
         }
         replica.log_found();

@@ -72,7 +72,11 @@ pub(crate) struct Own {
     recovery: VecDeque<Queued>,
     recovery_bytes: usize,
     newest: Option<VerifiedBlock>,
+    /// The newest block of the epochs that are over.
+    former: Option<VerifiedBlock>,
     round: u64,
+    /// The round up to which nothing is signed any more, since this member lost its log; 0 if it never did.
+    recovered: u64,
     in_flight: Option<InFlight>,
     /// Own blocks in the graph that are not delivered.
     undelivered: BTreeMap<BlockRef, Sent>,
@@ -90,7 +94,9 @@ impl Own {
             recovery: VecDeque::new(),
             recovery_bytes: 0,
             newest: None,
+            former: None,
             round: 0,
+            recovered: 0,
             in_flight: None,
             undelivered: BTreeMap::new(),
             number_high: 0,
@@ -238,6 +244,11 @@ impl Own {
 
     /// An own block of before a restart and of an epoch that is over: no block follows it, but it was signed.
     pub(crate) fn remember_former(&mut self, block: &VerifiedBlock) {
+        self.note_signed(block);
+        self.former = Some(block.clone());
+    }
+
+    fn note_signed(&mut self, block: &VerifiedBlock) {
         self.round = self.round.max(block.reference().round);
         for command in &block.block().commands {
             self.note_number(command);
@@ -247,7 +258,7 @@ impl Own {
     /// An own block of before a restart.
     pub(crate) fn remember(&mut self, block: &VerifiedBlock) {
         let reference = block.reference();
-        self.remember_former(block);
+        self.note_signed(block);
         let newest = self.newest.as_ref().map_or(0, |b| b.reference().round);
         if reference.round >= newest {
             self.newest = Some(block.clone());
@@ -256,7 +267,30 @@ impl Own {
 
     /// A new epoch begins: its first own block follows none.
     pub(crate) fn forget_newest(&mut self) {
-        self.newest = None;
+        self.former = self.newest.take().or(self.former.take());
+    }
+
+    /// The newest own block of all epochs, as far as it tells how far this member was: not if it has signed more than
+    /// is here, or may have.
+    pub(crate) fn testimony(&self, with_former: bool) -> Option<Option<&VerifiedBlock>> {
+        let former = self.former.as_ref().filter(|_| with_former);
+        let newest = self.newest.as_ref().or(former);
+        let whole = match newest {
+            None => self.round == 0,
+            Some(block) => block.reference().round >= self.recovered,
+        };
+        whole.then_some(newest)
+    }
+
+    /// What a recovery has found: nothing is signed up to this round.
+    pub(crate) fn raise_recovered(&mut self, round: u64) {
+        self.recovered = self.recovered.max(round);
+        self.raise_round(round);
+    }
+
+    /// See [`raise_recovered`](Self::raise_recovered).
+    pub(crate) fn recovered(&self) -> u64 {
+        self.recovered
     }
 
     /// An own block of this round exists somewhere: never propose one at or below it again.

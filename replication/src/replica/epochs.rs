@@ -118,6 +118,18 @@ impl Replica {
         let roster = Arc::clone(&next);
         self.out.push(Output::Event(Event::Epoch { roster }));
         self.genesis = next;
+        self.leave_out_first_round();
+    }
+
+    /// A member that lost its log may have signed a block of the first round of the epoch after the one in which it was
+    /// told how far the others are, if these had ended it: two rounds above the last leader, and one more for what
+    /// `recovery.rs` adds.
+    pub(super) fn leave_out_first_round(&mut self) {
+        let first_round = self.genesis.first_round();
+        let last_leader = first_round.saturating_sub(GAP_ROUNDS);
+        if (last_leader + 3..first_round).contains(&self.own.recovered()) {
+            self.own.raise_round(first_round);
+        }
     }
 
     /// Known to have no seat. A newcomer that has not heard yet whether it was seated keeps what it is asked to carry.

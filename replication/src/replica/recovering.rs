@@ -16,6 +16,11 @@ impl Replica {
         if self.recovery.is_some() {
             return;
         }
+        // Where everybody is needed, each is asked for what it has of the other's, and it has nothing of an old epoch.
+        let all_needed = self.dag.thresholds().quorum == self.dag.thresholds().n;
+        let Some(newest) = self.own.testimony(!all_needed) else {
+            return;
+        };
         let bytes = |block: &VerifiedBlock| block.bytes().to_vec();
         let held = self.dag.newest_of(to);
         let waiting = self.suspended.newest_of(to);
@@ -25,7 +30,7 @@ impl Replica {
             .max_by_key(|block| block.reference().round);
         let answer = Control::Newest {
             nonce,
-            newest: self.own.newest().map(bytes),
+            newest: newest.map(bytes),
             yours: yours.map(bytes),
         };
         let message = Message::Control(answer);
@@ -45,7 +50,7 @@ impl Replica {
             return;
         }
         let by = |author: MemberId, bytes: Vec<u8>| {
-            let block = VerifiedBlock::verify(&self.genesis, bytes).ok()?;
+            let block = VerifiedBlock::verify_any(&self.rosters(), bytes).ok()?;
             (block.reference().author == author).then_some(block)
         };
         let newest = match newest {
@@ -72,7 +77,7 @@ impl Replica {
             let token = self.next_token;
             self.next_token += 1;
             recovery.end(token);
-            self.own.raise_round(round);
+            self.own_round_found(round);
             self.out.push(Output::Persist {
                 records: vec![Record::OwnRound { round }],
                 then: vec![
@@ -84,6 +89,12 @@ impl Replica {
             let nonce = recovery.nonce();
             self.tell_committee(Message::Control(Control::WantNewest { nonce }));
         }
+    }
+
+    /// What a recovery found, now or in an earlier life.
+    pub(super) fn own_round_found(&mut self, round: u64) {
+        self.own.raise_recovered(round);
+        self.leave_out_first_round();
     }
 
     /// The record that a recovery ends with is durable.

@@ -141,3 +141,40 @@ fn the_counters_tell_an_old_copy_from_a_lost_store() {
         assert_eq!(Start::judge(Some(outside), Some(inside)), Err(stale));
     }
 }
+
+#[test]
+fn it_leaves_out_the_first_round_of_an_epoch_that_it_may_have_begun() {
+    for began in [false, true] {
+        let mut world = World::with_params(5, params());
+        work(&mut world, 20, &[0, 1, 2, 3, 4]);
+        let leave = Command::Leave { member: m(4) };
+        let ticket = world.submit(m(4), leave);
+        world.finish(ticket);
+        let over = |w: &World| (0..4).all(|i| w.replica(m(i)).genesis().epoch() == 1);
+        assert!(world.run_until(5_000, over));
+        // Nobody has begun the new epoch; nobody else hears that this one does.
+        let first_round = world.replica(m(0)).genesis().first_round();
+        assert!(
+            world
+                .genesis
+                .ids()
+                .all(|i| last_sent(&world, i) < first_round)
+        );
+        if began {
+            for to in [0, 2, 3, 4] {
+                world.cut(m(1), m(to));
+            }
+            world.note(m(1), "its last words");
+            assert!(world.run_until(1_000, |w| last_sent(w, m(1)) == first_round));
+        }
+        world.stop(m(1));
+        world.lose_store(m(1));
+        world.heal();
+        world.recover(m(1));
+        assert!(world.run_until(60_000, |w| recovered(w, m(1)).is_some()));
+        work(&mut world, 12, &[0, 1, 2, 3]);
+        assert!(last_sent(&world, m(1)) > first_round, "it takes part again");
+        let first_block = world.blocks_sent.contains_key(&(m(1), first_round));
+        assert_eq!(first_block, began, "the first round is left out");
+    }
+}
