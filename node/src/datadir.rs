@@ -1,9 +1,10 @@
 //! The data directory of a node: its key, its card, its group, its databases, its lock and its control socket.
 //!
 //! ```text
-//! node.toml      settings                        member.key   seed of the member key, 0600
+//! node.toml      settings                        member.key   the member key and others, see `nodekeys`
 //! member.card    what the group's creator needs  group        the genesis, once adopted
-//! seat           the member number, if it joined handovers    who sat after the founders, if it joined
+//! seat           the member number, if it is     handovers    who sat after the founders, if it joined
+//!                not in the founding roster
 //! log/           blocks (RocksDB)                shards/      other members' shards (RocksDB)
 //! evidence/      proofs that members lied        lock         held while a node runs
 //! control.sock
@@ -19,8 +20,8 @@ use barfs_replication::{Genesis, MemberCard, MemberId};
 
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::Chain;
+use crate::nodekeys::{KEY_FILE, NodeKeys, text_of};
 
-const KEY_FILE: &str = "member.key";
 const CARD_FILE: &str = "member.card";
 const GROUP_FILE: &str = "group";
 const SEAT_FILE: &str = "seat";
@@ -118,11 +119,7 @@ impl DataDir {
                 format!("{at} is not empty: a node may live there already; choose another --dir");
             return Err(Failure::new(Exit::BadDataDir, message));
         }
-        write_new(
-            &path.join(KEY_FILE),
-            format!("{}\n", hex::encode(&key.seed()[..])).as_bytes(),
-            0o600,
-        )?;
+        write_new(&path.join(KEY_FILE), text_of([key]).as_bytes(), 0o600)?;
         Ok(Self {
             path: path.to_owned(),
         })
@@ -165,14 +162,21 @@ impl DataDir {
 
     /// The member key.
     pub fn key(&self) -> Outcome<SigningKey> {
-        let path = self.path.join(KEY_FILE);
-        let doing = || format!("the member key {} is damaged", path.display());
-        let text = std::fs::read_to_string(&path).during(Exit::BadDataDir, doing())?;
-        let bytes = hex::decode(text.trim()).during(Exit::Damaged, doing())?;
-        let seed: [u8; 32] = bytes
-            .try_into()
-            .map_err(|_| Failure::new(Exit::Damaged, doing()))?;
-        Ok(SigningKey::from_seed(seed))
+        Ok(self.keys()?.present().clone())
+    }
+
+    /// All keys of the member.
+    pub fn keys(&self) -> Outcome<NodeKeys> {
+        NodeKeys::load(&self.path)
+    }
+
+    /// The group names the next key of the member `me` by now: it is in force from here on.
+    pub fn take_next_key(&self, me: MemberId) -> Outcome<NodeKeys> {
+        let mut keys = self.keys()?;
+        // The founding roster does not name the new key.
+        self.keep_seat(me)?;
+        keys.take_next()?;
+        Ok(keys)
     }
 
     /// Keeps the node's own card.
@@ -213,11 +217,15 @@ impl DataDir {
         })?;
         self.check_group(chain.founding())?;
         chain.store(&self.chain_path())?;
-        let seat = self.path.join(SEAT_FILE);
-        replace_file(&seat, format!("{}\n", id.0).as_bytes(), 0o644)
-            .during(Exit::BadDataDir, format!("cannot write {}", seat.display()))?;
+        self.keep_seat(id)?;
         self.keep_group(chain.founding())?;
         Ok(id)
+    }
+
+    fn keep_seat(&self, id: MemberId) -> Outcome<()> {
+        let seat = self.path.join(SEAT_FILE);
+        replace_file(&seat, format!("{}\n", id.0).as_bytes(), 0o644)
+            .during(Exit::BadDataDir, format!("cannot write {}", seat.display()))
     }
 
     /// Fails if another group was adopted before; true if this one was.
@@ -267,7 +275,7 @@ impl DataDir {
         Ok((genesis, id))
     }
 
-    /// The number that the group gave this node when it joined; `None` for a founder.
+    /// The number that the group gave this node when it joined, or had for it when its key was replaced; else `None`.
     fn seat(&self) -> Outcome<Option<MemberId>> {
         let path = self.path.join(SEAT_FILE);
         let doing = || format!("cannot read {}", path.display());

@@ -24,6 +24,7 @@ pub mod links;
 pub mod manifest;
 pub mod mount;
 pub mod mountpoint;
+pub mod nodekeys;
 pub mod overlay;
 pub mod packs;
 pub mod profile;

@@ -37,6 +37,11 @@ pub(crate) enum GroupCommand {
     Vacation(members::VacationArgs),
     /// Tell the others another address of this node
     Move(members::MoveArgs),
+    /// Give this node another key
+    ///
+    /// Do this when somebody else may have the key of the node, from a backup or a stolen disk. The group takes it over within
+    /// moments and the node changes over by itself; under the old one nobody is served any more.
+    Rekey(members::RekeyArgs),
 }
 
 #[derive(Args)]
@@ -76,6 +81,7 @@ pub(crate) fn run(command: GroupCommand) -> Outcome<()> {
         GroupCommand::Leave(args) => members::leave(&args),
         GroupCommand::Vacation(args) => members::vacation(&args),
         GroupCommand::Move(args) => members::move_to(&args),
+        GroupCommand::Rekey(args) => members::rekey(&args),
     }
 }
 

@@ -82,6 +82,12 @@ pub(crate) struct VacationArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct RekeyArgs {
+    #[command(flatten)]
+    node: NodeArg,
+}
+
+#[derive(Args)]
 pub(crate) struct MoveArgs {
     #[command(flatten)]
     node: NodeArg,
@@ -274,6 +280,14 @@ pub(super) fn vacation(args: &VacationArgs) -> Outcome<()> {
     };
     ask_now(&args.node, request)?;
     println!("Announced. Silence of this node is excused while it lasts.");
+    Ok(())
+}
+
+pub(super) fn rekey(args: &RekeyArgs) -> Outcome<()> {
+    ask_now(&args.node, MembershipRequest::Rekey)?;
+    println!(
+        "Asked for. Leave this node running: it starts again under its new key as soon as the group has taken it over; `barfs group members` then shows it."
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `barfs node init` and `barfs node run`.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use barfs_crypto::{RecoverySecret, SigningKey};
@@ -120,21 +121,53 @@ async fn serve(args: &RunArgs) -> Outcome<()> {
     let mut node = Node::start(&dir, &config).await?;
     tracing::info!(member = %node.member(), listen = %config.listen, "the node is up");
     notify(sd_notify::NotifyState::Ready);
-    let failed = tokio::select! {
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        cause = node.failed() => Some(cause),
+    let renewed = node.renewed();
+    let end = tokio::select! {
+        _ = interrupt.recv() => End::Asked,
+        _ = terminate.recv() => End::Asked,
+        () = renewed => End::Renewed,
+        cause = node.failed() => End::Failed(cause),
     };
-    notify(sd_notify::NotifyState::Stopping);
+    if !matches!(end, End::Renewed) {
+        notify(sd_notify::NotifyState::Stopping);
+    }
     node.stop().await;
-    tracing::info!("the node has stopped");
-    match failed {
-        Some(cause) => Err(Failure::new(
+    match end {
+        End::Asked => {
+            tracing::info!("the node has stopped");
+            Ok(())
+        }
+        End::Renewed => {
+            tracing::info!("the group has taken over this node's new key: it starts again");
+            Err(start_again())
+        }
+        End::Failed(cause) => Err(Failure::new(
             Exit::Failed,
             format!("the node cannot go on: {cause}"),
         )),
-        None => Ok(()),
     }
+}
+
+/// Why a node stops.
+enum End {
+    Asked,
+    /// It has another key.
+    Renewed,
+    Failed(String),
+}
+
+/// Puts the same program with the same arguments in the place of this process, under its number: what supervises it sees
+/// no end. Returns only if that fails.
+fn start_again() -> Failure {
+    let cause = std::process::Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Failure::new(
+        Exit::Failed,
+        format!(
+            "the node stopped to take its new key and could not start again: {cause}; start it"
+        ),
+    )
 }
 
 fn notify(state: sd_notify::NotifyState<'_>) {

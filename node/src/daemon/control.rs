@@ -7,6 +7,7 @@ use barfs_replication::{Command, MemberId};
 use serde::{Deserialize, Serialize};
 
 use super::membership::{MembershipReply, MembershipRequest};
+use super::rekey::Rekey;
 use crate::control::{self, Progress};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -163,6 +164,7 @@ pub struct VolumeSummary {
 /// Answers on the control socket.
 pub(super) struct NodeControl {
     pub(super) service: Arc<Service>,
+    pub(super) rekey: Arc<Rekey>,
     pub(super) links: LinkStates,
     pub(super) dir: DataDir,
 }

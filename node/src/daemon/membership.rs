@@ -45,6 +45,8 @@ pub enum MembershipRequest {
         /// It lasts so many seconds.
         lasts_s: u64,
     },
+    /// Have another node key from the next epoch on; the node changes over by itself: [`MembershipReply::Done`].
+    Rekey,
     /// Be reached at another address from the next epoch on: [`MembershipReply::Done`].
     Move {
         /// The address that the others are to use.
@@ -326,6 +328,10 @@ impl NodeControl {
                 };
                 Ok(reply(&self.own(command).await?))
             }
+            MembershipRequest::Rekey => {
+                let command = self.rekey.begin(&self.card()?).await?;
+                Ok(reply(&self.own(command).await?))
+            }
             MembershipRequest::Move { address } => self.move_to(address).await,
         }
     }
@@ -356,8 +362,10 @@ impl NodeControl {
 
     async fn move_to(&self, address: String) -> Outcome<MembershipReply> {
         let (service, old) = (&self.service, self.card()?);
+        // A key that was asked for stays asked for.
+        let keys = self.dir.keys()?;
         let card = MemberCard::sign(
-            &service.key,
+            keys.next().unwrap_or(&service.key),
             old.recovery,
             &old.name,
             &address,

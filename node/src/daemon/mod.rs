@@ -12,6 +12,7 @@ mod control;
 mod devices;
 mod housekeeping;
 mod membership;
+mod rekey;
 mod start;
 mod sweep;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use barfs_replication::{Control, Genesis, Input, MemberId};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::blocklog::BlockLog;
 use crate::config::NodeConfig;
@@ -47,6 +48,7 @@ use housekeeping::Housekeeper;
 pub use membership::{
     ApplicantInfo, Ballot, MemberInfo, Members, MembershipReply, MembershipRequest,
 };
+use rekey::Rekey;
 use start::{Identity, Restored, restore};
 use sweep::sweep_forever;
 
@@ -57,6 +59,7 @@ pub struct Node {
     driver_thread: Option<std::thread::JoinHandle<()>>,
     failed: tokio::sync::oneshot::Receiver<String>,
     accepting: tokio::task::JoinHandle<()>,
+    renewed: Arc<Notify>,
     _control: Socket,
     _lock: Lock,
 }
@@ -104,9 +107,7 @@ impl Node {
         let lock = dir.lock()?;
         let (genesis, me) = dir.group()?;
         let genesis = Arc::new(genesis);
-        let key = dir.key()?;
-        let mut server = listen(&key, config.listen)?;
-        let client = dialler(&key, config.listen)?;
+        let mut keys = dir.keys()?;
         let log = BlockLog::open(&dir.log_path())
             .during(Exit::BadDataDir, "cannot open the block log")?;
         let store = RocksStore::open(&dir.shards_path())
@@ -118,14 +119,27 @@ impl Node {
         let identity = Identity {
             genesis: Arc::clone(&genesis),
             me,
-            key: key.clone(),
+            key: keys.present().clone(),
         };
         let Restored {
             mut replica,
             incarnation,
         } = restore(&identity, dir, config, &log, started)?;
 
-        let vrf = beacon_secret(&key)?;
+        let named = replica.genesis().member(me).map(|card| card.node);
+        if keys.next().is_some_and(|next| Some(next.id()) == named) {
+            keys = dir.take_next_key(me)?;
+        }
+        for other in keys.others() {
+            replica.hold_key(other.clone());
+        }
+        let key = keys.present().clone();
+        replica.hold_key(key.clone());
+        let mut server = listen(&key, config.listen)?;
+        let client = dialler(&key, config.listen)?;
+
+        // That one stays: it is on record.
+        let vrf = beacon_secret(keys.first())?;
         replica.use_vrf(vrf.clone());
 
         let (event_sender, events) = mpsc::unbounded_channel();
@@ -188,8 +202,14 @@ impl Node {
             incarnation,
         };
         tokio::spawn(housekeeper.run(events));
+        let renewed = Arc::new(Notify::new());
+        let rekey = Rekey::new(Arc::clone(&service), dir.clone(), Arc::clone(&renewed));
+        if let Some(next) = keys.next() {
+            rekey.watch(next);
+        }
         let control = Arc::new(NodeControl {
             service: Arc::clone(&service),
+            rekey,
             links: states,
             dir: dir.clone(),
         });
@@ -207,6 +227,7 @@ impl Node {
             driver_thread,
             failed,
             accepting,
+            renewed,
             _control: control,
             _lock: lock,
         })
@@ -228,6 +249,13 @@ impl Node {
             Ok(cause) => cause,
             Err(_) => "the driver ended".to_owned(),
         }
+    }
+
+    /// Resolves when the group names another key of this node, which is in its data directory by then: it is to be
+    /// stopped and started again.
+    pub fn renewed(&self) -> impl Future<Output = ()> + use<> {
+        let renewed = Arc::clone(&self.renewed);
+        async move { renewed.notified().await }
     }
 
     /// Stops the node: what was acknowledged is durable already.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use barfs_crypto::SigningKey;
 use barfs_replication::{
     BlockCommand, Command, Input, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, Replica,
 };
@@ -37,6 +38,7 @@ pub(super) enum Work {
         oneshot::Sender<Executed>,
     ),
     Queue(MemberId, Vec<Command>),
+    HoldKey(Box<SigningKey>),
     Read(Box<dyn FnOnce(&Replica) + Send>),
     SnapshotFailed(String),
     Stop,
@@ -145,6 +147,12 @@ impl DriverHandle {
         self.work
             .send(Work::Queue(me, commands))
             .map_err(|_| Stopped)
+    }
+
+    /// Gives the replica another key of this member, see [`Replica::hold_key`].
+    pub fn hold_key(&self, key: SigningKey) -> Result<(), Stopped> {
+        let work = Work::HoldKey(Box::new(key));
+        self.work.send(work).map_err(|_| Stopped)
     }
 
     /// Runs `question` on the replica between two turns.

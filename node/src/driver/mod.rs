@@ -217,6 +217,7 @@ impl<O: Outbox> Driver<O> {
                     outputs.extend(self.replica.handle(now(self.started), input));
                 }
             }
+            Work::HoldKey(key) => self.replica.hold_key(*key),
             Work::Read(question) => question(&self.replica),
             Work::Stop | Work::SnapshotFailed(_) => {}
         }
