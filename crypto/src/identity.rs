@@ -1,11 +1,12 @@
 //! Ed25519 identities. A node is its public key; a signature covers a domain and a message.
 //!
 //! What is signed is always the 32-byte `derive(domain, message)`, so a signature given for one purpose is
-//! worthless for another. There is one rule of verification everywhere, the strict one: replicas that
-//! accepted different sets of signatures would diverge. Ed25519 signatures are not unique, so nothing may
-//! take a signature as an identifier.
+//! worthless for another. There is one rule of verification everywhere (`eddsa.rs`), whether signatures are
+//! verified alone or many at once: replicas that accepted different sets of signatures would diverge. Ed25519
+//! signatures are not unique, so nothing may take a signature as an identifier.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -13,7 +14,8 @@ use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
 use crate::digest::{bytes_from_hex, write_short};
-use crate::{CryptoError, derive};
+use crate::eddsa::{self, Claim};
+use crate::{CryptoError, Digest, derive};
 
 /// An Ed25519 public key, the name of a node or device. Shown by its first 8 hexadecimal digits.
 ///
@@ -53,11 +55,50 @@ impl NodeId {
         message: &[u8],
         signature: &Signature,
     ) -> Result<(), CryptoError> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0)
-            .map_err(|_| CryptoError::BadPublicKey)?;
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(derive(domain, message).as_bytes(), &signature)
-            .map_err(|_| CryptoError::BadSignature)
+        SignedBy::new(*self, domain, message, *signature).verify()
+    }
+}
+
+/// That a node signed something, not yet verified.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SignedBy {
+    signer: NodeId,
+    digest: Digest,
+    signature: Signature,
+}
+
+impl SignedBy {
+    /// `signer` signed `message` under `domain`, somebody says.
+    #[must_use]
+    pub fn new(signer: NodeId, domain: &'static str, message: &[u8], signature: Signature) -> Self {
+        Self {
+            signer,
+            digest: derive(domain, message),
+            signature,
+        }
+    }
+
+    fn claim(&self) -> Claim<'_> {
+        Claim {
+            key: &self.signer.0,
+            message: self.digest.as_bytes(),
+            signature: &self.signature.0,
+        }
+    }
+
+    /// Checks it.
+    ///
+    /// # Errors
+    /// As [`NodeId::verify`].
+    pub fn verify(&self) -> Result<(), CryptoError> {
+        eddsa::verify(self.claim())
+    }
+
+    /// Checks many, in a quarter of the time or less; true if and only if [`verify`](Self::verify) accepts each.
+    #[must_use]
+    pub fn all_verify(all: &[Self]) -> bool {
+        let claims: Vec<Claim<'_>> = all.iter().map(Self::claim).collect();
+        eddsa::all_hold(&claims)
     }
 }
 
@@ -124,8 +165,6 @@ impl fmt::Debug for SigningKey {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use alloc::vec::Vec;
 
     use super::*;
 

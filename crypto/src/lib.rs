@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod digest;
+mod eddsa;
 mod erasure;
 mod error;
 mod gf256;
@@ -32,7 +33,7 @@ mod vrf;
 pub use digest::{Digest, derive, derive_parts, hash, keyed};
 pub use erasure::Codec;
 pub use error::CryptoError;
-pub use identity::{NodeId, Signature, SigningKey};
+pub use identity::{NodeId, Signature, SignedBy, SigningKey};
 pub use kdf::{Key, MasterKey};
 pub use keyfile::{KEY_FILE_SECRET_MAX_BYTES, open_key_file, seal_key_file};
 pub use masters::{MASTER_KEYS_MAX, MasterKeys};

@@ -130,7 +130,7 @@ fn weak_keys_are_refused() {
     let mut signature = [0; 64];
     signature[0] = 1;
     let result = NodeId(identity_point).verify("test domain", b"message", &Signature(signature));
-    assert_eq!(result, Err(CryptoError::BadSignature));
+    assert_eq!(result, Err(CryptoError::BadPublicKey));
 }
 
 /// A signature whose scalar was increased by the group order is another encoding of the same scalar.

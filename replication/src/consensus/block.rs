@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{Digest, Signature, SigningKey};
+use barfs_crypto::{Digest, Signature, SignedBy, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -179,17 +179,11 @@ impl VerifiedBlock {
         let author = genesis
             .seated_card(block.author)
             .ok_or(BlockError::Author(block.author))?;
-        author
-            .node
-            .verify(
-                SIGNATURE_DOMAIN,
-                verified.0.reference.digest.as_bytes(),
-                &signature,
-            )
+        let digest = verified.0.reference.digest;
+        SignedBy::new(author.node, SIGNATURE_DOMAIN, digest.as_bytes(), signature)
+            .verify()
             .map_err(|_| BlockError::Signature)?;
-        for command in &block.commands {
-            command.verify(genesis)?;
-        }
+        BlockCommand::verify_all(genesis, &block.commands)?;
         Ok(verified)
     }
 

@@ -7,10 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{Digest, NodeId, Signature, SigningKey, VrfPossession, VrfPublic, VrfReveal};
+use barfs_crypto::{
+    Digest, NodeId, Signature, SignedBy, SigningKey, VrfPossession, VrfPublic, VrfReveal,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use super::claims::Claims;
 use super::invite::{InviteToken, Subject};
 use super::pack::Placement;
 pub use super::signed::{BlockCommand, SignedCommand};
@@ -143,10 +146,14 @@ impl SignedHome {
     /// # Errors
     /// If it does not verify.
     pub fn verify(&self, recovery: &NodeId) -> Result<(), AuthError> {
-        let bytes = wire::encode(&(self.group, self.member, &self.volumes, self.sequence));
-        recovery
-            .verify(HOME_DOMAIN, &bytes, &self.signature)
+        self.signed_by(*recovery)
+            .verify()
             .map_err(|_| AuthError::Home)
+    }
+
+    fn signed_by(&self, recovery: NodeId) -> SignedBy {
+        let bytes = wire::encode(&(self.group, self.member, &self.volumes, self.sequence));
+        SignedBy::new(recovery, HOME_DOMAIN, &bytes, self.signature)
     }
 
     /// Its bytes.
@@ -362,6 +369,18 @@ impl Command {
     /// # Errors
     /// Names the first that does not verify.
     pub fn verify_parts(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        let mut claims = Claims::default();
+        self.claims(genesis, &mut claims)?;
+        claims.verify()
+    }
+
+    /// Gathers the signatures inside a command. What proves something by itself, an accusation or an invitation, is
+    /// checked here.
+    pub(super) fn claims(
+        &self,
+        genesis: &Genesis,
+        claims: &mut Claims<AuthError>,
+    ) -> Result<(), AuthError> {
         match self {
             Self::SetHome { home } => {
                 let recovery = genesis
@@ -370,11 +389,12 @@ impl Command {
                 if home.group != genesis.group_id() {
                     return Err(AuthError::Home);
                 }
-                home.verify(&recovery)
+                claims.add(home.signed_by(recovery), AuthError::Home);
+                Ok(())
             }
             Self::Place { packs } => packs
                 .iter()
-                .try_for_each(|placement| placement.verify_signatures(genesis)),
+                .try_for_each(|placement| placement.claims(genesis, claims)),
             Self::Accuse { evidence } => evidence::verify(evidence, genesis)
                 .map(drop)
                 .map_err(|_| AuthError::Evidence),

@@ -2,6 +2,7 @@
 
 mod allowance;
 pub(crate) mod beacon;
+pub(crate) mod claims;
 pub(crate) mod command;
 mod departed;
 mod devices;

@@ -5,9 +5,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, NodeId, Signature, SigningKey};
+use barfs_crypto::{Digest, NodeId, Signature, SignedBy, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::claims::Claims;
 use super::command::{AuthError, VolumeId};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -127,10 +128,14 @@ impl Receipt {
     /// # Errors
     /// If it does not verify.
     pub fn verify(&self, group: GroupId, holder: &NodeId) -> Result<(), AuthError> {
-        let bytes = wire::encode(&(group, self.shard(), self.shard_len, self.holder));
-        holder
-            .verify(RECEIPT_DOMAIN, &bytes, &self.signature)
+        self.signed_by(group, *holder)
+            .verify()
             .map_err(|_| AuthError::Receipt)
+    }
+
+    fn signed_by(&self, group: GroupId, holder: NodeId) -> SignedBy {
+        let bytes = wire::encode(&(group, self.shard(), self.shard_len, self.holder));
+        SignedBy::new(holder, RECEIPT_DOMAIN, &bytes, self.signature)
     }
 
     /// Its bytes.
@@ -222,10 +227,14 @@ impl Reject {
     /// # Errors
     /// If it does not verify.
     pub fn verify(&self, group: GroupId, holder: &NodeId) -> Result<(), AuthError> {
-        let bytes = wire::encode(&(group, self.shard(), self.holder, self.reason));
-        holder
-            .verify(REJECT_DOMAIN, &bytes, &self.signature)
+        self.signed_by(group, *holder)
+            .verify()
             .map_err(|_| AuthError::Reject)
+    }
+
+    fn signed_by(&self, group: GroupId, holder: NodeId) -> SignedBy {
+        let bytes = wire::encode(&(group, self.shard(), self.holder, self.reason));
+        SignedBy::new(holder, REJECT_DOMAIN, &bytes, self.signature)
     }
 
     /// Its bytes.
@@ -273,19 +282,32 @@ impl Placement {
     /// # Errors
     /// Names the first kind of signature that does not verify.
     pub fn verify_signatures(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        let mut claims = Claims::default();
+        self.claims(genesis, &mut claims)?;
+        claims.verify()
+    }
+
+    /// Gathers every signature in it.
+    pub(super) fn claims(
+        &self,
+        genesis: &Genesis,
+        claims: &mut Claims<AuthError>,
+    ) -> Result<(), AuthError> {
         let group = genesis.group_id();
         let node = |member| {
             genesis
                 .member(member)
-                .map(|card| &card.node)
+                .map(|card| card.node)
                 .ok_or(AuthError::UnknownMember(member))
         };
         for receipt in &self.receipts {
-            receipt.verify(group, node(receipt.holder)?)?;
+            let claim = receipt.signed_by(group, node(receipt.holder)?);
+            claims.add(claim, AuthError::Receipt);
         }
         for (_, reason) in &self.passed_over {
             if let PassedOver::Rejected(reject) = reason {
-                reject.verify(group, node(reject.holder)?)?;
+                let claim = reject.signed_by(group, node(reject.holder)?);
+                claims.add(claim, AuthError::Reject);
             }
         }
         Ok(())

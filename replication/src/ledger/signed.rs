@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
-use barfs_crypto::{Signature, SigningKey};
+use barfs_crypto::{Signature, SignedBy, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::claims::Claims;
 use super::command::{AuthError, Command, Issuer};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -49,6 +50,12 @@ impl SignedCommand {
     /// # Errors
     /// Names what does not verify.
     pub fn verify_signature(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        let mut claims = Claims::default();
+        self.claims(genesis, &mut claims)?;
+        claims.verify()
+    }
+
+    fn claims(&self, genesis: &Genesis, claims: &mut Claims<AuthError>) -> Result<(), AuthError> {
         let card = |member| {
             genesis
                 .member(member)
@@ -62,9 +69,9 @@ impl SignedCommand {
             Issuer::Device(device) => device,
         };
         let bytes = wire::encode(&(genesis.group_id(), self.issuer, self.number, &self.command));
-        key.verify(COMMAND_DOMAIN, &bytes, &self.signature)
-            .map_err(|_| AuthError::Command)?;
-        self.command.verify_parts(genesis)
+        let claim = SignedBy::new(key, COMMAND_DOMAIN, &bytes, self.signature);
+        claims.add(claim, AuthError::Command);
+        self.command.claims(genesis, claims)
     }
 
     /// Its bytes.
@@ -106,9 +113,35 @@ impl BlockCommand {
     /// # Errors
     /// Names what does not verify.
     pub fn verify(&self, genesis: &Genesis) -> Result<(), AuthError> {
+        Self::verify_all(genesis, [self])
+    }
+
+    /// Checks every signature in many commands at once, which takes a fraction of the time.
+    ///
+    /// # Errors
+    /// Names the first that does not verify; which command it is in [`verify`](Self::verify) tells.
+    pub fn verify_all<'a>(
+        genesis: &Genesis,
+        commands: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<(), AuthError> {
+        let mut claims = Claims::default();
+        for command in commands {
+            command.claims(genesis, &mut claims)?;
+        }
+        claims.verify()
+    }
+
+    /// Gathers every signature in it, the author's own excepted.
+    pub(crate) fn claims(
+        &self,
+        genesis: &Genesis,
+        claims: &mut Claims<AuthError>,
+    ) -> Result<(), AuthError> {
         match self {
-            Self::Own { command, .. } | Self::Unnumbered(command) => command.verify_parts(genesis),
-            Self::Signed(signed) => signed.verify_signature(genesis),
+            Self::Own { command, .. } | Self::Unnumbered(command) => {
+                command.claims(genesis, claims)
+            }
+            Self::Signed(signed) => signed.claims(genesis, claims),
         }
     }
 
