@@ -2,6 +2,7 @@
 
 pub mod crypto;
 pub mod group;
+pub mod mount;
 pub mod rsm;
 
 /// Prints figures, for a person or for a script.

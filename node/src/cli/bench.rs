@@ -35,6 +35,20 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Use a mount as programs do, against gocryptfs, and back up, against restic, where those are installed
+    Mount {
+        /// Nodes in the group that the volume is on
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(4..=25))]
+        nodes: u16,
+        /// How often each phase runs; the middle one counts
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=99))]
+        rounds: u16,
+        /// Measure only this; may be repeated
+        #[arg(long, value_name = "PHASE", value_enum)]
+        only: Vec<bench::mount::Phase>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Seal, hash, encode, rebuild, sign, verify
     Crypto {
         #[command(flatten)]
@@ -57,6 +71,19 @@ pub(crate) fn run(command: BenchCommand) -> Outcome<()> {
             size,
             output,
         } => bench::group::run(usize::from(nodes), size, &Figures::new(output.json)),
+        BenchCommand::Mount {
+            nodes,
+            rounds,
+            only,
+            output,
+        } => {
+            let plan = bench::mount::Plan {
+                nodes: usize::from(nodes),
+                rounds: usize::from(rounds),
+                phases: all_unless(only),
+            };
+            bench::mount::run(&plan, &Figures::new(output.json))
+        }
         BenchCommand::Rsm {
             nodes,
             size,
@@ -64,17 +91,25 @@ pub(crate) fn run(command: BenchCommand) -> Outcome<()> {
             only,
             output,
         } => {
-            let parts = match only.is_empty() {
-                true => bench::rsm::Part::value_variants(),
-                false => &only,
-            };
             let load = bench::rsm::Load {
                 nodes: usize::from(nodes),
                 size: size as usize,
                 seconds,
             };
-            super::runtime()?.block_on(bench::rsm::run(load, parts, &Figures::new(output.json)))
+            super::runtime()?.block_on(bench::rsm::run(
+                load,
+                &all_unless(only),
+                &Figures::new(output.json),
+            ))
         }
         BenchCommand::Crypto { output } => bench::crypto::run(&Figures::new(output.json)),
+    }
+}
+
+/// What was chosen, or everything.
+fn all_unless<T: ValueEnum + Clone>(chosen: Vec<T>) -> Vec<T> {
+    match chosen.is_empty() {
+        true => T::value_variants().to_vec(),
+        false => chosen,
     }
 }
