@@ -19,6 +19,8 @@ const VOTES_MAX: usize = 3;
 const ASKED_MICROS: u64 = 30_000_000;
 /// And how long at most, however often it is asked for.
 const OLDER_MICROS_MAX: u64 = 600_000_000;
+/// Who fetches a snapshot asks for the next part of it at once: after this long it has it, or has given up.
+const FETCHING_MICROS: u64 = 5_000_000;
 
 /// What the votes say of an own checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,12 @@ struct Older {
     asked_micros: u64,
 }
 
+/// A place in the log: this member reached the checkpoint of `round` when so many bytes had gone to the log.
+struct Place {
+    round: u64,
+    logged_bytes: u64,
+}
+
 /// See the module.
 pub(crate) struct Checkpoints {
     taken: VecDeque<Taken>,
@@ -44,13 +52,19 @@ pub(crate) struct Checkpoints {
     older: Option<Older>,
     /// A snapshot is on its way to the disk.
     persisting: Option<Snapshot>,
-    /// The floor of the newest snapshot on disk, if there is one.
-    durable_floor: Option<u64>,
     durable_round: u64,
-    /// Rounds up to this one are no longer in the log.
+    /// Its floor, if there is one.
+    durable_floor: Option<u64>,
+    /// Rounds up to this one are not whole in the log.
     pruned: u64,
+    /// The driver was told that rounds up to this one may go.
+    dropped: u64,
     log_bytes_min: u64,
+    /// All that ever went to the log, and how much of it before the newest snapshot on disk was taken.
     logged_bytes: u64,
+    kept_bytes: u64,
+    /// Checkpoints at which the log could begin, ascending.
+    places: VecDeque<Place>,
 }
 
 impl Checkpoints {
@@ -62,11 +76,14 @@ impl Checkpoints {
             asked_micros: None,
             older: None,
             persisting: None,
-            durable_floor: None,
             durable_round: 0,
+            durable_floor: None,
             pruned: 0,
+            dropped: 0,
             log_bytes_min,
             logged_bytes: 0,
+            kept_bytes: 0,
+            places: VecDeque::new(),
         }
     }
 
@@ -82,6 +99,10 @@ impl Checkpoints {
             let place = self.taken.iter().position(ends).unwrap_or(0);
             self.taken.remove(place);
         }
+        self.places.push_back(Place {
+            round: taken.checkpoint.round(),
+            logged_bytes: self.logged_bytes,
+        });
         self.taken.push_back(taken);
     }
 
@@ -225,33 +246,63 @@ impl Checkpoints {
     /// A snapshot that is worth keeping now: the log since the last has grown longer than the snapshot is.
     pub(crate) fn take_due(&mut self) -> Option<Snapshot> {
         let newest = self.newest.as_ref()?;
-        let due = self.logged_bytes >= self.log_bytes_min.max(newest.bytes());
+        let grown = self.logged_bytes.saturating_sub(self.kept_bytes);
+        let due = grown >= self.unit_bytes(newest);
         if self.persisting.is_some() || newest.checkpoint().round() <= self.durable_round || !due {
             return None;
         }
-        self.logged_bytes = 0;
+        self.kept_bytes = self.logged_bytes;
         self.persisting = Some(newest.clone());
         self.persisting.clone()
     }
 
+    /// So much of the log is worth keeping beside a snapshot: fetching it costs as much.
+    fn unit_bytes(&self, snapshot: &Snapshot) -> u64 {
+        self.log_bytes_min.max(snapshot.bytes())
+    }
+
     /// This snapshot goes to disk at once: what it was made from is not here.
     pub(crate) fn persist_now(&mut self, snapshot: &Snapshot) {
-        self.logged_bytes = 0;
+        self.kept_bytes = self.logged_bytes;
         self.persisting = Some(snapshot.clone());
     }
 
-    /// A snapshot is durable. The log up to the round given back may go: the floor of the snapshot before this one, so
-    /// that whoever fetches that one still finds the rounds after it.
-    pub(crate) fn persisted(&mut self, round: u64, floor: u64) -> Option<u64> {
-        let persisting = self
+    /// A snapshot is durable. The log up to the round given back may go.
+    ///
+    /// The floor of the snapshot before it may be passed at least, if there is one. A member that caught up along the log
+    /// has none, for nobody certified the checkpoints on its way: there, or where that one is very old, it is the floor of
+    /// a checkpoint with enough of the log after it, though nothing that is needed after a snapshot that somebody is
+    /// still fetching.
+    pub(crate) fn persisted(&mut self, round: u64, gc_depth: u64, now_micros: u64) -> Option<u64> {
+        let snapshot = self
             .persisting
             .take_if(|it| it.checkpoint().round() == round)?;
-        drop(persisting);
+        let floor_of = |round: u64| round.saturating_sub(gc_depth);
+        let unit_bytes = self.unit_bytes(&snapshot);
+        let old_enough = |place: &&Place| {
+            let after = self.logged_bytes.saturating_sub(place.logged_bytes);
+            place.round <= round && after >= unit_bytes
+        };
+        let place = self.places.iter().rev().find(old_enough);
+        let place = place.map_or(0, |place| floor_of(place.round));
+        let fresh = |asked: u64| asked.saturating_add(FETCHING_MICROS) > now_micros;
+        let fetched = self
+            .older
+            .as_ref()
+            .filter(|older| fresh(older.asked_micros))
+            .map_or(u64::MAX, |older| {
+                floor_of(older.snapshot.checkpoint().round())
+            });
+        // What a fetched snapshot stands for is nobody's to ask for here.
+        let whole_from = self.pruned.min(floor_of(round));
         self.durable_round = round;
-        let before = self.durable_floor.replace(floor)?;
-        (before > self.pruned).then(|| {
-            self.pruned = before;
-            before
+        let before = self.durable_floor.replace(floor_of(round)).unwrap_or(0);
+        let line = before.max(place.min(fetched)).max(whole_from);
+        self.places.retain(|place| floor_of(place.round) > line);
+        (line > self.dropped).then(|| {
+            self.dropped = line;
+            self.pruned = self.pruned.max(line);
+            line
         })
     }
 

@@ -313,8 +313,9 @@ impl Replica {
 
     /// The snapshot is durable.
     pub(super) fn snapshot_persisted(&mut self, round: u64) {
-        let floor = round.saturating_sub(self.genesis.params.gc_depth);
-        if let Some(pruned) = self.checkpoints.persisted(round, floor) {
+        let gc_depth = self.genesis.params.gc_depth;
+        let now_micros = self.now.monotonic_micros;
+        if let Some(pruned) = self.checkpoints.persisted(round, gc_depth, now_micros) {
             let below_round = pruned.saturating_add(1);
             self.out.push(Output::Prune { below_round });
         }

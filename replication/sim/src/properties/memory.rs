@@ -1,9 +1,10 @@
-//! Bounded memory and disk: a log is pruned below its checkpoints; once a group has come to rest, a replica holds blocks of the last rounds only, asks for nothing that
-//! correct members could have meant, and has no command waiting.
+//! Bounded memory and disk: a log is pruned below its checkpoints; once a group has come to rest, a replica holds blocks
+//! of the last rounds only, asks for nothing that correct members could have meant, and has no command waiting.
 
 use super::{Ending, Property};
 use crate::actors::altruistic::LOG_BYTES;
 use crate::observation::Observation;
+use barfs_replication::Snapshot;
 
 /// Rounds beyond `gc_depth` whose blocks may be in memory: what is undecided at the newest end.
 const ROUNDS_SLACK: u64 = 32;
@@ -12,7 +13,8 @@ const ROUNDS_SLACK: u64 = 32;
 /// for what a log may always keep.
 const LOG_DEPTHS: u64 = 5;
 
-/// Times the bytes that a log may keep: it is pruned in steps.
+/// Times the bytes that a log may keep before a snapshot is worth its while, or times the bytes of the snapshot if that
+/// is longer: it is pruned in steps.
 const LOG_SLACK: u64 = 4;
 
 /// Judged at the end only.
@@ -45,7 +47,8 @@ impl Property for BoundedMemory {
             }
             let kept = disk.bytes_below(old);
             // What is kept grows by a checkpoint's worth of blocks before it is pruned in one step.
-            if kept > LOG_SLACK * LOG_BYTES {
+            let state = replica.snapshot().map_or(0, Snapshot::bytes);
+            if kept > LOG_SLACK * LOG_BYTES.max(state) {
                 return Err(format!(
                     "{member} keeps {kept} bytes of blocks below round {old}, though it has committed {committed}"
                 ));
