@@ -49,7 +49,7 @@ use crate::roster::Handover;
 use crate::time::Now;
 
 /// Received blocks are made durable with the next own block, or when there are this many bytes of them.
-const UNPERSISTED_BYTES_MAX: usize = 8 << 20;
+const UNPERSISTED_BYTES_MAX: usize = 2 << 20;
 /// A snapshot goes to disk when the log has grown by this many bytes since the last, or by as many as the state has.
 const LOG_BYTES_MIN: u64 = 256 << 20;
 

@@ -202,6 +202,12 @@ impl Dag {
         blocks
     }
 
+    /// All contents in memory.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = &VerifiedBlock> {
+        let held = self.rounds.values().flat_map(BTreeMap::values).flatten();
+        held.filter_map(|held| held.content.as_ref())
+    }
+
     pub(crate) fn tally(&self, slot: Slot) -> Option<&SlotTally> {
         self.tallies.get(&slot)
     }

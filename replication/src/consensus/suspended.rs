@@ -118,6 +118,11 @@ impl Suspended {
         waiting.find(of).map(|(_, waiting)| &waiting.block)
     }
 
+    /// All blocks that wait.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &VerifiedBlock> {
+        self.blocks.values().map(|waiting| &waiting.block)
+    }
+
     /// Blocks to fetch: waited for, and not waiting themselves.
     pub(crate) fn to_fetch(&self) -> impl Iterator<Item = BlockRef> {
         self.waiters

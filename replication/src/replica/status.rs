@@ -18,6 +18,8 @@ pub struct ReplicaStatus {
     pub pending_commands: usize,
     /// Blocks in memory.
     pub dag_blocks: usize,
+    /// Bytes of the blocks whose contents are in memory, those that wait for parents or for the disk among them.
+    pub held_bytes: u64,
     /// Blocks that are being asked for.
     pub missing: usize,
     /// The round of the newest certified checkpoint that this member has; 0 before the first.
@@ -63,6 +65,7 @@ impl Replica {
             last_own_round: self.own.round(),
             pending_commands: self.own.queued(),
             dag_blocks: self.dag.len(),
+            held_bytes: self.held_bytes(),
             missing: self.fetch.len(),
             certified_round: self.checkpoints.round(),
             pruned_round: self.checkpoints.pruned(),
@@ -70,5 +73,17 @@ impl Replica {
             recovering: self.recovery.is_some(),
             peers: self.seen.clone(),
         }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        // What waits for the disk is in the graph, as a rule: a floor may have passed some of it.
+        let floor = self.dag.floor();
+        let passed = self.unpersisted.iter();
+        let passed = passed.filter(|block| block.reference().round <= floor);
+        let blocks = self.dag.contents().chain(self.suspended.blocks());
+        blocks
+            .chain(passed)
+            .map(|block| u64::try_from(block.bytes().len()).unwrap_or(u64::MAX))
+            .sum()
     }
 }

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use barfs_replication::*;
 
 use crate::world::{World, m};
@@ -136,4 +138,43 @@ fn a_member_that_is_told_of_far_rounds_goes_on_while_the_others_do() {
         others += 1;
     }
     assert_eq!(world.outcome(ticket), Some(&Outcome::Applied(Effect::Done)));
+}
+
+/// The most bytes of blocks that a member had in memory, and that were under way to it, while it caught up with what
+/// the others did in so many batches of commands.
+fn most_bytes(batches: u32) -> (u64, usize, u64) {
+    let mut world = World::with_params(4, params());
+    world.stop(m(3));
+    let logged = |w: &World| w.logged_bytes(m(0));
+    for _ in 0..batches {
+        let mut tickets = Vec::new();
+        for i in 0..120 {
+            tickets.push(world.note(m(i % 3), &"x".repeat(250)));
+        }
+        tickets
+            .into_iter()
+            .for_each(|ticket| drop(world.finish(ticket)));
+    }
+    let index = world.ledger(m(0)).index();
+    world.restart(m(3));
+    let (held, under_way) = (Cell::new(0), Cell::new(0));
+    let arrived = world.run_until(60_000, |w| {
+        held.set(held.get().max(w.replica(m(3)).status().held_bytes));
+        under_way.set(under_way.get().max(w.under_way(m(3))));
+        w.ledger(m(3)).index() >= index
+    });
+    assert!(arrived, "{:?}", world.replica(m(3)).status());
+    (held.get(), under_way.get(), logged(&world))
+}
+
+#[test]
+fn catching_up_takes_as_much_memory_however_much_was_missed() {
+    let (held, under_way, logged) = most_bytes(100);
+    let (held_twice, under_way_twice, logged_twice) = most_bytes(200);
+    assert!(logged > 3 << 20 && logged_twice > logged * 3 / 2);
+    assert!(under_way > 0 && under_way_twice <= under_way * 5 / 4);
+    // Two megabytes that wait for the disk, and the rounds at the newest end.
+    for held in [held, held_twice] {
+        assert!(held > 1 << 20 && held < 3 << 20, "{held} bytes held");
+    }
 }

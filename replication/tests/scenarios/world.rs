@@ -188,6 +188,23 @@ impl World {
         self.nodes[member.index()].log.len()
     }
 
+    /// Bytes of blocks in a member's log.
+    pub fn logged_bytes(&self, member: MemberId) -> u64 {
+        let log = &self.nodes[member.index()].log;
+        log.values().map(|block| block.len() as u64).sum()
+    }
+
+    /// Bytes of frames on their way to a member.
+    pub fn under_way(&self, member: MemberId) -> usize {
+        let arrivals = self.queue.values().filter(|(to, ..)| *to == member);
+        arrivals
+            .map(|(.., arrival)| match arrival {
+                Arrival::Frame { bytes, .. } => bytes.len(),
+                Arrival::Durable { .. } | Arrival::Kept { .. } => 0,
+            })
+            .sum()
+    }
+
     /// Has every member prune as early as it can.
     pub fn prune_early(&mut self) {
         self.log_bytes = Some(1);
