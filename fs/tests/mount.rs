@@ -368,3 +368,20 @@ fn a_dead_mount_point_is_cleared() {
     assert_eq!(names(&volume, ROOT), ["g"]);
     volume.close().unwrap();
 }
+
+/// The volume stamps what is made, the kernel what is written; both by the clock of the last tick.
+#[test]
+fn what_was_changed_later_never_looks_older() {
+    let mount = Mount::new();
+    let mut same_tick = 0;
+    for n in 0..300 {
+        fs::create_dir(mount.at(&format!("made-{n}"))).unwrap();
+        fs::write(mount.at(&format!("written-{n}")), "x").unwrap();
+        let made = fs::metadata(mount.at(&format!("made-{n}"))).unwrap();
+        let written = fs::metadata(mount.at(&format!("written-{n}"))).unwrap();
+        let [made, written] = [made, written].map(|meta| meta.modified().unwrap());
+        assert!(written >= made, "{n}: {made:?} and then {written:?}");
+        same_tick += u32::from(written == made);
+    }
+    assert!(same_tick > 0, "no two changes fell into one tick");
+}

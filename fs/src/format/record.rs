@@ -50,9 +50,15 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The moment of the system clock.
+    /// The moment of the system clock at its last tick, some milliseconds ago at most. The kernel stamps what is written by
+    /// that clock, so one clock orders all changes; and where it knows a time of the same tick already, it has nothing to
+    /// tell when the file is closed.
     pub fn now() -> Self {
-        Self::from(std::time::SystemTime::now())
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self {
+            seconds: now.tv_sec,
+            nanos: u32::try_from(now.tv_nsec).unwrap_or(0),
+        }
     }
 }
 
