@@ -29,6 +29,7 @@ pub fn errno(error: &VolumeError) -> i32 {
         | VolumeError::Diverged { .. }
         | VolumeError::Closed => libc::EIO,
         VolumeError::Cancelled { .. } => libc::EINTR,
+        VolumeError::WouldWait => libc::EAGAIN,
         VolumeError::Io { errno, .. } => match errno {
             Some(number @ (libc::ENOSPC | libc::EDQUOT)) => *number,
             _ => libc::EIO,

@@ -118,6 +118,9 @@ pub enum VolumeError {
     /// The volume was closed.
     #[error("the volume is closed")]
     Closed,
+    /// It would have to wait for the group, and was asked not to. Only within this crate.
+    #[error("the group would have to be asked")]
+    WouldWait,
 }
 
 /// Shorthand used throughout the crate.

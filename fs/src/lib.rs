@@ -16,6 +16,7 @@ mod error;
 mod follow;
 mod format;
 pub mod fuse;
+mod haste;
 mod kernel;
 mod keys;
 mod live;

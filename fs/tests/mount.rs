@@ -385,3 +385,81 @@ fn what_was_changed_later_never_looks_older() {
     }
     assert!(same_tick > 0, "no two changes fell into one tick");
 }
+
+/// Twelve programs look for names whose nodes only the group has; two threads take the kernel's requests.
+#[test]
+fn whoever_waits_for_the_group_keeps_nobody_else_waiting() {
+    const DIRECTORIES: u64 = 12;
+    // More than the two that take requests and the one that reads the tables of packs.
+    const WAITING: u64 = 4;
+    // Long and of no pattern, so that each directory takes blocks of its own.
+    let long = |d: u64, n: u64| {
+        let letters = noise(240, d * 1000 + n);
+        let name = letters.iter().map(|byte| char::from(b'0' + byte % 64));
+        format!(
+            "d{d}/{}",
+            name.map(|c| if c == '/' { '_' } else { c })
+                .collect::<String>()
+        )
+    };
+    let filled = Mount::new();
+    for d in 0..DIRECTORIES {
+        fs::create_dir(filled.at(&format!("d{d}"))).unwrap();
+        (0..500).for_each(|n| fs::write(filled.at(&long(d, n)), "x").unwrap());
+    }
+    fs::write(filled.at("at hand"), "here").unwrap();
+    sync_group(&filled.volume);
+    let rig = filled.rig.elsewhere();
+    drop(filled);
+    let volume = rig.open();
+    let options = MountOptions {
+        threads: 2,
+        ..MountOptions::default()
+    };
+    let mount = Mount::of(rig, volume, options);
+    mount.volume.drop_caches().unwrap();
+    assert_eq!(fs::read(mount.at("at hand")).unwrap(), b"here");
+    (0..DIRECTORIES).for_each(|d| assert!(mount.at(&format!("d{d}")).is_dir()));
+    let group = mount.rig.group.clone();
+    group
+        .hold_reads
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let reading = || group.reading.load(std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let lookers: Vec<_> = (0..DIRECTORIES)
+            .map(|d| {
+                let at = mount.at(&long(d, 40 * d));
+                scope.spawn(move || fs::metadata(at).unwrap().len())
+            })
+            .collect();
+        let begun = std::time::Instant::now();
+        while reading() < WAITING && begun.elapsed().as_secs() < 30 {
+            std::thread::yield_now();
+        }
+        let waiting = reading();
+        let (told, heard) = std::sync::mpsc::channel();
+        let (at, new) = (mount.at("at hand"), mount.at("new"));
+        scope.spawn(move || {
+            // Neither is answered by the kernel alone.
+            let known = shell(
+                at.parent().unwrap(),
+                "getfattr -n user.barfs.btime 'at hand'",
+            );
+            fs::write(new, "made meanwhile").unwrap();
+            told.send(known).unwrap();
+        });
+        let known = heard.recv_timeout(std::time::Duration::from_secs(30));
+        let still = reading();
+        group
+            .hold_reads
+            .store(false, std::sync::atomic::Ordering::SeqCst);
+        let sizes: Vec<u64> = lookers
+            .into_iter()
+            .map(|looker| looker.join().unwrap())
+            .collect();
+        assert!(waiting >= WAITING, "{waiting} of them wait for the group");
+        assert!(known.unwrap().contains("user.barfs.btime"));
+        assert!(still >= waiting, "they waited all the time");
+        assert_eq!(sizes, [1; DIRECTORIES as usize]);
+    });
+}

@@ -28,6 +28,7 @@ use crate::ops::names::Create;
 use crate::ops::rename::RenameMode;
 use crate::ops::xattr::XattrMode;
 use crate::ops::{Attr, NAME_MAX};
+use crate::volume::Volume;
 
 /// The largest write, and with it the largest read, in bytes.
 const REQUEST_BYTES: u32 = 1 << 20;
@@ -120,22 +121,14 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self
-            .shared
-            .volume
-            .lookup(convert::ino(parent), name.as_bytes())
-        {
-            Err(crate::VolumeError::NotFound)
-                if self.shared.volume.is_present(convert::ino(parent)) =>
-            {
-                reply.entry(
-                    &name_ttl(&self.shared.volume),
-                    &convert::absent(),
-                    GENERATION,
-                );
+        let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
+        let look = move |volume: &Volume| volume.lookup(parent, &name);
+        data::ask(&self.shared, look, move |volume, found| match found {
+            Err(crate::VolumeError::NotFound) if volume.is_present(parent) => {
+                reply.entry(&name_ttl(volume), &convert::absent(), GENERATION);
             }
-            result => reply_entry(&self.shared.volume, reply, result),
-        }
+            found => reply_entry(volume, reply, found),
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
@@ -143,11 +136,11 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply_attr(
-            &self.shared.volume,
-            reply,
-            self.shared.volume.getattr(convert::ino(ino)),
-        );
+        let ino = convert::ino(ino);
+        let look = move |volume: &Volume| volume.getattr(ino);
+        data::ask(&self.shared, look, |volume, found| {
+            reply_attr(volume, reply, found);
+        });
     }
 
     fn setattr(
@@ -182,10 +175,12 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.shared.volume.readlink(convert::ino(ino)) {
+        let ino = convert::ino(ino);
+        let look = move |volume: &Volume| volume.readlink(ino);
+        data::ask(&self.shared, look, |_, found| match found {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(convert::errno(&error)),
-        }
+        });
     }
 
     fn mknod(
@@ -417,7 +412,12 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        answer::list(&self.shared, (convert::ino(ino), fh), offset, reply);
+        let at = answer::At {
+            ino: convert::ino(ino),
+            handle: fh,
+            offset,
+        };
+        answer::list(&self.shared, at, reply);
     }
 
     fn readdirplus(
@@ -428,7 +428,12 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        answer::list_plus(&self.shared, (convert::ino(ino), fh), offset, reply);
+        let at = answer::At {
+            ino: convert::ino(ino),
+            handle: fh,
+            offset,
+        };
+        answer::list_plus(&self.shared, at, reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -477,25 +482,23 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self
-            .shared
-            .volume
-            .get_named(convert::ino(ino), name.as_bytes());
-        reply_xattr(reply, size, value);
+        let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
+        let look = move |volume: &Volume| volume.get_named(ino, &name);
+        data::ask(&self.shared, look, move |_, found| {
+            reply_xattr(reply, size, found);
+        });
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = self
-            .shared
-            .volume
-            .listxattr(convert::ino(ino))
-            .map(|names| {
-                names
-                    .into_iter()
-                    .flat_map(|name| [name, vec![0]].concat())
-                    .collect::<Vec<u8>>()
-            });
-        reply_xattr(reply, size, names);
+        let ino = convert::ino(ino);
+        let look = move |volume: &Volume| volume.listxattr(ino);
+        data::ask(&self.shared, look, move |_, found| {
+            let joined = |names: Vec<Vec<u8>>| {
+                let ended = names.into_iter().flat_map(|name| [name, vec![0]].concat());
+                ended.collect::<Vec<u8>>()
+            };
+            reply_xattr(reply, size, found.map(joined));
+        });
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
@@ -10,9 +11,11 @@ use fuser::{
 };
 
 use super::{Shared, convert};
-use crate::error::Result;
+use crate::error::{Result, VolumeError};
 use crate::format::record::InodeNo;
+use crate::haste::hastily;
 use crate::ops::Attr;
+use crate::ops::dir::DirEntry;
 use crate::ops::handle::OpenHow;
 use crate::volume::Volume;
 
@@ -98,39 +101,55 @@ pub(super) fn handle(flags: OpenFlags) -> FileHandle {
     }
 }
 
-/// Fills a listing of names.
-pub(super) fn list(
-    shared: &Shared,
-    (ino, handle): (InodeNo, FileHandle),
-    offset: u64,
-    mut reply: ReplyDirectory,
-) {
-    let listing = shared.listings.of(handle);
-    let result = listing.give(&shared.volume, ino, offset, &mut |entry| {
-        let kind = convert::file_type(entry.kind);
-        !reply.add(
-            INodeNo(entry.ino.0),
-            entry.cookie,
-            kind,
-            OsStr::from_bytes(&entry.name),
-        )
-    });
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(convert::errno(&error)),
+/// Which open directory is listed, and from where.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub ino: InodeNo,
+    pub handle: FileHandle,
+    pub offset: u64,
+}
+
+/// What became of an entry.
+enum Taken {
+    Added,
+    /// It was removed since its directory was read.
+    Gone,
+    /// It has no room any more.
+    Full,
+}
+
+impl Taken {
+    fn added(full: bool) -> Self {
+        if full { Self::Full } else { Self::Added }
     }
 }
 
-/// Fills a listing of names with what is known of each inode; each counts as looked up.
-pub(super) fn list_plus(
-    shared: &Shared,
-    (ino, handle): (InodeNo, FileHandle),
-    offset: u64,
-    mut reply: ReplyDirectoryPlus,
-) {
-    let (volume, mut failed) = (&shared.volume, None);
-    let listing = shared.listings.of(handle);
-    let result = listing.give(volume, ino, offset, &mut |entry| {
+/// What a listing is filled into.
+trait Fill: Send + 'static {
+    fn take(&mut self, volume: &Volume, entry: &DirEntry) -> Result<Taken>;
+    fn done(self);
+    fn fail(self, errno: Errno);
+}
+
+impl Fill for ReplyDirectory {
+    fn take(&mut self, _: &Volume, entry: &DirEntry) -> Result<Taken> {
+        let (ino, kind) = (INodeNo(entry.ino.0), convert::file_type(entry.kind));
+        let full = self.add(ino, entry.cookie, kind, OsStr::from_bytes(&entry.name));
+        Ok(Taken::added(full))
+    }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn fail(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+/// With what is known of each inode; each counts as looked up.
+impl Fill for ReplyDirectoryPlus {
+    fn take(&mut self, volume: &Volume, entry: &DirEntry) -> Result<Taken> {
         let dots = matches!(entry.name.as_slice(), b"." | b"..");
         let found = if dots {
             volume.getattr(entry.ino)
@@ -139,23 +158,75 @@ pub(super) fn list_plus(
         };
         let attr = match found {
             Ok(attr) => attr,
-            // Removed since its directory was read.
-            Err(crate::VolumeError::NotFound) => return true,
-            Err(error) => {
-                failed = Some(error);
-                return false;
-            }
+            Err(VolumeError::NotFound) => return Ok(Taken::Gone),
+            Err(error) => return Err(error),
         };
         let (number, name) = (INodeNo(entry.ino.0), OsStr::from_bytes(&entry.name));
         let (ttl, attr) = (ttl(volume, entry.ino), convert::attr(&attr));
-        let full = reply.add(number, entry.cookie, name, &ttl, &attr, GENERATION);
+        let full = self.add(number, entry.cookie, name, &ttl, &attr, GENERATION);
         if full && !dots {
             volume.forget(entry.ino, 1);
         }
-        !full
-    });
-    match result.and(failed.map_or(Ok(()), Err)) {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(convert::errno(&error)),
+        Ok(Taken::added(full))
     }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn fail(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+/// Fills a listing; whether it holds anything then, and what ended it early.
+fn fill(shared: &Shared, at: At, reply: &mut impl Fill) -> (bool, Result<()>) {
+    let (mut some, mut failed) = (false, Ok(()));
+    let listing = shared.listings.of(at.handle);
+    let given = listing.give(&shared.volume, at.ino, at.offset, &mut |entry| match reply
+        .take(&shared.volume, entry)
+    {
+        Ok(Taken::Added) => {
+            some = true;
+            true
+        }
+        Ok(Taken::Gone) => true,
+        Ok(Taken::Full) => false,
+        Err(error) => {
+            failed = Err(error);
+            false
+        }
+    });
+    (some, given.and(failed))
+}
+
+fn conclude(reply: impl Fill, (some, result): (bool, Result<()>)) {
+    match result {
+        // What was found is given; the next request meets the error.
+        Err(error) if !some => reply.fail(convert::errno(&error)),
+        _ => reply.done(),
+    }
+}
+
+fn fill_and_conclude(shared: &Arc<Shared>, at: At, mut reply: impl Fill) {
+    match hastily(|| fill(shared, at, &mut reply)) {
+        (false, Err(VolumeError::WouldWait)) => {
+            let waiting = shared.clone();
+            shared.waiters.run(move || {
+                let filled = fill(&waiting, at, &mut reply);
+                conclude(reply, filled);
+            });
+        }
+        filled => conclude(reply, filled),
+    }
+}
+
+/// Answers with names.
+pub(super) fn list(shared: &Arc<Shared>, at: At, reply: ReplyDirectory) {
+    fill_and_conclude(shared, at, reply);
+}
+
+/// Answers with names and what is known of each.
+pub(super) fn list_plus(shared: &Arc<Shared>, at: At, reply: ReplyDirectoryPlus) {
+    fill_and_conclude(shared, at, reply);
 }

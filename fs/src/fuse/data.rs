@@ -10,7 +10,9 @@ use fuser::{
 use super::answer::{keep_cache, reply_attr, reply_entry};
 use super::convert::errno;
 use super::{Shared, invalidate, stock};
+use crate::error::{Result, VolumeError};
 use crate::format::record::InodeNo;
+use crate::haste::hastily;
 use crate::ops::attr::SetAttr;
 use crate::ops::handle::OpenHow;
 use crate::ops::read::ReadPlan;
@@ -20,33 +22,47 @@ use crate::options::Rung;
 use crate::volume::Volume;
 
 /// Answers with the result of an operation that gives nothing.
-pub(super) fn answer(reply: ReplyEmpty, result: crate::error::Result<()>) {
+pub(super) fn answer(reply: ReplyEmpty, result: Result<()>) {
     match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(&error)),
     }
 }
 
+/// Looks something up and answers: at once, or, where the group has to be asked, from a thread that may wait for it.
+pub(super) fn ask<T: 'static>(
+    shared: &Arc<Shared>,
+    look: impl Fn(&Volume) -> Result<T> + Send + 'static,
+    answer: impl FnOnce(&Volume, Result<T>) + Send + 'static,
+) {
+    match hastily(|| look(&shared.volume)) {
+        Err(VolumeError::WouldWait) => {
+            let waiting = shared.clone();
+            shared
+                .waiters
+                .run(move || answer(&waiting.volume, look(&waiting.volume)));
+        }
+        found => answer(&shared.volume, found),
+    }
+}
+
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
     let volume = &shared.volume;
-    if !volume.is_present(ino) {
-        let waiting = shared.clone();
-        shared
-            .waiters
-            .run(move || match waiting.volume.read(ino, offset, len) {
-                Ok(data) => reply.data(data.as_slice()),
-                Err(error) => reply.error(errno(&error)),
-            });
-        return;
-    }
     let live = volume.live.get(ino.0);
-    let plan = match volume.plan_read(&live, offset, len) {
+    let planned = || {
+        let plan = volume.plan_read(&live, offset, len)?;
+        volume.read_ahead(&live, &plan)?;
+        Ok(plan)
+    };
+    let plan = match volume.is_present(ino) {
+        true => hastily(planned),
+        false => Err(VolumeError::WouldWait),
+    };
+    let plan = match plan {
         Ok(plan) => plan,
+        Err(VolumeError::WouldWait) => return read_waiting(shared, ino, (offset, len), reply),
         Err(error) => return reply.error(errno(&error)),
     };
-    if let Err(error) = volume.read_ahead(&live, &plan) {
-        return reply.error(errno(&error));
-    }
     let finish = move |shared: &Shared, plan: &ReadPlan| match shared.volume.complete_read(plan) {
         Ok(data) => reply.data(data.as_slice()),
         Err(error) => reply.error(errno(&error)),
@@ -60,6 +76,17 @@ pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, re
         finish(&waiting, &plan);
         stock::offer(&waiting, ino, &plan);
     });
+}
+
+/// Reads on a thread that may wait for the group.
+fn read_waiting(shared: &Arc<Shared>, ino: InodeNo, (offset, len): (u64, u32), reply: ReplyData) {
+    let waiting = shared.clone();
+    shared
+        .waiters
+        .run(move || match waiting.volume.read(ino, offset, len) {
+            Ok(data) => reply.data(data.as_slice()),
+            Err(error) => reply.error(errno(&error)),
+        });
 }
 
 /// Opens; behind whoever gives pages of the file to the kernel, on a thread that answers no reads.

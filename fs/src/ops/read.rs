@@ -220,11 +220,11 @@ impl Volume {
         if end - begin.min(end) < AHEAD_BYTES / 4 {
             return Ok(());
         }
-        live.ahead.store(end, Ordering::Relaxed);
         let extents = {
             let mut state = live.state.lock();
             self.extents(live.ino, &mut state, &(begin..end))?
         };
+        live.ahead.store(end, Ordering::Relaxed);
         for (_, extent) in extents {
             if !self.chunks.has(extent.handle) {
                 self.prefetch(extent.handle);

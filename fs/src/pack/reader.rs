@@ -8,6 +8,7 @@ use super::PackFiles;
 use super::files::BLOCK;
 use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobAddr, BlobKind};
+use crate::haste::is_hasty;
 use crate::keys::VolumeKeys;
 use crate::store::{PackStore, StoreError, VolumeId};
 
@@ -54,6 +55,9 @@ impl Reader {
     }
 
     fn fetch(&self, addr: &BlobAddr, range: &std::ops::Range<u64>) -> Result<Vec<u8>> {
+        if is_hasty() {
+            return Err(VolumeError::WouldWait);
+        }
         let start = range.start / BLOCK * BLOCK;
         let end = range.end.next_multiple_of(BLOCK);
         let mut bytes = self.store.read(addr.pack, start..end)?;

@@ -30,6 +30,10 @@ pub struct FakeGroup {
     pub lose_head_answer: AtomicBool,
     pub refuse_head: AtomicBool,
     pub read_micros: AtomicU64,
+    /// Reads are not answered while this is set.
+    pub hold_reads: AtomicBool,
+    /// Reads that wait for their answer.
+    pub reading: AtomicU64,
     pub put_micros: AtomicU64,
     pub puts: AtomicU64,
     pub reads: AtomicU64,
@@ -84,6 +88,11 @@ impl PackStore for FakeGroup {
     }
     fn read(&self, pack: PackNo, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         self.reach()?;
+        self.reading.fetch_add(1, Ordering::SeqCst);
+        while self.hold_reads.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.reading.fetch_sub(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(
             self.read_micros.load(Ordering::Relaxed),
         ));
