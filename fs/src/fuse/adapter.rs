@@ -121,6 +121,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _linger = self.shared.lingering.request();
         let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.lookup(parent, &name);
         data::ask(&self.shared, look, move |volume, found| match found {
@@ -136,6 +137,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let _linger = self.shared.lingering.request();
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.getattr(ino);
         data::ask(&self.shared, look, |volume, found| {
@@ -161,6 +163,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _linger = self.shared.lingering.request();
         let set = SetAttr {
             mode: mode.map(convert::permissions),
             uid,
@@ -175,6 +178,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        let _linger = self.shared.lingering.request();
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.readlink(ino);
         data::ask(&self.shared, look, |_, found| match found {
@@ -193,6 +197,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _linger = self.shared.lingering.request();
         let Some(kind) = convert::kind(mode) else {
             return reply.error(Errno::EINVAL);
         };
@@ -216,6 +221,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let _linger = self.shared.lingering.request();
         let making = Making::new(Kind::Directory, mode, umask);
         reply_entry(
             &self.shared.volume,
@@ -232,6 +238,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let _linger = self.shared.lingering.request();
         let target = target.as_os_str().as_bytes().to_vec();
         let making = Making {
             target,
@@ -245,6 +252,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _linger = self.shared.lingering.request();
         answer(
             reply,
             self.shared
@@ -254,6 +262,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _linger = self.shared.lingering.request();
         answer(
             reply,
             self.shared
@@ -272,6 +281,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _linger = self.shared.lingering.request();
         let mode = match flags {
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
             RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
@@ -291,11 +301,13 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _linger = self.shared.lingering.request();
         let to = (convert::ino(newparent), newname.as_bytes().to_vec());
         data::link(&self.shared, convert::ino(ino), to, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _linger = self.shared.lingering.request();
         let how = (open_how(req, flags), handle(flags));
         data::open(&self.shared, convert::ino(ino), how, reply);
     }
@@ -310,6 +322,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _linger = self.shared.lingering.request();
         let flags = OpenFlags(flags);
         let create = wanted(req, Making::new(Kind::File, mode, umask));
         let (at, name) = (convert::ino(parent), name.as_bytes());
@@ -337,6 +350,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _linger = self.shared.lingering.request();
         data::read(&self.shared, convert::ino(ino), offset, size, reply);
     }
 
@@ -352,6 +366,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _linger = self.shared.lingering.request();
         let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let (volume, ino) = (&self.shared.volume, convert::ino(ino));
         let written = volume
@@ -379,6 +394,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let _linger = self.shared.lingering.request();
         answer(
             reply,
             self.shared
@@ -428,6 +444,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        let _linger = self.shared.lingering.request();
         let at = answer::At {
             ino: convert::ino(ino),
             handle: fh,
@@ -466,6 +483,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
+        let _linger = self.shared.lingering.request();
         let mode = match flags {
             libc::XATTR_CREATE => XattrMode::Create,
             libc::XATTR_REPLACE => XattrMode::Replace,
@@ -482,6 +500,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _linger = self.shared.lingering.request();
         let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.get_named(ino, &name);
         data::ask(&self.shared, look, move |_, found| {

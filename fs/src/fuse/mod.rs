@@ -4,10 +4,12 @@ mod adapter;
 mod answer;
 mod convert;
 mod data;
+mod linger;
 mod listing;
 mod stock;
 
 use std::ffi::{CString, OsStr};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ pub struct MountOptions {
     pub fsync: Rung,
     /// How long fsync(2) waits for the group.
     pub fsync_limit: Duration,
-    /// Threads that take requests, at least 2.
+    /// Threads that take requests, at least 2. More than there are processors wake each other in vain.
     pub threads: usize,
 }
 
@@ -52,7 +54,7 @@ impl Default for MountOptions {
             fsname: "barfs".into(),
             fsync: Rung::Local,
             fsync_limit: Duration::from_secs(60),
-            threads: 4,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)),
         }
     }
 }
@@ -61,6 +63,8 @@ impl Default for MountOptions {
 struct Shared {
     volume: Arc<Volume>,
     notifier: OnceLock<Notifier>,
+    /// Looks out for the next request.
+    lingering: linger::Lingering,
     /// Runs what may wait for the group or the disk, so that the session's threads never do.
     waiters: Pool,
     /// Runs what waits for a commit, so that nothing else waits behind it.
@@ -100,6 +104,7 @@ pub fn mount(
     let shared = Arc::new(Shared {
         volume: volume.clone(),
         notifier: OnceLock::new(),
+        lingering: linger::Lingering::new(),
         waiters,
         committers: Pool::new("barfs-fsync", WAITERS)?,
         stockers: Pool::new("barfs-stock", 1)?,
@@ -111,6 +116,8 @@ pub fn mount(
     let failed = |error| VolumeError::io(format!("mounting on {}", at.display()), &error);
     let mut session = Session::new(adapter, at, &config(&options)).map_err(failed)?;
     let _first_and_only = shared.notifier.set(session.notifier());
+    let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    shared.lingering.start(device);
     let unmounter = Mutex::new(session.unmount_callable());
     let end = Arc::new(End::default());
     let (told, ended) = (end.clone(), volume.clone());
