@@ -1,5 +1,6 @@
 //! Random and mutated bytes for every decoder, for a moment, with the checks of the fuzz targets: nothing panics, what is
-//! accepted is canonical, and no allocation is larger than the input warrants.
+//! accepted is canonical, and no allocation is larger than the input warrants. `HOSTILE_TIMES=1000` takes so many times as
+//! long, with other bytes each time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -81,6 +82,11 @@ fn bound(decoder: &Decoder, len: usize) -> usize {
 /// One test, because the allocator is the process's.
 #[test]
 fn every_decoder_keeps_its_promises() {
+    let said = std::env::var("HOSTILE_TIMES").ok();
+    let times = said.map_or(1, |said| said.parse().unwrap());
+    // What is tried first is the same each time, so that a test that failed once fails again.
+    let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let fresh = fresh.unwrap().as_nanos() as u64;
     for decoder in DECODERS {
         let examples = (decoder.accepted)();
         assert!(!examples.is_empty(), "{} has no example", decoder.name);
@@ -88,10 +94,14 @@ fn every_decoder_keeps_its_promises() {
             assert!((decoder.feed)(example), "{}: its own bytes", decoder.name);
         }
         let longest = examples.iter().map(Vec::len).max().unwrap_or(0);
-        let rounds = if longest > 10_000 { 300 } else { 4000 };
+        let short = if longest > 10_000 { 300 } else { 4000 };
+        let rounds = short * times;
         let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
         let mut refused = 0;
         for round in 0..rounds {
+            if round == short {
+                chance.0 ^= fresh;
+            }
             let state = chance.0;
             let bytes = if round % 4 == 0 {
                 (0..chance.below(300)).map(|_| chance.byte()).collect()

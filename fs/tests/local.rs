@@ -295,7 +295,7 @@ fn compare(ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(40), max_shrink_iters: 300, ..ProptestConfig::default() })]
     #[test]
     fn a_mount_answers_as_a_local_filesystem_does(ops in proptest::collection::vec(op(), 20..160)) {
         let names = (0..3).map(Op::Mkdir).chain((3..9).map(Op::Create));

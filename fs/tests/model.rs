@@ -492,7 +492,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(40), max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
     fn a_volume_is_what_the_model_is(ops in proptest::collection::vec(op(), 10..120)) {
         let mut world = World::new();

@@ -22,6 +22,14 @@ use barfs_fs::*;
 
 pub const ID: VolumeId = VolumeId([7; 16]);
 
+/// How many cases to try: `usual`, or what `PROPTEST_CASES` says, for long runs.
+pub fn cases(usual: u32) -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    said.map_or(usual, |said| {
+        said.parse().expect("PROPTEST_CASES is a number")
+    })
+}
+
 #[derive(Default)]
 pub struct FakeGroup {
     pub packs: Mutex<BTreeMap<PackNo, Arc<Vec<u8>>>>,
