@@ -1,7 +1,7 @@
 //! Mounts a volume whose group and overlay are files below one directory: for tests that kill the process, and for
 //! looking at memory.
 //!
-//! `disk_mount DIR MOUNT_POINT`, then on standard input: `sync`, `check`, `memory`, `quit`. Each is answered by one line.
+//! `disk_mount DIR MOUNT_POINT [LOCAL]`, where LOCAL is for what the machine keeps, DIR itself if not given; then on standard input: `sync`, `check`, `memory`, `quit`. Each is answered by one line.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../tests/support/disk.rs"]
@@ -19,15 +19,17 @@ use barfs_fs::{CheckOptions, Rung, Volume};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, dir, at] = arguments.as_slice() else {
-        panic!("disk_mount DIR MOUNT_POINT")
+    let (dir, at, local) = match arguments.as_slice() {
+        [_, dir, at] => (dir, at, dir),
+        [_, dir, at, local] => (dir, at, local),
+        _ => panic!("disk_mount DIR MOUNT_POINT [LOCAL]"),
     };
-    let dir = Path::new(dir);
-    let mut options = support::quiet_options(&dir.join("cache"));
+    let (dir, local) = (Path::new(dir), Path::new(local));
+    let mut options = support::quiet_options(&local.join("cache"));
     options.commit_interval = Duration::from_millis(150);
     options.commit_dirty_bytes = 4 << 20;
     let group = Arc::new(disk::DiskGroup::new(&dir.join("group")));
-    let overlay = Arc::new(disk::DiskOverlay::open(&dir.join("overlay")));
+    let overlay = Arc::new(disk::DiskOverlay::open(&local.join("overlay")));
     let volume = Volume::open(support::ID, support::keys(1), group, overlay, options).unwrap();
     let mounted = mount(volume.clone(), Path::new(at), MountOptions::default()).unwrap();
     println!("mounted");

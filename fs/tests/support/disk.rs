@@ -1,7 +1,7 @@
 //! A group and an overlay that live in files of one directory, so that a process can be killed and started again.
 //!
-//! Fault model: the process may be killed at any instruction; the machine stays up, so what write(2) took is there.
-//! Neither loses, changes or tears anything else. A record of the log that was cut off ends it.
+//! Fault model: the process may be killed at any instruction. The group loses nothing then. The overlay keeps what was
+//! synced, whatever its disk does; a record of its log that was cut off or changed ends it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -185,7 +185,10 @@ impl DiskOverlay {
         let rows = log.rows.iter().map(|(k, v)| (k.clone(), Some(v.clone())));
         let rows = rows.collect();
         log.append(Ok(rows)).unwrap();
+        log.file.sync_all().unwrap();
         fs::rename(&fresh, path).unwrap();
+        let parent = File::open(path.parent().unwrap()).unwrap();
+        parent.sync_all().unwrap();
         log.file = OpenOptions::new().append(true).open(path).unwrap();
         Self {
             log: Mutex::new(log),
@@ -216,6 +219,6 @@ impl OverlayStore for DiskOverlay {
         self.log.lock().unwrap().append(Err(range))
     }
     fn sync(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.log.lock().unwrap().file.sync_data().map_err(local)
     }
 }

@@ -1,0 +1,77 @@
+//! The power fails under load, again and again: the process is gone, and its disk has lost, cut or kept whatever was not
+//! synced. Each time the mount comes back without a repair step, with every byte that was fsynced and whole files under
+//! their names.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/lossy.rs"]
+mod lossy;
+#[path = "support/saves.rs"]
+mod saves;
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use lossy::{Image, Losses, Lossy};
+use saves::{Server, acknowledged, verify, work, workers};
+
+/// Has the power fail so many times; the saves that were acknowledged, and what was lost.
+fn cut(times: u64, seed: u64) -> (u64, Losses) {
+    let dir = tempfile::tempdir().unwrap();
+    let [mount, local] = ["mnt", "local"].map(|name| dir.path().join(name));
+    fs::create_dir(&mount).unwrap();
+    fs::create_dir(&local).unwrap();
+    let (mut image, mut losses) = (Image::new(), Losses::default());
+    let mut all = workers(seed);
+    let (mut random, mut fruitful) = (seed, 0);
+    for time in 0..=times {
+        let disk = Lossy::mount(&local, image);
+        let mut server = Server::start(dir.path(), &local);
+        let before = acknowledged(&all);
+        verify(&mut all, &mount);
+        if time % 4 == 3 || time == times {
+            assert_eq!(server.ask("check"), "[]", "after {time} failures");
+        }
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(97);
+        work(&mut all, &mount, || {
+            std::thread::sleep(Duration::from_millis(20 + (random >> 40) % 500));
+            disk.fail();
+            // What the process still says now, it says without a disk.
+            std::thread::sleep(Duration::from_millis((random >> 50) % 20));
+            server.kill();
+        });
+        image = disk.unmount().after_failure(random, &mut losses);
+        fruitful += u64::from(acknowledged(&all) > before);
+    }
+    assert!(
+        fruitful > times / 3,
+        "in only {fruitful} of {times} rounds was anything promised"
+    );
+    (acknowledged(&all), losses)
+}
+
+#[test]
+fn every_fsynced_byte_survives_a_power_failure() {
+    let (saved, losses) = cut(12, 5);
+    assert!(saved >= 24, "only {saved} saves");
+    let Losses {
+        dropped,
+        torn,
+        kept,
+        ..
+    } = losses;
+    assert!(dropped > 20 && torn > 5 && kept > 20, "{losses:?}");
+}
+
+/// `cargo test -p barfs-fs --test lost_power -- --ignored --nocapture`
+#[test]
+#[ignore = "takes several minutes"]
+fn hundreds_of_power_failures() {
+    for seed in 1..=4 {
+        let (saved, losses) = cut(60, seed * 1009);
+        println!("60 failures, {saved} saves acknowledged, {losses:?}");
+        assert!(saved > 100);
+    }
+}
