@@ -48,6 +48,7 @@ impl OpenPack {
         mint: impl FnOnce() -> PackNo,
     ) -> Result<BlobAddr> {
         let len = sealed.bytes.len();
+        let mut ended = None;
         let (number, file, offset) = {
             let mut current = self.current.lock();
             let full = current.as_ref().is_none_or(|current| {
@@ -56,7 +57,7 @@ impl OpenPack {
             if full {
                 let number = mint();
                 let file = self.files.create(number)?;
-                *current = Some(Current {
+                ended = current.replace(Current {
                     number,
                     file,
                     len: 0,
@@ -71,6 +72,9 @@ impl OpenPack {
             current.entries += 1;
             (current.number, current.file.clone(), offset)
         };
+        if let Some(ended) = ended {
+            PackFiles::begin_write_out(&ended.file);
+        }
         file.write_all_at(&sealed.bytes, offset as u64)
             .map_err(|error| VolumeError::io("writing the open pack", &error))?;
         self.files.grown(number, (offset + len) as u64);
