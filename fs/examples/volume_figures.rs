@@ -143,6 +143,11 @@ fn append() {
     sync_group(&volume);
     let note = format!("{at} bytes appended, {commits} commits");
     say("append_day_sent_mb", sent(&volume) as f64 / 1e6, &note);
+    let group = &rig.group;
+    let packs = group.puts.load(Ordering::Relaxed);
+    let heads = group.head_bytes.load(Ordering::Relaxed) as f64 / 1e3;
+    let note = format!("bytes of the heads; {packs} packs placed");
+    say("append_day_heads_kb", heads, &note);
     volume.close().unwrap();
     let other = rig.elsewhere().open();
     assert_eq!(

@@ -46,6 +46,8 @@ pub struct FakeGroup {
     pub puts: AtomicU64,
     pub reads: AtomicU64,
     pub heads: AtomicU64,
+    /// Bytes of all heads that were set.
+    pub head_bytes: AtomicU64,
     pub released: AtomicU64,
     /// After this many calls more the group is unreachable; negative: never.
     pub calls_left: AtomicI64,
@@ -136,6 +138,8 @@ impl PackStore for FakeGroup {
             assert!(head.bytes.len() <= HEAD_BYTES_MAX);
             *current = Some(head.clone());
             self.heads.fetch_add(1, Ordering::Relaxed);
+            self.head_bytes
+                .fetch_add(head.bytes.len() as u64, Ordering::Relaxed);
         }
         if self.lose_head_answer.swap(false, Ordering::SeqCst) {
             self.unreachable.store(true, Ordering::SeqCst);
