@@ -43,3 +43,4 @@ bench: build
 	$(CARGO) run --locked -q -p barfs -- bench crypto
 	$(CARGO) run --locked -q -p barfs -- bench rsm
 	$(CARGO) run --locked -q -p barfs -- bench group
+	$(CARGO) run --locked -q -p barfs -- bench mount

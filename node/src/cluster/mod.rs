@@ -274,6 +274,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Nodes that are started from now on run this program, which stands in front of the usual one.
+    pub fn run_nodes_by(&mut self, exe: &Path) {
+        for node in &mut self.nodes {
+            exe.clone_into(&mut node.exe);
+        }
+    }
+
     /// Ends a node at once, as a power cut would.
     pub fn kill_node(&mut self, index: usize) -> Outcome<()> {
         self.end_node(index, rustix::process::Signal::KILL)

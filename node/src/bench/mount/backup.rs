@@ -61,13 +61,14 @@ pub(super) fn run(
 
 fn first_files(at: &Path, sources: &Path) -> Outcome<()> {
     let doing = || format!("cannot make {}", at.display());
-    std::fs::create_dir_all(at).during(Exit::Failed, doing())?;
+    let tree = at.join("source");
+    std::fs::create_dir_all(&tree).during(Exit::Failed, doing())?;
     for part in 0..4 {
         let content = noise(NOISE_BYTES / 4, 3000 + part);
         let path = at.join(format!("noise{part}"));
         std::fs::write(path, content).during(Exit::Failed, doing())?;
     }
-    crate::manifest::copy_tree(sources, &at.join("source"), &mut |_| ())
+    crate::manifest::copy_tree(sources, &tree, &mut |_| ())
 }
 
 fn many_files(at: &Path) -> Outcome<()> {

@@ -1,5 +1,6 @@
 //! The mount against gocryptfs, and `barfs backup` against restic, in one run on one disk. The volume is on a group of node
-//! processes on this machine, and goes up to it while it is measured.
+//! processes on this machine, and goes up to it while it is measured. The nodes take of the processor and the disk what the
+//! others leave (sched(7), ionice(1)): where they are, there would be other machines.
 //!
 //! The phases are what a person does with files. Each runs on both in turn; what is compared is the time until a program has
 //! its answer (`to_local`), and beside it stands the time until everything is on the group (`to_group`).
@@ -8,7 +9,7 @@ mod backup;
 mod phases;
 mod subject;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Figures;
@@ -40,7 +41,11 @@ pub fn run(plan: &Plan, figures: &Figures) -> Outcome<()> {
         .tempdir()
         .during(Exit::Failed, "no temporary directory")?;
     let exe = std::env::current_exe().during(Exit::Failed, "cannot find this program")?;
-    let cluster = Cluster::start(&exe, &dir.path().join("group"), plan.nodes, 64 << 30)?;
+    let pledges = vec![64 << 30; plan.nodes];
+    let mut cluster = Cluster::create(&exe, &dir.path().join("group"), plan.nodes, &pledges)?;
+    cluster.run_nodes_by(&yielding(&exe, &dir.path().join("yielding"))?);
+    (0..plan.nodes).try_for_each(|index| cluster.start_node(index))?;
+    cluster.wait_until_up(0, plan.nodes)?;
     let home = dir.path().join("home");
     cluster.create_volume(0, &home, "bench")?;
     phases::materials(dir.path())?;
@@ -54,6 +59,19 @@ pub fn run(plan: &Plan, figures: &Figures) -> Outcome<()> {
         backup::run(phase, (&cluster, &home), dir.path(), figures)?;
     }
     Ok(())
+}
+
+/// A program that runs this one in the idle classes of the processor and the disk.
+fn yielding(exe: &Path, at: &Path) -> Outcome<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let script = format!(
+        "#!/bin/sh\nexec chrt --idle 0 ionice -c 3 \"{}\" \"$@\"\n",
+        exe.display()
+    );
+    std::fs::write(at, script)
+        .and_then(|()| std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755)))
+        .during(Exit::Failed, "cannot write a script")?;
+    Ok(at.to_owned())
 }
 
 /// Times of one phase on one subject, a value for each round.

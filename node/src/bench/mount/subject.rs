@@ -31,11 +31,12 @@ fn text(path: &Path) -> Outcome<&str> {
     path.to_str().ok_or_else(odd)
 }
 
-/// Runs a program that says nothing and ends well.
+/// Runs a program that ends well, or leaves a daemon behind. What either says is not heard: a daemon would keep it open.
 fn must(program: &str, args: &[&str]) -> Outcome<()> {
     let doing = || format!("{program} {}", args.join(" "));
     let mut command = Command::new(program);
-    let status = command.args(args).stdout(Stdio::null()).status();
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.args(args).stdin(Stdio::null()).status();
     let status = status.during(Exit::Failed, doing())?;
     match status.success() {
         true => Ok(()),
