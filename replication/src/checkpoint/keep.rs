@@ -1,7 +1,8 @@
 //! The checkpoints that this member keeps: own ones that wait for a quorum, the votes of others, the newest certified
 //! one, one more while somebody fetches it; and when a snapshot goes to disk and the log before it may go.
 //!
-//! Bounds, whatever others do: two own checkpoints that wait, three votes of each member, two certified snapshots.
+//! Bounds, whatever others do: two own checkpoints that wait and eight that end an epoch, as many votes of each member,
+//! two certified snapshots.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -14,7 +15,11 @@ use crate::membership::MemberId;
 use crate::roster::{Handover, Roster};
 
 const TAKEN_MAX: usize = 2;
-const VOTES_MAX: usize = 3;
+/// Without the certificate of an epoch's last checkpoint nothing after it can be shown to anybody. Epochs may end faster
+/// than a quorum of the members of the first is there to sign.
+pub(crate) const ENDS_MAX: usize = 8;
+/// One more than can wait here, as others may be ahead.
+const VOTES_MAX: usize = TAKEN_MAX + ENDS_MAX + 1;
 /// How long a snapshot that was asked for stays beside a newer one.
 const ASKED_MICROS: u64 = 30_000_000;
 /// And how long at most, however often it is asked for.
@@ -93,10 +98,12 @@ impl Checkpoints {
 
     /// This member has reached a checkpoint.
     pub(crate) fn take(&mut self, taken: Taken) {
-        if self.taken.len() >= TAKEN_MAX {
-            // The last of an epoch stays: without its certificate nothing after it can be shown.
-            let ends = |taken: &Taken| taken.next.is_none();
-            let place = self.taken.iter().position(ends).unwrap_or(0);
+        let ends = taken.next.is_some();
+        let alike = |other: &Taken| other.next.is_some() == ends;
+        let most = if ends { ENDS_MAX } else { TAKEN_MAX };
+        if self.taken.iter().filter(|other| alike(other)).count() >= most
+            && let Some(place) = self.taken.iter().position(alike)
+        {
             self.taken.remove(place);
         }
         self.places.push_back(Place {
@@ -138,9 +145,10 @@ impl Checkpoints {
         if own != certificate.checkpoint {
             return Some(Finding::Diverged(certificate));
         }
-        let taken = self.taken.drain(..=place).next_back()?;
+        // The end of an epoch before may not be certified yet: this one waits beside it.
         let epoch = usize::try_from(certificate.checkpoint.epoch).unwrap_or(usize::MAX);
         let handovers = handovers.get(..epoch)?.to_vec();
+        let taken = self.taken.drain(..=place).next_back()?;
         let state = (taken.graph, taken.frozen);
         self.adopt(Snapshot::new(certificate, state, handovers), now_micros);
         Some(Finding::Certified(taken.next))

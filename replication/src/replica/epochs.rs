@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use super::Replica;
 use crate::checkpoint::certificate::Checkpoint;
+use crate::checkpoint::keep::ENDS_MAX;
 use crate::checkpoint::snapshot::{GraphState, Taken};
 use crate::consensus::block::BlockRef;
 use crate::consensus::catchup::{Fetch, Peers, RangeSync};
@@ -31,6 +32,8 @@ use crate::wire;
 const GAP_ROUNDS: u64 = 1 << 20;
 /// Rosters that blocks may still be of.
 const ROSTERS_MAX: usize = 3;
+/// With those that votes for the uncertified end of an epoch may be of.
+const ROSTERS_WAITING_MAX: usize = ENDS_MAX + 2;
 const ASK_MICROS: u64 = 2_000_000;
 /// An answer with hand-overs ends with the one that passes this many bytes.
 const HANDOVERS_BYTES: usize = 4 << 20;
@@ -101,10 +104,7 @@ impl Replica {
 
     /// Everything that hangs on the roster, for a new one. The graph is set by the caller.
     pub(super) fn begin_epoch(&mut self, next: Arc<Genesis>) {
-        if self.rosters.len() == ROSTERS_MAX {
-            self.rosters.pop_front();
-        }
-        self.rosters.push_back(Arc::clone(&next));
+        self.add_roster(Arc::clone(&next));
         let peers = Peers::new(self.me, next.schedule().seats());
         self.fetch = Fetch::new(peers.clone());
         self.range_sync = RangeSync::new(peers.clone());
@@ -178,6 +178,21 @@ impl Replica {
         }
     }
 
+    fn add_roster(&mut self, next: Arc<Genesis>) {
+        self.rosters.push_back(next);
+        while let Some(oldest) = self.rosters.front() {
+            let epoch = usize::try_from(oldest.epoch()).unwrap_or(usize::MAX);
+            let most = match epoch < self.handovers.len() {
+                true => ROSTERS_MAX,
+                false => ROSTERS_WAITING_MAX,
+            };
+            if self.rosters.len() <= most {
+                return;
+            }
+            self.rosters.pop_front();
+        }
+    }
+
     /// The roster of an epoch, if it is among the newest.
     pub(super) fn roster_of(&self, epoch: u32) -> Option<Arc<Genesis>> {
         let mut rosters = self.rosters.iter();
@@ -235,10 +250,7 @@ impl Replica {
                 return;
             };
             if self.roster_of(next.epoch()).is_none() {
-                if self.rosters.len() == ROSTERS_MAX {
-                    self.rosters.pop_front();
-                }
-                self.rosters.push_back(Arc::new(next));
+                self.add_roster(Arc::new(next));
             }
             newest = Some(handover.certificate.clone());
             self.handovers.push(handover);

@@ -69,6 +69,35 @@ fn works(world: &mut World, members: &[u16]) {
 }
 
 #[test]
+fn the_end_of_an_epoch_is_certified_however_late() {
+    let mut world = world(4);
+    works(&mut world, &[0, 1, 2, 3]);
+    // Nobody hears of anybody's checkpoints while the epoch ends.
+    world.told_nothing = world.everybody().collect();
+    join(&mut world, 0, 4);
+    expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
+    works(&mut world, &[0, 1, 2, 3]);
+    assert!(world.replica(m(0)).handovers().is_empty());
+    // From here on they do, and of newer ones first.
+    world.told_nothing.clear();
+    for _ in 0..4 {
+        works(&mut world, &[0, 1, 2, 3]);
+    }
+    let first_round = world.replica(m(0)).genesis().first_round();
+    let certified = |w: &World| {
+        (0..4).map(m).all(|i| {
+            let replica = w.replica(i);
+            replica.handovers().len() == 1 && replica.status().certified_round >= first_round
+        })
+    };
+    assert!(
+        world.run_until(60_000, certified),
+        "{:?}",
+        world.replica(m(0)).status()
+    );
+}
+
+#[test]
 fn somebody_joins_and_takes_part() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);
