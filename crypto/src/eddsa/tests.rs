@@ -138,7 +138,10 @@ const PUBLISHED: [(&str, &str, &str, bool); 10] = [
     ),
 ];
 
-fn published() -> Vec<([u8; 32], [u8; 32], [u8; 64], bool)> {
+/// Message, key, signature, and whether the rule accepts it.
+type Case = ([u8; 32], [u8; 32], [u8; 64], bool);
+
+fn published() -> Vec<Case> {
     let bytes = |text: &str| hex::decode(text).unwrap();
     PUBLISHED
         .iter()
@@ -175,7 +178,7 @@ fn the_published_edge_cases_are_told_apart_alone_and_together() {
 /// Why there is a rule of our own: one at a time the library decides otherwise about two of the published cases.
 #[test]
 fn the_library_decides_otherwise_about_two_of_them() {
-    let strictly = |(message, key, signature, _): &([u8; 32], [u8; 32], [u8; 64], bool)| {
+    let strictly = |(message, key, signature, _): &Case| {
         let key = ed25519_dalek::VerifyingKey::from_bytes(key).unwrap();
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         key.verify_strict(message, &signature).is_ok()

@@ -151,9 +151,9 @@ fn most_bytes(batches: u32) -> (u64, usize, u64) {
         for i in 0..120 {
             tickets.push(world.note(m(i % 3), &"x".repeat(250)));
         }
-        tickets
-            .into_iter()
-            .for_each(|ticket| drop(world.finish(ticket)));
+        for ticket in tickets {
+            assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+        }
     }
     let index = world.ledger(m(0)).index();
     world.restart(m(3));
