@@ -227,7 +227,7 @@ fn two_snapshots_are_compared_by_path() {
     let rig = Rig::default();
     let volume = rig.open();
     let dir = make(&volume, ROOT, "dir", Kind::Directory);
-    for name in ["same", "gone", "grown", "mode"] {
+    for name in ["same", "gone", "grown", "mode", "dated", "tick"] {
         write_file(&volume, dir, name, name.as_bytes());
     }
     write_file(&volume, ROOT, "kind", b"");
@@ -243,6 +243,21 @@ fn two_snapshots_are_compared_by_path() {
     volume
         .setattr(walk(&volume, "dir/mode").unwrap(), mode)
         .unwrap();
+    // Other content of the same size, and the times as they were, as within one tick of the clock.
+    for (name, ctime) in [("dir/dated", false), ("dir/tick", true)] {
+        let ino = walk(&volume, name).unwrap();
+        let was = volume.getattr(ino).unwrap().inode;
+        volume.write(ino, 0, b"X", false).unwrap();
+        volume.drain(ino).unwrap();
+        let times = SetAttr {
+            mtime: Some(was.mtime),
+            ctime: ctime.then_some(was.ctime),
+            ..SetAttr::default()
+        };
+        let now = volume.setattr(ino, times).unwrap().inode;
+        assert_eq!((now.size, now.mtime), (was.size, was.mtime));
+        assert!(!ctime || now.ctime == was.ctime);
+    }
     volume.unlink(ROOT, b"kind").unwrap();
     let kind = make(&volume, ROOT, "kind", Kind::Directory);
     write_file(&volume, kind, "in", b"");
@@ -255,9 +270,11 @@ fn two_snapshots_are_compared_by_path() {
     volume.snapshot_diff(&before, &after, &mut visit).unwrap();
     told.sort_by(|a, b| a.0.cmp(&b.0));
     let expected = [
+        ("dir/dated", Difference::Content),
         ("dir/gone", Difference::Removed),
         ("dir/grown", Difference::Content),
         ("dir/mode", Difference::Metadata),
+        ("dir/tick", Difference::Content),
         ("kind", Difference::Kind),
         ("kind/in", Difference::Added),
     ];

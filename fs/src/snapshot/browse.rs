@@ -216,7 +216,7 @@ impl<'a> Browse<'a> {
         })
     }
 
-    fn read(&self, ino: u64, offset: u64, len: u32) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, ino: u64, offset: u64, len: u32) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
         if inode.kind != Kind::File {
             return Err(VolumeError::IsDirectory);
