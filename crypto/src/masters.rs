@@ -47,8 +47,12 @@ impl MasterKeys {
     /// These and a newer one; `None` if there are [`MASTER_KEYS_MAX`] already.
     #[must_use]
     pub fn and_newer(&self, newest: MasterKey) -> Option<Self> {
-        let mut keys = self.clone();
-        keys.later.push(newest);
+        // Of its full size from the start: nothing is left behind where it grew.
+        let mut later = Vec::with_capacity(self.count());
+        later.extend(self.later.iter().cloned());
+        later.push(newest);
+        let first = self.first.clone();
+        let keys = Self { first, later };
         (keys.count() <= MASTER_KEYS_MAX).then_some(keys)
     }
 

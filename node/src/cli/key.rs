@@ -198,7 +198,12 @@ async fn replace(opened: &Opened) -> Outcome<()> {
         return Err(Failure::new(Exit::OldKeys, message));
     }
     replaced?;
-    opened.keep(keys)
+    opened.keep(keys).map_err(|cause| {
+        let message = format!(
+            "the volume has a new key, and this device could not keep it ({cause}): run `barfs key update` when that is cured"
+        );
+        Failure::new(Exit::OldKeys, message)
+    })
 }
 
 async fn update(args: &WordsArgs) -> Outcome<()> {
