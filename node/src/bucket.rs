@@ -43,6 +43,11 @@ impl Bucket {
         }
     }
 
+    /// How long it takes until nothing is owed any more.
+    pub fn owes(&mut self, now: Instant) -> Duration {
+        self.take(0.0, now)
+    }
+
     /// Puts so many back, as far as there is room.
     pub fn give_back(&mut self, tokens: f64, now: Instant) {
         self.fill(now);

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use barfs_crypto::SigningKey;
+use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{Genesis, MemberCard, MemberId};
 
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -171,11 +171,11 @@ impl DataDir {
     }
 
     /// The group names the next key of the member `me` by now: it is in force from here on.
-    pub fn take_next_key(&self, me: MemberId) -> Outcome<NodeKeys> {
+    pub fn take_next_key(&self, me: MemberId, named: NodeId) -> Outcome<NodeKeys> {
         let mut keys = self.keys()?;
         // The founding roster does not name the new key.
         self.keep_seat(me)?;
-        keys.take_next()?;
+        keys.take_next(named)?;
         Ok(keys)
     }
 

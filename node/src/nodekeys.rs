@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use barfs_crypto::SigningKey;
+use barfs_crypto::{NodeId, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::datadir::replace_file;
@@ -20,6 +20,7 @@ use crate::profile::random;
 pub(crate) const KEY_FILE: &str = "member.key";
 const NEXT_FILE: &str = "member.key.next";
 const PAST_FILE: &str = "member.key.past";
+const LINE_BYTES: usize = 65;
 
 /// See the module.
 #[derive(Clone)]
@@ -50,8 +51,18 @@ fn read(path: &Path) -> Outcome<Vec<SigningKey>> {
 
 /// What a key file has in it.
 pub(crate) fn text_of<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> Zeroizing<String> {
-    let line = |key: &SigningKey| format!("{}\n", hex::encode(&key.seed()[..]));
-    Zeroizing::new(keys.into_iter().map(line).collect())
+    let keys: Vec<&SigningKey> = keys.into_iter().collect();
+    // Of its full size from the start: nothing is left behind where it grew.
+    let mut text = Zeroizing::new(String::with_capacity(keys.len() * LINE_BYTES));
+    for key in keys {
+        let mut digits = Zeroizing::new([0; LINE_BYTES - 1]);
+        // Only a wrong size fails.
+        let sized = hex::encode_to_slice(&key.seed()[..], &mut digits[..]);
+        debug_assert!(sized.is_ok(), "two digits a byte");
+        text.extend(digits.iter().map(|digit| char::from(*digit)));
+        text.push('\n');
+    }
+    text
 }
 
 impl NodeKeys {
@@ -102,12 +113,17 @@ impl NodeKeys {
             .ok_or_else(|| Failure::new(Exit::Failed, "there is no key that was just made"))
     }
 
-    /// The group names the next key: it is in force from now on. A crash on the way leaves every key in one of the files, and
-    /// doing it again ends it.
-    pub fn take_next(&mut self) -> Outcome<()> {
+    /// The group names the next key, which must be `named`: it is in force from now on. A crash on the way leaves every key in one
+    /// of the files, and doing it again ends it.
+    pub fn take_next(&mut self, named: NodeId) -> Outcome<()> {
         let Some(next) = self.next.clone() else {
             return Ok(());
         };
+        if next.id() != named {
+            let message =
+                "the group names another key of this node than the one that was asked for";
+            return Err(Failure::new(Exit::Damaged, message));
+        }
         let mut past = self.past.clone();
         let known = past.iter().chain([&next]);
         if !known.into_iter().any(|key| key.id() == self.present.id()) {
@@ -157,7 +173,8 @@ mod tests {
             // A restart in between.
             keys = NodeKeys::load(dir.path()).unwrap();
             assert_eq!(keys.next().map(SigningKey::id), Some(next));
-            keys.take_next().unwrap();
+            assert!(keys.take_next(ids[0]).is_err(), "another key is taken");
+            keys.take_next(next).unwrap();
             ids.push(next);
             keys = NodeKeys::load(dir.path()).unwrap();
             assert_eq!(keys.present().id(), next);
@@ -182,11 +199,11 @@ mod tests {
         // The old key was put aside, and nothing else happened.
         keys.write(PAST_FILE, [&first]).unwrap();
         let mut keys = NodeKeys::load(dir.path()).unwrap();
-        keys.take_next().unwrap();
+        keys.take_next(next.id()).unwrap();
         // The new key came into force, and the file that asked for it stayed.
         keys.write(NEXT_FILE, [&next]).unwrap();
         let mut keys = NodeKeys::load(dir.path()).unwrap();
-        keys.take_next().unwrap();
+        keys.take_next(next.id()).unwrap();
         let keys = NodeKeys::load(dir.path()).unwrap();
         assert_eq!(keys.present().id(), next.id());
         let past: Vec<_> = keys.others().map(SigningKey::id).collect();

@@ -144,3 +144,20 @@ fn a_node_that_was_away_when_its_key_was_taken_over_comes_back_under_it() {
     assert_eq!(key_on_disk(&group, 3), next.id().to_hex());
     assert_eq!(key(&group, 3, 3), key(&group, 0, 3));
 }
+
+#[test]
+fn a_node_that_was_away_while_all_others_got_other_keys_finds_them_again() {
+    let mut group = Group::start(4);
+    group.cluster.kill_node(3).unwrap();
+    for index in 0..3 {
+        let old = key(&group, index, index).unwrap();
+        rekey(&group, index);
+        eventually(PATIENCE, "the node has changed over", || {
+            let on_disk = key_on_disk(&group, index);
+            on_disk != old
+                && (0..3).all(|asked| key(&group, asked, index).as_ref() == Some(&on_disk))
+        });
+    }
+    group.cluster.start_node(3).unwrap();
+    eventually(PATIENCE, "it takes part", || takes_part(&group, 3));
+}

@@ -104,7 +104,7 @@ pub struct Replica {
     /// Blocks in the graph that no `Persist` has carried yet, and their bytes.
     unpersisted: Vec<VerifiedBlock>,
     unpersisted_bytes: usize,
-    taken: Taken,
+    taken: BTreeMap<MemberId, Taken>,
     seen: BTreeMap<MemberId, u64>,
     /// The first proof against each member that signed twice.
     equivocators: BTreeMap<MemberId, (VerifiedBlock, VerifiedBlock)>,
@@ -145,7 +145,7 @@ impl Replica {
             installing: None,
             unpersisted: Vec::new(),
             unpersisted_bytes: 0,
-            taken: Taken::default(),
+            taken: BTreeMap::new(),
             seen: BTreeMap::new(),
             equivocators: BTreeMap::new(),
             next_token: 1,

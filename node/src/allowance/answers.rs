@@ -1,75 +1,108 @@
-//! How much each member is answered when it asks for blocks: as much as one that comes back needs, and no more, so that
-//! nobody keeps the others busy by asking. Who has had its share waits, and is not read from meanwhile.
+//! How much a node is answered when it asks for blocks or snapshots: as much as one that comes back needs, and no more, so that
+//! nobody keeps the others busy by asking. A question costs what its answer may be, before it is looked at. Who has had
+//! its share waits, and is not read from meanwhile.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use barfs_replication::MemberId;
+use barfs_crypto::NodeId;
+use barfs_replication::{Control, Message};
 use parking_lot::Mutex;
 
-use crate::bucket::Bucket;
+use super::gate::Gate;
 
-/// Bytes a second that one member is answered.
+/// Bytes a second that one node is answered.
 const RATE: f64 = (32 << 20) as f64;
 /// Bytes that it is answered at once after a rest.
 const BURST: f64 = (64 << 20) as f64;
-/// What a question costs, and each block that it names, in bytes: looking for it is work, whether it is there or not.
-const QUESTION: f64 = 4096.0;
+/// A range of blocks, or the head of a snapshot, is so long at most.
+const LONG: f64 = (4 << 20) as f64;
+/// Buckets of a snapshot, and hand-overs, are about so long.
+const MIDDLING: f64 = (1 << 20) as f64;
+/// What each block that is asked for by name costs: looking for it is work, whether it is there or not.
 const NAMED: f64 = 8192.0;
+/// What any other question costs.
+const SHORT: f64 = 65536.0;
 
-/// Each member's share.
+/// Each node's share.
 #[derive(Default)]
-pub struct Answers(Mutex<BTreeMap<MemberId, Bucket>>);
+pub struct Answers(Mutex<BTreeMap<NodeId, Gate>>);
+
+/// What the answer to a message may cost, in bytes; `None` for what is no question.
+fn cost(message: &Message) -> Option<f64> {
+    match message {
+        Message::Want { refs } => Some(SHORT + refs.len() as f64 * NAMED),
+        Message::WantFrom { .. } | Message::Control(Control::WantHead { .. }) => Some(LONG),
+        Message::Control(Control::WantBuckets { .. } | Control::WantHandovers { .. }) => {
+            Some(MIDDLING)
+        }
+        Message::Control(Control::WantNewest { .. }) => Some(SHORT),
+        Message::Block(_) | Message::Blocks(_) | Message::Control(_) => None,
+    }
+}
 
 impl Answers {
-    /// A member asks for so many blocks by name.
-    ///
-    /// # Returns
-    /// How long it waits for the answer.
-    pub fn asked(&self, from: MemberId, named: usize, now: Instant) -> Duration {
-        self.take(from, QUESTION + named as f64 * NAMED, now)
+    /// Waits until a message of this node may be answered, if it is a question.
+    pub async fn enter(&self, from: NodeId, message: &Message) {
+        if let Some(cost) = cost(message) {
+            let gate = self.gate(from);
+            gate.pass(cost).await;
+        }
     }
 
-    /// So many bytes go to it.
-    pub fn sent(&self, to: MemberId, bytes: usize, now: Instant) {
-        self.take(to, bytes as f64, now);
-    }
-
-    fn take(&self, member: MemberId, bytes: f64, now: Instant) -> Duration {
-        let mut shares = self.0.lock();
-        let share = shares
-            .entry(member)
-            .or_insert_with(|| Bucket::new(RATE, BURST, now));
-        share.take(bytes, now)
+    fn gate(&self, from: NodeId) -> Gate {
+        let mut gates = self.0.lock();
+        let gate = gates
+            .entry(from)
+            .or_insert_with(|| Gate::new(RATE, BURST, Instant::now()));
+        gate.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use barfs_replication::{BlockRef, WANT_REFS_MAX};
+
     use super::*;
 
-    const ONE: MemberId = MemberId(1);
-    const OTHER: MemberId = MemberId(2);
+    const ONE: NodeId = NodeId([1; 32]);
+    const OTHER: NodeId = NodeId([2; 32]);
 
-    #[test]
-    fn who_asks_without_end_gets_its_rate_and_takes_nothing_from_others() {
-        let (answers, start) = (Answers::default(), Instant::now());
-        let (answer, mut bytes, mut now) = (4 << 20, 0, start);
-        while now < start + Duration::from_secs(10) {
-            now += answers.asked(ONE, 0, now) + Duration::from_millis(1);
-            answers.sent(ONE, answer, now);
-            bytes += answer;
+    async fn questions(answers: &Answers, message: &Message) -> usize {
+        let started = Instant::now();
+        let mut count = 0;
+        let patience = Duration::from_millis(50);
+        while tokio::time::timeout(patience, answers.enter(ONE, message))
+            .await
+            .is_ok()
+        {
+            count += 1;
+            assert!(
+                started.elapsed() < Duration::from_secs(5),
+                "there is no end"
+            );
         }
-        let most = BURST + RATE * 10.0 + 2.0 * answer as f64;
-        assert!(bytes as f64 <= most, "{bytes}");
-        assert!(bytes as f64 >= 0.95 * RATE * 10.0, "{bytes}");
-        assert_eq!(answers.asked(OTHER, 1024, now), Duration::ZERO);
+        count
     }
 
-    #[test]
-    fn questions_without_an_answer_cost_as_well() {
-        let (answers, now) = (Answers::default(), Instant::now());
-        let asked = (0..1_000_000).take_while(|_| answers.asked(ONE, 1024, now).is_zero());
-        assert!(asked.count() < 20);
+    #[tokio::test]
+    async fn who_asks_without_end_gets_its_share_and_takes_nothing_from_others() {
+        let answers = Answers::default();
+        let range = Message::WantFrom { round: 1 };
+        let count = questions(&answers, &range).await;
+        assert!((15..=18).contains(&count), "{count} ranges at once");
+        let other = answers.enter(OTHER, &range);
+        let other = tokio::time::timeout(Duration::from_millis(50), other).await;
+        assert!(other.is_ok(), "another one waits, too");
+    }
+
+    #[tokio::test]
+    async fn questions_without_an_answer_cost_as_well() {
+        let answers = Answers::default();
+        let refs = vec![BlockRef::NONE; WANT_REFS_MAX];
+        let count = questions(&answers, &Message::Want { refs }).await;
+        assert!((6..=10).contains(&count), "{count} long questions at once");
     }
 }

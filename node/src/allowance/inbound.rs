@@ -1,92 +1,115 @@
-//! What a member's node may send: so many messages and bytes a second, so many bytes that the replica has not handled yet,
-//! on all its streams together, and nothing for a while once it sent what no correct node sends. What does not fit waits on
+//! What a node may send: one stream of messages at a time, so many messages and bytes a second, so many bytes that the replica
+//! has not handled yet, and nothing for a while once it sent what no correct node sends. What does not fit waits on
 //! the sender's side. Blocks that were new and in order are given back: what is limited is what is of no use.
+//!
+//! It goes by the node's key, not by its member: whoever has stolen an older key takes nothing from the new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use barfs_replication::MemberId;
+use barfs_crypto::NodeId;
 use parking_lot::Mutex;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::bucket::Bucket;
+use super::gate::Gate;
 
-/// Bytes a second of one member's messages that are of no use.
-const RATE: f64 = (4 << 20) as f64;
+/// Bytes a second of one node's messages that are of no use.
+const RATE: f64 = (8 << 20) as f64;
 /// Bytes that may come at once, before it is known what they are good for: several of the largest answers.
 const BURST: f64 = (64 << 20) as f64;
 /// What a message counts besides its bytes, and each block or statement in it: its signature is verified.
 const MESSAGE: f64 = (8 << 10) as f64;
 const SIGNED: f64 = (8 << 10) as f64;
-/// Bytes under way from one member: two of the largest messages.
-const UNDER_WAY: usize = 16 << 20;
 /// What a message takes of memory besides its bytes.
 const OVERHEAD: usize = 512;
-/// How long a member is not listened to after it sent a bad block for the first time; each time twice as long.
+/// Bytes under way from one node: two of the largest messages.
+const UNDER_WAY: usize = 16 << 20;
+/// How long a node is not listened to after it sent a bad block for the first time; each time twice as long.
 const SHUN_FIRST: Duration = Duration::from_secs(1);
 const SHUN_MAX: Duration = Duration::from_secs(300);
+/// After so long without another one it counts as the first again.
+const FORGIVEN: Duration = Duration::from_secs(3600);
 
-/// One member's.
+/// One node's.
 struct Sender {
     room: Arc<Semaphore>,
-    bucket: Bucket,
+    gate: Gate,
     shunned: Option<(Instant, Duration)>,
+    /// Dropped when another stream takes the place of the one that there is.
+    stream: Option<oneshot::Sender<()>>,
 }
 
 /// See the module.
 #[derive(Default)]
-pub struct Inbound(Mutex<BTreeMap<MemberId, Sender>>);
+pub struct Inbound(Mutex<BTreeMap<NodeId, Sender>>);
+
+/// Ends when another stream of the same node has taken the place of this one.
+pub struct Replaced(oneshot::Receiver<()>);
+
+impl Replaced {
+    /// Waits for it.
+    pub async fn wait(&mut self) {
+        // Nothing is ever sent: the other end is dropped.
+        drop((&mut self.0).await);
+    }
+}
 
 impl Inbound {
-    fn with<T>(&self, from: MemberId, work: impl FnOnce(&mut Sender) -> T) -> T {
+    fn with<T>(&self, from: NodeId, work: impl FnOnce(&mut Sender) -> T) -> T {
         let mut senders = self.0.lock();
         work(senders.entry(from).or_insert_with(|| Sender {
             room: Arc::new(Semaphore::new(UNDER_WAY)),
-            bucket: Bucket::new(RATE, BURST, Instant::now()),
+            gate: Gate::new(RATE, BURST, Instant::now()),
             shunned: None,
+            stream: None,
         }))
+    }
+
+    /// A new stream of messages of this node takes the place of the one that there may be.
+    pub fn begin(&self, from: NodeId) -> Replaced {
+        let (present, replaced) = oneshot::channel();
+        self.with(from, |sender| sender.stream = Some(present));
+        Replaced(replaced)
     }
 
     /// Waits until a message of `bytes` with so many signatures may come in. What is returned is to be held until it has been handled.
     pub async fn enter(
         &self,
-        from: MemberId,
+        from: NodeId,
         bytes: usize,
         signed: usize,
     ) -> Result<OwnedSemaphorePermit, AcquireError> {
-        let cost = bytes as f64 + MESSAGE + signed as f64 * SIGNED;
-        let (room, wait) = self.with(from, |sender| {
-            let wait = sender.bucket.take(cost, Instant::now());
-            (Arc::clone(&sender.room), wait)
+        let (room, gate) = self.with(from, |sender| {
+            (Arc::clone(&sender.room), sender.gate.clone())
         });
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        gate.pass(bytes as f64 + MESSAGE + signed as f64 * SIGNED)
+            .await;
         let wanted = bytes.saturating_add(OVERHEAD).min(UNDER_WAY);
         room.acquire_many_owned(wanted as u32).await
     }
 
-    /// So many parts of what a member sent in one message, blocks or pieces of a snapshot, are new and in order.
-    pub fn useful(&self, from: MemberId, parts: u64, bytes: u64, now: Instant) {
-        let message = if parts == 0 { 0.0 } else { MESSAGE };
-        let cost = message + bytes as f64 + parts as f64 * SIGNED;
-        self.with(from, |sender| sender.bucket.give_back(cost, now));
+    /// So many parts of what a node sent, blocks or pieces of a snapshot, are new and in order.
+    pub fn useful(&self, from: NodeId, parts: u64, bytes: u64) {
+        let cost = bytes as f64 + parts as f64 * (MESSAGE + SIGNED);
+        self.with(from, |sender| sender.gate.give_back(cost));
     }
 
-    /// The member signed nothing wrong perhaps, but sent what no correct node passes on.
-    pub fn shun(&self, from: MemberId, now: Instant) {
+    /// The node signed nothing wrong perhaps, but sent what no correct node passes on.
+    pub fn shun(&self, from: NodeId, now: Instant) {
         self.with(from, |sender| {
             let length = match sender.shunned {
-                None => SHUN_FIRST,
-                Some((_, before)) => (before * 2).min(SHUN_MAX),
+                Some((until, before)) if now.saturating_duration_since(until) < FORGIVEN => {
+                    (before * 2).min(SHUN_MAX)
+                }
+                _ => SHUN_FIRST,
             };
             sender.shunned = Some((now + length, length));
         });
     }
 
-    /// Until when the member is not listened to, if it is not.
-    pub fn is_shunned(&self, from: MemberId, now: Instant) -> bool {
+    /// Whether the node is not listened to just now.
+    pub fn is_shunned(&self, from: NodeId, now: Instant) -> bool {
         self.with(from, |sender| {
             sender.shunned.is_some_and(|(until, _)| now < until)
         })
@@ -98,8 +121,8 @@ impl Inbound {
 mod tests {
     use super::*;
 
-    const ONE: MemberId = MemberId(1);
-    const OTHER: MemberId = MemberId(2);
+    const ONE: NodeId = NodeId([1; 32]);
+    const OTHER: NodeId = NodeId([2; 32]);
 
     #[tokio::test]
     async fn what_does_not_fit_waits_and_holds_nobody_else_up() {
@@ -123,7 +146,7 @@ mod tests {
             let held = tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64)).await;
             assert!(held.is_ok(), "{sent} bytes came, all of use");
             sent += 4 << 20;
-            inbound.useful(ONE, 64, 4 << 20, Instant::now());
+            inbound.useful(ONE, 64, 4 << 20);
         }
         let mut useless = 0.0;
         while tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64))
@@ -136,19 +159,41 @@ mod tests {
         assert!(useless > BURST / 2.0, "{useless}");
     }
 
+    #[tokio::test]
+    async fn a_stream_ends_when_another_takes_its_place() {
+        let inbound = Inbound::default();
+        let patience = Duration::from_millis(20);
+        let (mut first, mut other) = (inbound.begin(ONE), inbound.begin(OTHER));
+        assert!(tokio::time::timeout(patience, first.wait()).await.is_err());
+        let mut second = inbound.begin(ONE);
+        assert!(tokio::time::timeout(patience, first.wait()).await.is_ok());
+        for present in [&mut second, &mut other] {
+            assert!(
+                tokio::time::timeout(patience, present.wait())
+                    .await
+                    .is_err()
+            );
+        }
+    }
+
     #[test]
-    fn bad_blocks_are_answered_with_ever_longer_silence() {
+    fn bad_blocks_are_answered_with_ever_longer_silence_and_forgiven_by_and_by() {
         let (inbound, start) = (Inbound::default(), Instant::now());
         assert!(!inbound.is_shunned(ONE, start));
         inbound.shun(ONE, start);
         assert!(inbound.is_shunned(ONE, start) && !inbound.is_shunned(OTHER, start));
-        let later = start + SHUN_FIRST;
-        assert!(!inbound.is_shunned(ONE, later));
-        inbound.shun(ONE, later);
-        assert!(inbound.is_shunned(ONE, later + SHUN_FIRST));
+        let mut now = start + SHUN_FIRST;
+        assert!(!inbound.is_shunned(ONE, now));
+        inbound.shun(ONE, now);
+        assert!(inbound.is_shunned(ONE, now + SHUN_FIRST));
         for _ in 0..100 {
-            inbound.shun(ONE, later);
+            inbound.shun(ONE, now);
         }
-        assert!(!inbound.is_shunned(ONE, later + SHUN_MAX));
+        now += SHUN_MAX;
+        assert!(inbound.is_shunned(ONE, now - Duration::from_millis(1)));
+        assert!(!inbound.is_shunned(ONE, now));
+        now += FORGIVEN;
+        inbound.shun(ONE, now);
+        assert!(!inbound.is_shunned(ONE, now + SHUN_FIRST));
     }
 }

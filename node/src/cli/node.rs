@@ -138,6 +138,13 @@ async fn serve(args: &RunArgs) -> Outcome<()> {
             Ok(())
         }
         End::Renewed => {
+            // Whoever asked for the end meanwhile gets it.
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                () = std::future::ready(()) => {}
+            }
             tracing::info!("the group has taken over this node's new key: it starts again");
             Err(start_again())
         }

@@ -12,6 +12,7 @@ mod control;
 mod devices;
 mod housekeeping;
 mod membership;
+mod rejoin;
 mod rekey;
 mod start;
 mod sweep;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use barfs_replication::{Control, Genesis, Input, MemberId};
+use barfs_crypto::SigningKey;
+use barfs_replication::{Genesis, Input, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
@@ -79,17 +81,9 @@ impl From<TransportError> for Failure {
 /// Who sat after the founders when this node joined: without it a newcomer would know the founders only, who may all
 /// have left.
 fn known_handovers(dir: &DataDir, founding: &Arc<Genesis>, me: MemberId) -> Outcome<Vec<Input>> {
-    const AT_ONCE: usize = 64;
     let chain = Chain::load(Arc::clone(founding), &dir.chain_path())?;
     let from = chain.newest().ids().find(|id| *id != me).unwrap_or(me);
-    let parts = chain.handovers().chunks(AT_ONCE);
-    let input = |handovers: &[_]| Input::Control {
-        from,
-        control: Control::Handovers {
-            handovers: handovers.to_vec(),
-        },
-    };
-    Ok(parts.map(input).collect())
+    Ok(rejoin::inputs(from, chain.handovers()))
 }
 
 impl Node {
@@ -126,9 +120,14 @@ impl Node {
             incarnation,
         } = restore(&identity, dir, config, &log, started)?;
 
+        // The others change over when it is certified: before that they talk to this node under its old key alone.
+        let certified = replica.handovers().len() >= replica.genesis().epoch() as usize;
         let named = replica.genesis().member(me).map(|card| card.node);
-        if keys.next().is_some_and(|next| Some(next.id()) == named) {
-            keys = dir.take_next_key(me)?;
+        if let Some(next) = keys.next().map(SigningKey::id)
+            && certified
+            && named == Some(next)
+        {
+            keys = dir.take_next_key(me, next)?;
         }
         for other in keys.others() {
             replica.hold_key(other.clone());
@@ -207,6 +206,7 @@ impl Node {
         if let Some(next) = keys.next() {
             rekey.watch(next);
         }
+        tokio::spawn(rejoin::watch(Arc::clone(&service), states.clone()));
         let control = Arc::new(NodeControl {
             service: Arc::clone(&service),
             rekey,

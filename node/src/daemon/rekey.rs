@@ -7,25 +7,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{Command, Genesis, MemberCard};
+use barfs_replication::{Command, Genesis, MemberCard, Replica};
 use tokio::sync::Notify;
 
+use super::rejoin;
 use crate::datadir::DataDir;
-use crate::exit::{During, Exit, Failure, Outcome};
-use crate::group::Stranger;
-use crate::links::resolve;
+use crate::exit::{During, Exit, Outcome};
 use crate::serve::Service;
 
 /// Between two looks at the roster that this node works under.
 const LOOK: Duration = Duration::from_millis(500);
 /// So many looks later a member is asked.
-const ASK_AFTER: usize = 10;
+const ASK_AFTER: usize = 6;
 
 /// See the module.
 pub(super) struct Rekey {
     service: Arc<Service>,
     dir: DataDir,
     watched: AtomicBool,
+    /// Two requests at once get one key.
+    beginning: tokio::sync::Mutex<()>,
     /// Told once the key in the data directory is the one that the group names.
     renewed: Arc<Notify>,
 }
@@ -36,12 +37,14 @@ impl Rekey {
             service,
             dir,
             watched: AtomicBool::new(false),
+            beginning: tokio::sync::Mutex::new(()),
             renewed,
         })
     }
 
     /// Makes another key and has the group asked to name it. `old` is the card in force; the new one differs in the key alone.
     pub(super) async fn begin(self: &Arc<Self>, old: &MemberCard) -> Outcome<Command> {
+        let _alone = self.beginning.lock().await;
         let next = self.dir.keys()?.prepare()?.clone();
         let card = MemberCard::sign(
             &next,
@@ -70,19 +73,31 @@ impl Rekey {
 
     async fn wait(self: Arc<Self>, next: NodeId) {
         for turn in 1_usize.. {
-            let named = self.names(&self.service.rosters.present(), next)
+            let named = self.certified(next).await
                 || (turn % ASK_AFTER == 0 && self.others_name(turn / ASK_AFTER, next).await);
             if named {
-                break;
+                match self.dir.take_next_key(self.service.me, next) {
+                    Ok(_) => return self.renewed.notify_one(),
+                    // A full disk may have room again.
+                    Err(cause) => {
+                        tracing::error!(%cause, "the group names this node's new key, and it cannot be put in force here yet");
+                    }
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
-        match self.dir.take_next_key(self.service.me) {
-            Ok(_) => self.renewed.notify_one(),
-            Err(cause) => {
-                tracing::error!(%cause, "the group names this node's new key, and it cannot be put in force here");
-            }
-        }
+    }
+
+    /// Whether a certified roster here names the key. One that is not certified yet may be this node's alone, and the others
+    /// would not know it under the new key.
+    async fn certified(&self, key: NodeId) -> bool {
+        let me = self.service.me;
+        let named = move |replica: &Replica| {
+            let roster = replica.genesis();
+            let certified = replica.handovers().len() >= roster.epoch() as usize;
+            certified && roster.member(me).is_some_and(|card| card.node == key)
+        };
+        self.service.driver.read(named).await.unwrap_or(false)
     }
 
     fn names(&self, roster: &Genesis, key: NodeId) -> bool {
@@ -98,18 +113,10 @@ impl Rekey {
         let Some(other) = others.get(turn % others.len().max(1)) else {
             return false;
         };
-        let Some(card) = roster.member(*other) else {
-            return false;
-        };
-        let ask = async {
-            let stranger = Stranger::unknown(resolve(&card.address).await?)?;
-            stranger.chain(Some(rosters.group())).await
-        };
-        match ask.await {
+        match rejoin::ask(&self.service, *other).await {
             Ok(chain) => self.names(chain.newest(), key),
             Err(cause) => {
-                let Failure { message, .. } = cause;
-                tracing::debug!(from = %other, message, "who sits by now is not known");
+                tracing::debug!(from = %other, %cause, "who sits by now is not known");
                 false
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use barfs_crypto::SigningKey;
+use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
     BlockCommand, Command, Input, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, Replica,
 };
@@ -17,6 +17,20 @@ const AGAIN: usize = 3;
 /// The index and outcome of an executed command.
 pub type Executed = (u64, LedgerOutcome);
 
+/// What came over the network: from the node with which key, and what it holds until it has been handled.
+pub struct Held {
+    pub(super) sender: NodeId,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// `room` is given back when this is dropped.
+    pub fn new(sender: NodeId, room: OwnedSemaphorePermit) -> Self {
+        let _room = room;
+        Self { sender, _room }
+    }
+}
+
 /// A command to carry, and who waits for it.
 pub(super) struct Submission {
     pub(super) issuer: Issuer,
@@ -29,7 +43,7 @@ pub(super) struct Submission {
 
 pub(super) enum Work {
     /// What it holds is given back when it is done.
-    Input(Box<Input>, Option<OwnedSemaphorePermit>),
+    Input(Box<Input>, Option<Held>),
     Submit(Box<Submission>),
     Own(
         MemberId,
@@ -80,7 +94,7 @@ impl DriverHandle {
     }
 
     /// As [`input`](Self::input); gives `held` back once the replica has handled it.
-    pub fn input_holding(&self, input: Input, held: OwnedSemaphorePermit) -> Result<(), Stopped> {
+    pub fn input_holding(&self, input: Input, held: Held) -> Result<(), Stopped> {
         self.work
             .send(Work::Input(Box::new(input), Some(held)))
             .map_err(|_| Stopped)

@@ -23,7 +23,7 @@ use crate::allowance::Allowances;
 use crate::blocklog::{BlockLog, LogError};
 use crate::statefile;
 use crate::transport::frame::encode_bytes;
-pub use handle::{DriverHandle, Executed, Queue, Stopped};
+pub use handle::{DriverHandle, Executed, Held, Queue, Stopped};
 use handle::{Submission, Work};
 use waiting::Waiting;
 
@@ -190,9 +190,9 @@ impl<O: Outbox> Driver<O> {
 
     fn act(&mut self, work: Work, outputs: &mut Vec<Output>) -> Result<(), LogError> {
         match work {
-            Work::Input(input, _held) => {
+            Work::Input(input, held) => {
                 if self.has_room_for_answer(&input) {
-                    self.take(*input, outputs);
+                    self.take(*input, held.as_ref(), outputs);
                 }
             }
             Work::Submit(submission) => self.submit(*submission, outputs),
@@ -224,19 +224,18 @@ impl<O: Outbox> Driver<O> {
         Ok(())
     }
 
-    /// Hands an input to the replica. Whoever sent what was of use is not charged for it.
-    fn take(&mut self, input: Input, outputs: &mut Vec<Output>) {
-        let sender = match &input {
-            Input::Blocks { from, .. } | Input::Control { from, .. } => Some(*from),
-            _ => None,
-        };
-        let before = self.replica.taken();
+    /// Hands an input to the replica. Whoever sent what was of use is not charged for it, and neither is whoever made it: a block
+    /// may have waited here for its parents, which another one sent.
+    fn take(&mut self, input: Input, held: Option<&Held>, outputs: &mut Vec<Output>) {
         outputs.extend(self.replica.handle(now(self.started), input));
-        let after = self.replica.taken();
-        if let Some(from) = sender {
-            let (parts, bytes) = (after.parts - before.parts, after.bytes - before.bytes);
-            let inbound = &self.allowances.inbound;
-            inbound.useful(from, parts, bytes, Instant::now());
+        let Some(held) = held else { return };
+        let inbound = &self.allowances.inbound;
+        for (author, taken) in self.replica.take_taken() {
+            let author = self.replica.genesis().member(author).map(|card| card.node);
+            if let Some(author) = author.filter(|author| *author != held.sender) {
+                inbound.useful(author, taken.parts, taken.bytes);
+            }
+            inbound.useful(held.sender, taken.parts, taken.bytes);
         }
     }
 
@@ -363,9 +362,6 @@ impl<O: Outbox> Driver<O> {
 
     fn send(&self, to: MemberId, message: &Message) {
         if let Some(frame) = encode(message) {
-            self.allowances
-                .answers
-                .sent(to, frame.len(), Instant::now());
             self.outbox.send(to, frame);
         }
     }

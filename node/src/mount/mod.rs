@@ -70,7 +70,7 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
         fsname: "barfs".into(),
         fsync: options.fsync,
         fsync_limit: options.fsync_limit,
-        threads: 4,
+        threads: MountOptions::default().threads,
     };
     let mounted = barfs_fs::fuse::mount(Arc::clone(&session.volume), &at, mount_options)
         .map_err(volume_failure)?;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
 use barfs_replication::{
-    BlockBytes, BlockCommand, BlockError, Command, Control, Evidence, Genesis, Input, MemberId,
+    BlockBytes, BlockCommand, BlockError, Command, Evidence, Genesis, Input, MemberCard, MemberId,
     Message, VerifiedBlock, verify_evidence,
 };
 
 use super::Service;
+use crate::driver::Held;
 use crate::group::Chain;
 use crate::transport::TransportError;
 use crate::transport::frame::{Frame, FrameReader};
@@ -25,51 +26,39 @@ impl Service {
         key: NodeId,
         mut frames: FrameReader,
     ) -> Result<(), TransportError> {
-        while let Some(Frame { header, .. }) = frames.next_bytes().await? {
+        let inbound = &self.driver.allowances().inbound;
+        let mut replaced = inbound.begin(key);
+        loop {
+            let frame = tokio::select! {
+                frame = frames.next_bytes() => frame?,
+                () = replaced.wait() => return Ok(()),
+            };
+            let Some(Frame { header, .. }) = frame else {
+                return Ok(());
+            };
             // Who has left, or has another key by now, is a stranger from here on.
             if self.rosters.member_of(key) != Some(from) {
                 return Ok(());
             }
-            if self
-                .driver
-                .allowances()
-                .inbound
-                .is_shunned(from, Instant::now())
-            {
+            if inbound.is_shunned(key, Instant::now()) {
                 return Err(TransportError::Broken("it sent bad blocks".into()));
             }
-            let message = Message::decode(&header)
-                .map_err(|cause| TransportError::Broken(cause.to_string()))?;
-            let (signed, asked) = match &message {
-                Message::Want { refs } => (0, Some(refs.len())),
-                Message::WantFrom { .. } => (0, Some(0)),
-                Message::Blocks(blocks) => (blocks.len(), None),
-                Message::Control(
-                    Control::WantHead { .. }
-                    | Control::WantBuckets { .. }
-                    | Control::WantNewest { .. }
-                    | Control::WantHandovers { .. },
-                ) => (0, Some(0)),
-                Message::Block(_) | Message::Control(_) => (1, None),
+            let message = Message::decode(&header).map_err(|cause| {
+                inbound.shun(key, Instant::now());
+                TransportError::Broken(cause.to_string())
+            })?;
+            let signed = match &message {
+                Message::Blocks(blocks) => blocks.len(),
+                Message::Block(_) | Message::Control(_) => 1,
+                Message::Want { .. } | Message::WantFrom { .. } => 0,
             };
-            let held = self
-                .driver
-                .allowances()
-                .inbound
-                .enter(from, header.len(), signed)
-                .await;
-            let held = held.map_err(|cause| TransportError::Broken(cause.to_string()))?;
-            if let Some(named) = asked {
-                let wait = self
-                    .driver
-                    .allowances()
-                    .answers
-                    .asked(from, named, Instant::now());
-                tokio::time::sleep(wait).await;
-            }
+            let room = inbound.enter(key, header.len(), signed).await;
+            let room = room.map_err(|cause| TransportError::Broken(cause.to_string()))?;
+            let held = Held::new(key, room);
+            self.driver.allowances().answers.enter(key, &message).await;
             let input = match message {
-                Message::Block(bytes) => self.verified(from, vec![bytes]),
-                Message::Blocks(blocks) => self.verified(from, blocks),
+                Message::Block(bytes) => self.verified((from, key), vec![bytes]),
+                Message::Blocks(blocks) => self.verified((from, key), blocks),
                 Message::Want { refs } => Input::Want { from, refs },
                 Message::WantFrom { round } => Input::WantFrom { from, round },
                 Message::Control(control) => Input::Control { from, control },
@@ -78,11 +67,10 @@ impl Service {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Checks every signature in the blocks, here on the thread of the stream; what fails is dropped.
-    fn verified(&self, from: MemberId, blocks: Vec<BlockBytes>) -> Input {
+    fn verified(&self, (from, key): (MemberId, NodeId), blocks: Vec<BlockBytes>) -> Input {
         let rosters = self.rosters.all();
         let verify = |bytes: BlockBytes| {
             // After a bad block the rest is not worth the time.
@@ -90,7 +78,7 @@ impl Service {
                 .driver
                 .allowances()
                 .inbound
-                .is_shunned(from, Instant::now())
+                .is_shunned(key, Instant::now())
             {
                 return None;
             }
@@ -104,7 +92,7 @@ impl Service {
                     self.complain(from, cause);
                     // A block of an epoch that is not known here may well be good.
                     if !matches!(cause, BlockError::Group) {
-                        self.driver.allowances().inbound.shun(from, Instant::now());
+                        self.driver.allowances().inbound.shun(key, Instant::now());
                     }
                     self.accuse(&rosters, &bytes);
                 })
@@ -179,14 +167,21 @@ impl Service {
         let Ok(accused) = verify_evidence(&evidence, roster) else {
             return;
         };
-        if accused.member == self.me || !self.accused.lock().insert(accused.member) {
+        let key = |card: Option<MemberCard>| card.map(|card| card.node);
+        let signed_by = key(roster.member(accused.member).cloned());
+        // What a replaced key signs neither counts nor convicts: somebody else may have it.
+        if accused.member == self.me || signed_by != key(self.rosters.card(accused.member)) {
+            return;
+        }
+        if self.rosters.present().epoch() != roster.epoch() {
+            self.keep_proof(evidence);
+            return;
+        }
+        if !self.accused.lock().insert(accused.member) {
             return;
         }
         tracing::error!(member = %accused.member, "a member signed a block that breaks the rules");
         self.keep_proof(evidence.clone());
-        if self.rosters.present().epoch() != roster.epoch() {
-            return;
-        }
         // If that epoch is over by the time that it arrives, the replica checks it again.
         let input = Input::SubmitUnder {
             epoch: roster.epoch(),

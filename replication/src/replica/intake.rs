@@ -146,7 +146,7 @@ impl Replica {
             if !durable {
                 self.unpersisted_bytes = self.unpersisted_bytes.saturating_add(block.bytes().len());
                 self.unpersisted.push(block.clone());
-                self.count_taken(block.bytes().len());
+                self.count_taken(reference.author, block.bytes().len());
             }
             self.compare_tags(&block);
             self.dag.insert(block);

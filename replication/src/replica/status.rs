@@ -44,16 +44,16 @@ pub struct Taken {
 }
 
 impl Replica {
-    /// What it has taken in since it was made or restored.
-    #[must_use]
-    pub fn taken(&self) -> Taken {
-        self.taken
+    /// What it has taken in since it was asked last, by the author of the blocks, or the giver of the pieces of a snapshot.
+    pub fn take_taken(&mut self) -> BTreeMap<MemberId, Taken> {
+        core::mem::take(&mut self.taken)
     }
 
-    pub(super) fn count_taken(&mut self, bytes: usize) {
+    pub(super) fn count_taken(&mut self, of: MemberId, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.taken.parts = self.taken.parts.saturating_add(1);
-        self.taken.bytes = self.taken.bytes.saturating_add(bytes);
+        let taken = self.taken.entry(of).or_default();
+        taken.parts = taken.parts.saturating_add(1);
+        taken.bytes = taken.bytes.saturating_add(bytes);
     }
 
     /// Where it stands.
