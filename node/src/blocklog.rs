@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use barfs_replication::{BlockRef, Genesis, MemberId, Record, VerifiedBlock};
+use barfs_replication::{BlockError, BlockRef, Genesis, MemberId, Record, VerifiedBlock};
 use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use thiserror::Error;
 
@@ -143,23 +143,25 @@ impl BlockLog {
         Ok(self.db.write_opt(batch, &self.durable)?)
     }
 
-    /// Every record: the own round, if one was kept, then blocks in order of round.
-    pub fn replay(&self, genesis: &Arc<Genesis>) -> Result<Vec<Record>, LogError> {
+    /// Every record, one after the other: the own round, if one was kept, then blocks in order of round. The whole log may be
+    /// larger than memory.
+    pub fn replay<'a>(
+        &'a self,
+        genesis: &'a Arc<Genesis>,
+    ) -> Result<impl Iterator<Item = Result<Record, LogError>> + 'a, LogError> {
         let own_round = self.number(OWN_ROUND)?;
-        let mut records: Vec<Record> = Vec::new();
-        records.extend(own_round.map(|round| Record::OwnRound { round }));
-        for entry in self.db.iterator(IteratorMode::Start) {
-            let (key, value) = entry?;
-            let round = round_of(&key);
-            let block = VerifiedBlock::from_own_log(genesis, &value[..]).map_err(|cause| {
-                LogError::Damaged {
-                    round,
-                    cause: cause.to_string(),
-                }
-            })?;
-            records.push(Record::Block(block));
-        }
-        Ok(records)
+        let own_round = own_round.map(|round| Ok(Record::OwnRound { round }));
+        let block = |entry: Result<_, rocksdb::Error>| {
+            let (key, value): (Box<[u8]>, Box<[u8]>) = entry?;
+            let damaged = |cause: BlockError| LogError::Damaged {
+                round: round_of(&key),
+                cause: cause.to_string(),
+            };
+            let block = VerifiedBlock::from_own_log(genesis, &value[..]).map_err(damaged)?;
+            Ok(Record::Block(block))
+        };
+        let blocks = self.db.iterator(IteratorMode::Start).map(block);
+        Ok(own_round.into_iter().chain(blocks))
     }
 
     /// The blocks named, those that are here.

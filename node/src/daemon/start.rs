@@ -54,13 +54,16 @@ pub(super) fn restore(
         None => dir.incarnation_path(),
     };
     let (incarnation, start) = Incarnation::begin(counter, log)?;
-    let mut records: Vec<Record> = Vec::new();
-    records.extend(snapshot.map(Record::Snapshot));
-    records.extend(
-        log.replay(&identity.genesis)
-            .during(Exit::Damaged, "cannot read the block log")?,
-    );
-    let count = records.len();
+    let unreadable = "cannot read the block log";
+    let logged = log
+        .replay(&identity.genesis)
+        .during(Exit::Damaged, unreadable)?;
+    let (mut count, mut failed) = (0_u64, None);
+    let logged = logged.map_while(|record| {
+        count += 1;
+        record.map_err(|cause| failed = Some(cause)).ok()
+    });
+    let records = snapshot.map(Record::Snapshot).into_iter().chain(logged);
     let (genesis, me, key) = (
         Arc::clone(&identity.genesis),
         identity.me,
@@ -72,10 +75,13 @@ pub(super) fn restore(
             "this node's log is lost or was never finished: it asks the others where it stood before it says anything"
         );
         let nonce = crate::profile::random()?;
-        Replica::recover(genesis, me, key, records.into_iter(), nonce, now(started))
+        Replica::recover(genesis, me, key, records, nonce, now(started))
     } else {
-        Replica::restore(genesis, me, key, records.into_iter(), now(started))
+        Replica::restore(genesis, me, key, records, now(started))
     };
+    failed
+        .map_or(Ok(()), Err)
+        .during(Exit::Damaged, unreadable)?;
     replica.keep_log_bytes(config.log_bytes);
     tracing::info!(
         records = count,

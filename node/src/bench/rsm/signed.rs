@@ -18,7 +18,7 @@ use crate::exit::{During, Exit, Failure, Outcome};
 use crate::profile::random;
 
 /// Devices of each member, each with a volume of its own: heads of one volume follow one another.
-const DEVICES: usize = 128;
+const DEVICES: usize = 250;
 /// Packs in one placement, of [`SHARDS`] receipts each.
 const PACKS: u64 = 2;
 /// Data and parity shards of a pack.
