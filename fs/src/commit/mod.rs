@@ -37,6 +37,8 @@ const SMALL_BYTES: u64 = 1 << 20;
 const PATIENCE_MAX: u32 = 60;
 /// Between two tries at a group that does not answer.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
+/// The longest pause before a commit that failed is tried again; each is twice as long as the one before.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct CommitState {
@@ -140,6 +142,8 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
     let mut last = Instant::now();
     let mut wait = PROGRESS;
     let mut patience = 1;
+    // When a commit that failed is tried again whether or not anybody waits for it, and the pause before that.
+    let mut again: Option<(Instant, Duration)> = None;
     while signal.wait(wait) {
         let Some(volume) = volume.upgrade() else {
             break;
@@ -149,7 +153,8 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
             .commit_interval
             .min(Duration::from_secs(1))
             .max(PROGRESS);
-        if !volume.is_due(last, patience) {
+        let retry = again.is_some_and(|(at, _)| Instant::now() >= at);
+        if !retry && !volume.is_due(last, patience) {
             continue;
         }
         last = Instant::now();
@@ -159,7 +164,12 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
         } else {
             1
         };
-        match volume.commit_once() {
+        let result = volume.commit_once();
+        again = result.is_err().then(|| {
+            let pause = again.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MAX));
+            (Instant::now() + pause, pause)
+        });
+        match result {
             Ok(()) => {}
             Err(VolumeError::Closed) => break,
             Err(VolumeError::Store(error)) if error.is_transient() => {
