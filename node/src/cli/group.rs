@@ -40,7 +40,8 @@ pub(crate) enum GroupCommand {
     /// Give this node another key
     ///
     /// Do this when somebody else may have the key of the node, from a backup or a stolen disk. The group takes it over within
-    /// moments and the node changes over by itself; under the old one nobody is served any more.
+    /// moments and the node changes over by itself; a few changes of the
+    /// committee later the old one is a stranger to everybody.
     Rekey(members::RekeyArgs),
 }
 

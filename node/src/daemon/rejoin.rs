@@ -41,7 +41,7 @@ pub(super) fn inputs(from: MemberId, handovers: &[Handover]) -> Vec<Input> {
     handovers.chunks(AT_ONCE).map(input).collect()
 }
 
-/// Asks the others in turn for as long as no link is up. Ends with the driver.
+/// Asks the others in turn whenever no link is up, for as long as the process runs.
 pub(super) async fn watch(service: Arc<Service>, links: LinkStates) {
     for turn in 0_usize.. {
         tokio::time::sleep(LOOK).await;

@@ -36,7 +36,7 @@ impl Service {
             let Some(Frame { header, .. }) = frame else {
                 return Ok(());
             };
-            // Who has left, or has another key by now, is a stranger from here on.
+            // Who left, or got another key, some rosters ago is a stranger from here on.
             if self.rosters.member_of(key) != Some(from) {
                 return Ok(());
             }
