@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL, SessionUnmounter};
 use parking_lot::{Condvar, Mutex};
@@ -149,6 +149,9 @@ pub fn mount(
     })
 }
 
+/// How long unmounting waits for those who are about to close their last file.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 /// Dead mounts that may lie one over the other.
 const DEAD_MAX: usize = 16;
 
@@ -170,6 +173,16 @@ fn clear_dead(at: &Path) -> Result<()> {
             .map_err(|error| VolumeError::io(format!("clearing {}", at.display()), &error))?;
     }
     Ok(())
+}
+
+fn busy(error: &VolumeError) -> bool {
+    matches!(
+        error,
+        VolumeError::Io {
+            errno: Some(libc::EBUSY),
+            ..
+        }
+    )
 }
 
 fn umount(at: &Path, flags: i32) -> std::io::Result<()> {
@@ -268,14 +281,22 @@ impl Mounted {
         self.end.result.lock().is_some()
     }
 
-    /// Unmounts unless it is in use; the kernel writes everything back first.
+    /// Unmounts unless it is in use; the kernel writes everything back first. Waits [`LETTING_GO`] for whoever is about to
+    /// let go: a program that was started elsewhere holds copies of its parent's open files until it runs its own image,
+    /// so a mount may be in use for a moment after its last user closed all.
     ///
     /// # Errors
     /// When programs still use it (`EBUSY`); it stays mounted then.
     pub fn try_unmount(&self) -> Result<(), VolumeError> {
-        if !self.ended() {
-            self.umount(0)?;
-            self.wait();
+        let begun = Instant::now();
+        while !self.ended() {
+            match self.umount(0) {
+                Ok(()) => self.wait(),
+                Err(error) if busy(&error) && begun.elapsed() < LETTING_GO => {
+                    std::thread::sleep(LETTING_GO / 100);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -285,15 +306,6 @@ impl Mounted {
     /// # Errors
     /// When it was in use, or could not be unmounted at all.
     pub fn unmount(self) -> Result<(), VolumeError> {
-        let busy = |error: &VolumeError| {
-            matches!(
-                error,
-                VolumeError::Io {
-                    errno: Some(libc::EBUSY),
-                    ..
-                }
-            )
-        };
         match self.try_unmount() {
             Err(error) if busy(&error) => {
                 self.umount(libc::MNT_DETACH)?;

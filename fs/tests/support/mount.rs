@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use barfs_fs::Volume;
 use barfs_fs::fuse::{MountOptions, Mounted, mount};
@@ -51,7 +50,7 @@ impl Mount {
 
     /// Unmounts, commits, and mounts what another machine sees.
     pub fn elsewhere(mut self) -> Self {
-        unmount(self.mounted.take().unwrap());
+        self.mounted.take().unwrap().unmount().unwrap();
         sync_group(&self.volume);
         self.volume.close().unwrap();
         Self::over(self.rig.elsewhere())
@@ -61,22 +60,9 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         if let Some(mounted) = self.mounted.take() {
-            unmount(mounted);
+            mounted.unmount().unwrap();
             self.volume.close().unwrap();
         }
-    }
-}
-
-/// Unmounts. A program that another test starts holds what is open here until it runs its own image, so the mount may be
-/// in use for a moment after its last user is gone.
-fn unmount(mounted: Mounted) {
-    let begun = Instant::now();
-    loop {
-        match mounted.try_unmount() {
-            Ok(()) => return,
-            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
-        }
-        std::thread::yield_now();
     }
 }
 
