@@ -14,7 +14,7 @@ use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
 use crate::digest::{bytes_from_hex, write_short};
-use crate::eddsa::{self, Claim};
+use crate::eddsa::{self, Claim, KnownKeys};
 use crate::{CryptoError, Digest, derive};
 
 /// An Ed25519 public key, the name of a node or device. Shown by its first 8 hexadecimal digits.
@@ -91,14 +91,15 @@ impl SignedBy {
     /// # Errors
     /// As [`NodeId::verify`].
     pub fn verify(&self) -> Result<(), CryptoError> {
-        eddsa::verify(self.claim())
+        eddsa::verify(self.claim(), &mut KnownKeys::default())
     }
 
-    /// Checks many, in a quarter of the time or less; true if and only if [`verify`](Self::verify) accepts each.
+    /// Checks many, in a quarter of the time or less; true if and only if [`verify`](Self::verify) accepts each. The keys
+    /// met are remembered in `known`.
     #[must_use]
-    pub fn all_verify(all: &[Self]) -> bool {
-        let claims: Vec<Claim<'_>> = all.iter().map(Self::claim).collect();
-        eddsa::all_hold(&claims)
+    pub fn all_verify<'a>(all: impl IntoIterator<Item = &'a Self>, known: &mut KnownKeys) -> bool {
+        let claims: Vec<Claim<'_>> = all.into_iter().map(Self::claim).collect();
+        eddsa::all_hold(&claims, known)
     }
 }
 

@@ -31,6 +31,7 @@ mod stripe;
 mod vrf;
 
 pub use digest::{Digest, derive, derive_parts, hash, keyed};
+pub use eddsa::KnownKeys;
 pub use erasure::Codec;
 pub use error::CryptoError;
 pub use identity::{NodeId, Signature, SignedBy, SigningKey};

@@ -57,6 +57,7 @@ pub use evidence::{
 pub use incarnation::{StaleStore, Start};
 pub use input::Input;
 pub use ledger::beacon::vrf_possession;
+pub use ledger::claims::{Unverified, Verdict, verify_together};
 pub use ledger::command::{
     ANSWER_BYTES_MAX, AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX,
     HEADER_BYTES_MAX, HOME_VOLUMES_MAX, Issuer, NOTE_BYTES_MAX, PLACEMENTS_MAX, QUESTION_BYTES_MAX,

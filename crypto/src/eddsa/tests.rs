@@ -6,6 +6,21 @@ use curve25519_dalek::constants::EIGHT_TORSION;
 
 const MESSAGE: [u8; 32] = [7; 32];
 
+fn verify(claim: Claim<'_>) -> Result<(), CryptoError> {
+    super::verify(claim, &mut KnownKeys::default())
+}
+
+/// With no key known, and with all of them.
+fn all_hold(claims: &[Claim<'_>]) -> bool {
+    let mut known = KnownKeys::default();
+    let unknown = super::all_hold(claims, &mut known);
+    for claim in claims {
+        drop(known.point(claim.key));
+    }
+    assert_eq!(super::all_hold(claims, &mut known), unknown);
+    unknown
+}
+
 fn claim<'a>(key: &'a [u8; 32], message: &'a [u8; 32], signature: &'a [u8; 64]) -> Claim<'a> {
     Claim {
         key,
@@ -57,6 +72,44 @@ fn parts_of_small_order_count_for_nothing_alone_and_among_others() {
             assert!(all_hold(batch), "{size}");
         }
     }
+}
+
+#[test]
+fn the_points_of_small_order_are_those_named() {
+    let coordinate = |point: &EdwardsPoint| {
+        let mut bytes = point.compress().to_bytes();
+        bytes[31] &= 0x7f;
+        bytes
+    };
+    assert!(
+        EIGHT_TORSION
+            .iter()
+            .all(|small| SMALL_ORDER.contains(&coordinate(small)))
+    );
+    for named in SMALL_ORDER {
+        let small = EIGHT_TORSION
+            .iter()
+            .filter(|small| coordinate(small) == named);
+        assert!(matches!(small.count(), 1 | 2), "{named:?}");
+    }
+}
+
+#[test]
+fn known_keys_are_bounded_and_those_in_use_stay() {
+    let mut known = KnownKeys::default();
+    let key = |i: u64| {
+        (ED25519_BASEPOINT_POINT * Scalar::from(i + 1))
+            .compress()
+            .to_bytes()
+    };
+    for i in 0..3 * KNOWN_MAX as u64 {
+        assert_eq!(known.point(&key(i)).unwrap().compress().to_bytes(), key(i));
+        assert_eq!(known.point(&key(0)).unwrap(), ED25519_BASEPOINT_POINT);
+        assert!(known.newer.len() <= KNOWN_MAX && known.older.len() <= KNOWN_MAX);
+    }
+    assert!(known.newer.contains_key(&key(0)) && !known.older.contains_key(&key(1)));
+    let small = EIGHT_TORSION[1].compress().to_bytes();
+    assert_eq!(known.point(&small), Err(CryptoError::BadPublicKey));
 }
 
 /// The edge cases published with "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko; SSR 2020), in their order,

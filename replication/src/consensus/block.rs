@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::header::{BlockHeader, SignedHeader, block_digest, commands_digest};
 use super::tally::MemberSet;
+use crate::ledger::claims::{Claims, Unverified};
 use crate::ledger::command::{AuthError, BlockCommand};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -171,20 +172,39 @@ impl VerifiedBlock {
     /// # Errors
     /// Says which rule the block breaks.
     pub fn verify(genesis: &Genesis, bytes: impl Into<BlockBytes>) -> Result<Self, BlockError> {
+        Self::unverified(genesis, bytes)?.verify()
+    }
+
+    /// Reads and checks a block but for its signatures: the author's comes first, then those inside.
+    ///
+    /// # Errors
+    /// Says which rule the block breaks.
+    pub fn unverified(
+        genesis: &Genesis,
+        bytes: impl Into<BlockBytes>,
+    ) -> Result<Unverified<Self, BlockError>, BlockError> {
         let bytes = bytes.into();
         check_length(genesis, bytes.len())?;
-        let (verified, signature) = Self::read(bytes)?;
-        check(genesis, verified.block())?;
-        let block = &verified.0.block;
+        let (read, signature) = Self::read(bytes)?;
+        check(genesis, read.block())?;
+        let Inner {
+            block, reference, ..
+        } = &*read.0;
         let author = genesis
             .seated_card(block.author)
             .ok_or(BlockError::Author(block.author))?;
-        let digest = verified.0.reference.digest;
-        SignedBy::new(author.node, SIGNATURE_DOMAIN, digest.as_bytes(), signature)
-            .verify()
-            .map_err(|_| BlockError::Signature)?;
-        BlockCommand::verify_all(genesis, &block.commands)?;
-        Ok(verified)
+        let digest = reference.digest.as_bytes();
+        let mut claims = Claims::default();
+        claims.add(
+            SignedBy::new(author.node, SIGNATURE_DOMAIN, digest, signature),
+            BlockError::Signature,
+        );
+        let mut inside = Claims::default();
+        for command in &block.commands {
+            command.claims(genesis, &mut inside)?;
+        }
+        claims.append(inside, BlockError::Inner);
+        Ok(Unverified::new(read, claims))
     }
 
     /// Reads a block that this member verified before and kept in its own, checksummed log, whatever its epoch.
@@ -217,10 +237,21 @@ impl VerifiedBlock {
         rosters: &[Arc<Genesis>],
         bytes: impl Into<BlockBytes>,
     ) -> Result<Self, BlockError> {
+        Self::unverified_any(rosters, bytes)?.verify()
+    }
+
+    /// As [`unverified`](Self::unverified), under the roster of the block's epoch, if it is among these.
+    ///
+    /// # Errors
+    /// Says which rule the block breaks; `Group` if its epoch's roster is not given.
+    pub fn unverified_any(
+        rosters: &[Arc<Genesis>],
+        bytes: impl Into<BlockBytes>,
+    ) -> Result<Unverified<Self, BlockError>, BlockError> {
         let bytes = bytes.into();
         let epoch = Self::epoch_of(&bytes);
         let roster = rosters.iter().find(|it| Some(it.epoch()) == epoch);
-        Self::verify(roster.ok_or(BlockError::Group)?, bytes)
+        Self::unverified(roster.ok_or(BlockError::Group)?, bytes)
     }
 
     /// Signs a block, its free places for parents filled with [`BlockRef::NONE`]. The caller makes it durable before

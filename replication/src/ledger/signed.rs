@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use barfs_crypto::{Signature, SignedBy, SigningKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::claims::Claims;
+use super::claims::{Claims, Unverified};
 use super::command::{AuthError, Command, Issuer};
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
@@ -53,6 +53,16 @@ impl SignedCommand {
         let mut claims = Claims::default();
         self.claims(genesis, &mut claims)?;
         claims.verify()
+    }
+
+    /// Gathers the issuer's signature and those inside, which are still to be verified.
+    ///
+    /// # Errors
+    /// Names a member that the group does not have, or what proves nothing.
+    pub fn unverified(self, genesis: &Genesis) -> Result<Unverified<Self, AuthError>, AuthError> {
+        let mut claims = Claims::default();
+        self.claims(genesis, &mut claims)?;
+        Ok(Unverified::new(self, claims))
     }
 
     fn claims(&self, genesis: &Genesis, claims: &mut Claims<AuthError>) -> Result<(), AuthError> {
