@@ -36,7 +36,7 @@ use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Recent, Service, Unrecorded};
+use crate::serve::{self, Recent, Service, Unrecorded, Verifier};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -183,7 +183,8 @@ impl Node {
             driver: handle.clone(),
             store: Arc::clone(&store),
             unrecorded: Unrecorded::default(),
-            recent: Recent::default(),
+            recent: Arc::new(Recent::default()),
+            verifier: Verifier::start().during(Exit::Failed, "cannot start the verifier")?,
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(serve::strangers()),
             accused: Mutex::default(),
@@ -236,6 +237,11 @@ impl Node {
     /// Reaches the replica.
     pub fn driver(&self) -> &DriverHandle {
         &self.driver
+    }
+
+    /// What it does for those who ask it.
+    pub fn service(&self) -> &Service {
+        &self.service
     }
 
     /// This node's member.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
     BlockCommand, Command, Input, Issuer, MemberId, Outcome as LedgerOutcome, Refusal, Replica,
+    SignedCommand,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -100,27 +101,23 @@ impl DriverHandle {
             .map_err(|_| Stopped)
     }
 
-    /// Has a command carried in this member's blocks; resolves once it executed, whoever carried it. The
-    /// signatures of the command have been verified under the roster of `verified_epoch`.
-    pub async fn submit(
+    /// Has a signed command carried in this member's blocks; `reply` hears of it once it executed, whoever carried it. Its
+    /// signatures have been verified under the roster of `verified_epoch`.
+    pub(crate) fn submit(
         &self,
-        issuer: Issuer,
-        number: u64,
-        command: BlockCommand,
+        command: SignedCommand,
         verified_epoch: u32,
-    ) -> Result<Executed, Stopped> {
-        let (reply, answer) = oneshot::channel();
+        reply: oneshot::Sender<Executed>,
+    ) -> Result<(), Stopped> {
         let submission = Submission {
-            issuer,
-            number,
-            command,
+            issuer: command.issuer,
+            number: command.number,
+            command: BlockCommand::Signed(command),
             verified_epoch,
             reply,
         };
-        self.work
-            .send(Work::Submit(Box::new(submission)))
-            .map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        let work = Work::Submit(Box::new(submission));
+        self.work.send(work).map_err(|_| Stopped)
     }
 
     /// Has a command of this node's own member `me` executed, under its next number. `verified_epoch` is the epoch under

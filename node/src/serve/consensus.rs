@@ -1,33 +1,158 @@
-//! What members' nodes send each other: blocks are checked here, on the thread of the stream; lies that show in them are
-//! proven and put on record.
+//! What members' nodes send each other: blocks are read here, on the thread of the stream, and their signatures checked by the
+//! verifier; lies that show in them are proven and put on record.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use barfs_crypto::NodeId;
+use barfs_crypto::{Digest, KnownKeys, NodeId, SignedBy, hash};
 use barfs_replication::{
     BlockBytes, BlockCommand, BlockError, Command, Evidence, Genesis, Input, MemberCard, MemberId,
-    Message, VerifiedBlock, verify_evidence,
+    Message, Unverified, Verdict, VerifiedBlock, verify_evidence, verify_together,
 };
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::Service;
-use crate::driver::Held;
+use super::verifier::{GATHERED, Job};
+use super::{Recent, Service};
+use crate::driver::{DriverHandle, Held};
 use crate::group::Chain;
 use crate::transport::TransportError;
 use crate::transport::frame::{Frame, FrameReader};
 
 /// Time between two lines of the log about invalid blocks of one member.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes of blocks that take so long to read that other tasks must not wait for this thread.
+const LONG: usize = 128 << 10;
+
+/// What was found in blocks, besides what the replica needs.
+enum Found {
+    Bad(BlockBytes, BlockError),
+    Proof(Evidence),
+}
+
+/// Where blocks come from, and where they go.
+#[derive(Clone)]
+struct Route {
+    from: MemberId,
+    key: NodeId,
+    driver: DriverHandle,
+    recent: Arc<Recent<VerifiedBlock>>,
+    found: UnboundedSender<Found>,
+}
+
+/// A block, the digest of its bytes, and them.
+type Read = (Digest, BlockBytes, Unverified<VerifiedBlock, BlockError>);
+
+/// The blocks of one message.
+struct Blocks {
+    route: Route,
+    /// Those that were verified before.
+    known: Vec<VerifiedBlock>,
+    read: Vec<Read>,
+    held: Held,
+}
+
+impl Job for Blocks {
+    fn signatures<'a>(&'a self, into: &mut Vec<&'a [SignedBy]>) {
+        into.extend(self.read.iter().map(|(_, _, block)| block.signatures()));
+    }
+
+    fn checked(self: Box<Self>, verdicts: &[Verdict]) {
+        let Self {
+            route,
+            known: mut blocks,
+            read,
+            held,
+        } = *self;
+        for ((name, bytes, block), verdict) in read.into_iter().zip(verdicts) {
+            match block.judged(*verdict) {
+                Ok(block) => {
+                    route.recent.keep(name, bytes.len(), block.clone());
+                    route.keep_proofs(&block);
+                    blocks.push(block);
+                }
+                Err(cause) => route.bad(bytes, cause),
+            }
+        }
+        let from = route.from;
+        let input = Input::Blocks { from, blocks };
+        if route.driver.input_holding(input, held).is_err() {
+            tracing::debug!("the driver ended");
+        }
+    }
+}
+
+impl Route {
+    fn is_shunned(&self) -> bool {
+        let inbound = &self.driver.allowances().inbound;
+        inbound.is_shunned(self.key, Instant::now())
+    }
+
+    fn bad(&self, bytes: BlockBytes, cause: BlockError) {
+        // A block of an epoch that is not known here may well be good.
+        if !matches!(cause, BlockError::Group) {
+            let inbound = &self.driver.allowances().inbound;
+            inbound.shun(self.key, Instant::now());
+        }
+        self.tell(Found::Bad(bytes, cause));
+    }
+
+    /// Proofs travel in blocks; this node keeps what it meets.
+    fn keep_proofs(&self, block: &VerifiedBlock) {
+        for command in &block.block().commands {
+            if let Command::Accuse { evidence } = command.command() {
+                self.tell(Found::Proof(evidence.clone()));
+            }
+        }
+    }
+
+    fn tell(&self, found: Found) {
+        if self.found.send(found).is_err() {
+            tracing::debug!("the node is stopping");
+        }
+    }
+
+    /// Reads blocks; after a bad one the rest is not worth the time.
+    fn read(&self, rosters: &[Arc<Genesis>], blocks: Vec<BlockBytes>, held: Held) -> Blocks {
+        let (mut known, mut read) = (Vec::new(), Vec::new());
+        for bytes in blocks {
+            if self.is_shunned() {
+                break;
+            }
+            let name = hash(&bytes);
+            if let Some(block) = self.recent.get(&name) {
+                known.push(block);
+                continue;
+            }
+            match VerifiedBlock::unverified_any(rosters, bytes.clone()) {
+                Ok(block) => read.push((name, bytes, block)),
+                Err(cause) => self.bad(bytes, cause),
+            }
+        }
+        Blocks {
+            route: self.clone(),
+            known,
+            read,
+            held,
+        }
+    }
+}
 
 impl Service {
     pub(super) async fn consensus(
-        &self,
+        self: &Arc<Self>,
         from: MemberId,
         key: NodeId,
         mut frames: FrameReader,
     ) -> Result<(), TransportError> {
         let inbound = &self.driver.allowances().inbound;
         let mut replaced = inbound.begin(key);
+        let route = Route {
+            from,
+            key,
+            driver: self.driver.clone(),
+            recent: Arc::clone(&self.recent),
+            found: self.look_after(from),
+        };
         loop {
             let frame = tokio::select! {
                 frame = frames.next_bytes() => frame?,
@@ -40,7 +165,7 @@ impl Service {
             if self.rosters.member_of(key) != Some(from) {
                 return Ok(());
             }
-            if inbound.is_shunned(key, Instant::now()) {
+            if route.is_shunned() {
                 return Err(TransportError::Broken("it sent bad blocks".into()));
             }
             let message = Message::decode(&header).map_err(|cause| {
@@ -57,8 +182,14 @@ impl Service {
             let held = Held::new(key, room);
             self.driver.allowances().answers.enter(key, &message).await;
             let input = match message {
-                Message::Block(bytes) => self.verified((from, key), vec![bytes]),
-                Message::Blocks(blocks) => self.verified((from, key), blocks),
+                Message::Block(bytes) => {
+                    self.check_blocks(&route, vec![bytes], held);
+                    continue;
+                }
+                Message::Blocks(blocks) => {
+                    self.check_blocks(&route, blocks, held);
+                    continue;
+                }
                 Message::Want { refs } => Input::Want { from, refs },
                 Message::WantFrom { round } => Input::WantFrom { from, round },
                 Message::Control(control) => Input::Control { from, control },
@@ -69,38 +200,47 @@ impl Service {
         }
     }
 
-    /// Checks every signature in the blocks, here on the thread of the stream; what fails is dropped.
-    fn verified(&self, (from, key): (MemberId, NodeId), blocks: Vec<BlockBytes>) -> Input {
+    /// Has every signature in the blocks checked; what fails is dropped, the rest goes to the driver. Many are checked here, on
+    /// the thread of the stream: they gain nothing from what others send.
+    fn check_blocks(&self, route: &Route, blocks: Vec<BlockBytes>, held: Held) {
         let rosters = self.rosters.all();
-        let verify = |bytes: BlockBytes| {
-            // After a bad block the rest is not worth the time.
-            if self
-                .driver
-                .allowances()
-                .inbound
-                .is_shunned(key, Instant::now())
-            {
-                return None;
-            }
-            let verify = || {
-                VerifiedBlock::verify_any(&rosters, bytes.clone())
-                    .inspect(|block| self.keep_proofs(block))
-            };
-            self.recent
-                .or_verify(&bytes, verify)
-                .inspect_err(|cause| {
-                    self.complain(from, cause);
-                    // A block of an epoch that is not known here may well be good.
-                    if !matches!(cause, BlockError::Group) {
-                        self.driver.allowances().inbound.shun(key, Instant::now());
-                    }
-                    self.accuse(&rosters, &bytes);
-                })
-                .ok()
+        let bytes: usize = blocks.iter().map(|block| block.len()).sum();
+        let read = move || route.read(&rosters, blocks, held);
+        let blocks = match bytes > LONG {
+            true => tokio::task::block_in_place(read),
+            false => read(),
         };
-        let blocks =
-            tokio::task::block_in_place(|| blocks.into_iter().filter_map(verify).collect());
-        Input::Blocks { from, blocks }
+        let mut groups = Vec::new();
+        blocks.signatures(&mut groups);
+        let count: usize = groups.iter().map(|group| group.len()).sum();
+        if count == 0 {
+            Box::new(blocks).checked(&[]);
+        } else if count > GATHERED {
+            let verify = || verify_together(&groups, &mut KnownKeys::default());
+            let verdicts = tokio::task::block_in_place(verify);
+            Box::new(blocks).checked(&verdicts);
+        } else {
+            self.verifier.check(route.key, blocks);
+        }
+    }
+
+    /// Does what is to be done about what is found in a member's blocks.
+    fn look_after(self: &Arc<Self>, from: MemberId) -> UnboundedSender<Found> {
+        let (sender, mut found) = unbounded_channel();
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(found) = found.recv().await {
+                match found {
+                    Found::Bad(bytes, cause) => {
+                        service.complain(from, &cause);
+                        let rosters = service.rosters.all();
+                        tokio::task::block_in_place(|| service.accuse(&rosters, &bytes));
+                    }
+                    Found::Proof(evidence) => service.keep_proof(evidence),
+                }
+            }
+        });
+        sender
     }
 
     /// Says that a member sent an invalid block, at most once in [`COMPLAINT_INTERVAL`] for each member: it can send as
@@ -112,15 +252,6 @@ impl Service {
         if last.is_none_or(|last| now.duration_since(*last) >= COMPLAINT_INTERVAL) {
             complained.insert(from, now);
             tracing::warn!(%from, %cause, "dropped an invalid block; more of them are not logged for a minute");
-        }
-    }
-
-    /// Proofs travel in blocks; this node keeps what it meets.
-    fn keep_proofs(&self, block: &VerifiedBlock) {
-        for command in &block.block().commands {
-            if let Command::Accuse { evidence } = command.command() {
-                self.keep_proof(evidence.clone());
-            }
         }
     }
 

@@ -7,10 +7,12 @@
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 
+mod carry;
 mod consensus;
 mod recent;
 mod shards;
 mod unrecorded;
+mod verifier;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
-    BlockCommand, Command, Effect, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard,
-    MemberId, Outcome as LedgerOutcome, Refusal, SignedCommand, VerifiedBlock,
+    Command, Effect, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard, MemberId,
+    Outcome as LedgerOutcome, Refusal, SignedCommand, VerifiedBlock,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -54,8 +56,10 @@ pub fn strangers() -> Bucket {
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
+pub use carry::NotCarried;
 pub use recent::Recent;
 pub use unrecorded::Unrecorded;
+pub use verifier::Verifier;
 
 /// Everything a request may need.
 pub struct Service {
@@ -74,7 +78,9 @@ pub struct Service {
     /// Shards that no record names yet.
     pub unrecorded: Unrecorded,
     /// Blocks that were verified lately.
-    pub recent: Recent<VerifiedBlock>,
+    pub recent: Arc<Recent<VerifiedBlock>>,
+    /// Checks signatures.
+    pub verifier: Verifier,
     /// Damaged shards met since the start.
     pub damaged: AtomicU64,
     /// Proofs that members lied.
@@ -188,7 +194,7 @@ impl Service {
     }
 
     async fn stream(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         stream: BidirectionalStream,
     ) -> Result<(), TransportError> {
@@ -338,23 +344,9 @@ impl Service {
         if !allowed {
             return refused("this key may not issue that command");
         }
-        let present = self.rosters.present();
-        if let Err(cause) = tokio::task::block_in_place(|| command.verify_signature(&present)) {
-            return refused(format!("the command is not valid: {cause}"));
-        }
-        let (issuer, number) = (command.issuer, command.number);
-        match self
-            .driver
-            .submit(
-                issuer,
-                number,
-                BlockCommand::Signed(command),
-                present.epoch(),
-            )
-            .await
-        {
+        match self.carry(caller.key, command).await {
             Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),
-            Err(stopped) => stopping(stopped),
+            Err(cause) => refused(cause.to_string()),
         }
     }
 

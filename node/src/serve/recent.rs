@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use barfs_crypto::{Digest, hash};
+use barfs_crypto::Digest;
 use parking_lot::Mutex;
 
 /// Bytes of messages whose content is kept.
@@ -32,22 +32,13 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: Clone> Recent<T> {
-    /// What was made of these bytes if that was lately, else what `verify` makes of them.
-    pub(super) fn or_verify<E>(
-        &self,
-        bytes: &[u8],
-        verify: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
-        let name = hash(bytes);
-        if let Some(known) = self.0.lock().verified.get(&name) {
-            return Ok(known.clone());
-        }
-        let verified = verify()?;
-        self.keep(name, bytes.len(), verified.clone());
-        Ok(verified)
+    /// What was made of the bytes with this digest, if that was lately.
+    pub(super) fn get(&self, name: &Digest) -> Option<T> {
+        self.0.lock().verified.get(name).cloned()
     }
 
-    fn keep(&self, name: Digest, bytes: usize, verified: T) {
+    /// Keeps what was made of so many bytes with this digest.
+    pub(super) fn keep(&self, name: Digest, bytes: usize, verified: T) {
         let mut kept = self.0.lock();
         if kept.verified.insert(name, verified).is_none() {
             kept.order.push_back((name, bytes));
@@ -65,34 +56,32 @@ impl<T: Clone> Recent<T> {
 
 #[cfg(test)]
 mod tests {
+    use barfs_crypto::hash;
+
     use super::*;
 
-    fn known(recent: &Recent<usize>, bytes: &[u8]) -> bool {
-        recent.or_verify(bytes, || Err(())).is_ok()
-    }
-
     #[test]
-    fn the_same_bytes_are_verified_once_and_what_fails_is_not_kept() {
+    fn what_was_kept_is_found_and_nothing_else() {
         let recent = Recent::default();
-        assert_eq!(recent.or_verify(b"bad", || Err("why")), Err("why"));
-        assert_eq!(recent.or_verify(b"good", || Ok::<_, ()>(1)), Ok(1));
-        assert_eq!(recent.or_verify(b"good", || Ok::<_, ()>(2)), Ok(1));
-        assert!(!known(&recent, b"bad") && known(&recent, b"good"));
+        recent.keep(hash(b"good"), 4, 1);
+        recent.keep(hash(b"good"), 4, 1);
+        assert_eq!(recent.get(&hash(b"good")), Some(1));
+        assert_eq!(recent.get(&hash(b"other")), None);
+        assert_eq!(recent.0.lock().bytes, 4);
     }
 
     #[test]
     fn the_oldest_go_first_when_there_are_too_many_or_they_are_too_large() {
         let recent = Recent::default();
+        let name = |number: usize| hash(&number.to_le_bytes());
         for number in 0..=COUNT_MAX {
-            let bytes = number.to_le_bytes();
-            assert_eq!(recent.or_verify(&bytes, || Ok::<_, ()>(number)), Ok(number));
+            recent.keep(name(number), 8, number);
         }
-        assert!(!known(&recent, &0_usize.to_le_bytes()));
-        assert!(known(&recent, &1_usize.to_le_bytes()));
-        let large = vec![1; BYTES_MAX];
-        assert_eq!(recent.or_verify(&large, || Ok::<_, ()>(7)), Ok(7));
-        assert!(known(&recent, &large));
-        assert!(!known(&recent, &COUNT_MAX.to_le_bytes()));
+        assert_eq!(recent.get(&name(0)), None);
+        assert_eq!(recent.get(&name(1)), Some(1));
+        recent.keep(hash(b"large"), BYTES_MAX, 7);
+        assert_eq!(recent.get(&hash(b"large")), Some(7));
+        assert_eq!(recent.get(&name(COUNT_MAX)), None);
         let kept = recent.0.lock();
         assert_eq!((kept.verified.len(), kept.bytes), (1, BYTES_MAX));
     }

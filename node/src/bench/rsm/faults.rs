@@ -111,7 +111,7 @@ fn loopback_bytes() -> std::io::Result<f64> {
 }
 
 /// Processor time of this process.
-fn cpu_seconds() -> f64 {
+pub(super) fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -102,14 +102,17 @@ async fn healthy(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
 }
 
 async fn signed(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
-    for (figure, kind, most) in [
-        ("rsm_set_head_s", Kind::Head, HEADS_MOST),
-        ("rsm_place_s", Kind::Place, PLACES_MOST),
+    for (name, kind, most) in [
+        ("rsm_set_head", Kind::Head, HEADS_MOST),
+        ("rsm_place", Kind::Place, PLACES_MOST),
     ] {
-        let group = Group::start(&at.join(figure), load.nodes).await?;
+        let group = Group::start(&at.join(name), load.nodes).await?;
         match signed::rate(&group, kind, load.seconds, most).await {
-            Ok(rate) => figures.print(figure, rate, "1/s"),
-            Err(why) => figures.left_out(figure, &why.message),
+            Ok(rate) => {
+                figures.print(&format!("{name}_s"), rate.commands_s, "1/s");
+                figures.print(&format!("{name}_cpu_us"), rate.cpu_us, "us");
+            }
+            Err(why) => figures.left_out(&format!("{name}_s"), &why.message),
         }
         group.stop().await?;
     }

@@ -1,17 +1,18 @@
 //! Commands of devices: each carries its device's signature, and a placement those of the holders as well. They are signed
-//! before the clock starts, as the devices' own machines would do; the node that they come in at checks them one by one, as it
-//! does for every device, and the others in blocks.
+//! before the clock starts, as the devices' own machines would do; the node that they come in at checks them as it does for
+//! every device, and the others in blocks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use barfs_crypto::{Digest, SigningKey, hash};
+use barfs_crypto::{Digest, NodeId, SigningKey, hash};
 use barfs_replication::{
-    BlockCommand, Command, Genesis, Issuer, PackRecord, Placement, Receipt, ShardName,
-    SignedCommand, VolumeId, candidates,
+    Command, Genesis, Issuer, PackRecord, Placement, Receipt, ShardName, SignedCommand, VolumeId,
+    candidates,
 };
 
+use super::faults::cpu_seconds;
 use super::group::{Group, Member, applied, own};
 use crate::daemon::Node;
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -37,7 +38,7 @@ struct Device {
 }
 
 /// Commands that a device signed ahead.
-type Signed = (Arc<Node>, VecDeque<SignedCommand>);
+type Signed = (Arc<Node>, NodeId, VecDeque<SignedCommand>);
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,17 +49,25 @@ pub(super) enum Kind {
     Place,
 }
 
-/// Commands a second for `seconds`, executed on the nodes that asked, `rate` a second expected at most.
-pub(super) async fn rate(group: &Group, kind: Kind, seconds: u64, most: usize) -> Outcome<f64> {
+/// What was measured.
+pub(super) struct Rate {
+    /// Commands a second.
+    pub(super) commands_s: f64,
+    /// Processor time for each of them, of all nodes and of who asks them.
+    pub(super) cpu_us: f64,
+}
+
+/// Commands for `seconds`, executed on the nodes that asked, `most` a second expected at most.
+pub(super) async fn rate(group: &Group, kind: Kind, seconds: u64, most: usize) -> Outcome<Rate> {
     let devices = enrol(group).await?;
     let each = (most * seconds as usize).div_ceil(devices.len());
     let mut signed = Vec::new();
     for mut device in devices {
         let commands = (1..=each as u64).map(|turn| device.sign(group, kind, turn));
         let commands: Outcome<VecDeque<SignedCommand>> = commands.collect();
-        signed.push((Arc::clone(&device.node), commands?));
+        signed.push((Arc::clone(&device.node), device.key.id(), commands?));
     }
-    measure(&group.genesis, signed, Duration::from_secs(seconds)).await
+    measure(signed, Duration::from_secs(seconds)).await
 }
 
 async fn enrol(group: &Group) -> Outcome<Vec<Device>> {
@@ -102,7 +111,7 @@ impl Device {
         };
         for command in [create, acquire] {
             let signed = self.signed(genesis, command);
-            submit(&self.node, genesis, signed).await?;
+            submit(&self.node, self.key.id(), signed).await?;
         }
         Ok(self)
     }
@@ -174,31 +183,27 @@ impl Device {
 }
 
 /// Hands a command to a node as its device would: the node checks it, then has it ordered.
-async fn submit(node: &Node, genesis: &Genesis, command: SignedCommand) -> Outcome<()> {
-    command
-        .verify_signature(genesis)
-        .during(Exit::Failed, "a command of the bench does not verify")?;
-    let (issuer, number) = (command.issuer, command.number);
-    let command = BlockCommand::Signed(command);
-    let executed = node
-        .driver()
-        .submit(issuer, number, command, genesis.epoch());
-    applied(executed.await.during(Exit::Failed, "the node stopped")?.1)
+async fn submit(node: &Node, device: NodeId, command: SignedCommand) -> Outcome<()> {
+    let executed = node.service().carry(device, command).await;
+    applied(
+        executed
+            .during(Exit::Failed, "a command of the bench came to nothing")?
+            .1,
+    )
 }
 
 /// Every device has one command under way until time or commands run out.
-async fn measure(genesis: &Arc<Genesis>, signed: Vec<Signed>, time: Duration) -> Outcome<f64> {
-    let started = Instant::now();
+async fn measure(signed: Vec<Signed>, time: Duration) -> Outcome<Rate> {
+    let (started, cpu) = (Instant::now(), cpu_seconds());
     let mut running = tokio::task::JoinSet::new();
-    for (node, commands) in signed {
-        let genesis = Arc::clone(genesis);
+    for (node, device, commands) in signed {
         running.spawn(async move {
             let mut done = 0_u64;
             for command in commands {
                 if started.elapsed() >= time {
                     break;
                 }
-                submit(&node, &genesis, command).await?;
+                submit(&node, device, command).await?;
                 done += 1;
             }
             Ok((done, Instant::now()))
@@ -208,5 +213,8 @@ async fn measure(genesis: &Arc<Genesis>, signed: Vec<Signed>, time: Duration) ->
     let ended = ended?;
     let commands: u64 = ended.iter().map(|(done, _)| done).sum();
     let last = ended.iter().map(|(_, at)| *at).max().unwrap_or(started);
-    Ok(commands as f64 / last.duration_since(started).as_secs_f64())
+    Ok(Rate {
+        commands_s: commands as f64 / last.duration_since(started).as_secs_f64(),
+        cpu_us: (cpu_seconds() - cpu) / commands as f64 * 1e6,
+    })
 }
