@@ -40,6 +40,11 @@ impl Gate {
         self.bucket.lock().take(tokens, Instant::now());
     }
 
+    /// Takes so many without waiting: whoever passes next waits until they are made good.
+    pub(super) fn take(&self, tokens: f64) {
+        self.bucket.lock().take(tokens, Instant::now());
+    }
+
     /// Gives so many back.
     pub(super) fn give_back(&self, tokens: f64) {
         self.bucket.lock().give_back(tokens, Instant::now());

@@ -21,6 +21,8 @@ const BURST: f64 = (64 << 20) as f64;
 /// What a message counts besides its bytes, and each block or statement in it: its signature is verified.
 const MESSAGE: f64 = (8 << 10) as f64;
 const SIGNED: f64 = (8 << 10) as f64;
+/// What each signature inside a block counts: it is verified together with others.
+const INSIDE: f64 = (1 << 10) as f64;
 /// What a message takes of memory besides its bytes.
 const OVERHEAD: usize = 512;
 /// Bytes under way from one node: two of the largest messages.
@@ -89,9 +91,15 @@ impl Inbound {
         room.acquire_many_owned(wanted as u32).await
     }
 
-    /// So many parts of what a node sent, blocks or pieces of a snapshot, are new and in order.
-    pub fn useful(&self, from: NodeId, parts: u64, bytes: u64) {
-        let cost = bytes as f64 + parts as f64 * (MESSAGE + SIGNED);
+    /// What this node has sent just now has so many signatures inside: they count before they are verified.
+    pub fn count_inside(&self, from: NodeId, signatures: usize) {
+        let gate = self.with(from, |sender| sender.gate.clone());
+        gate.take(signatures as f64 * INSIDE);
+    }
+
+    /// So many parts of what a node sent, blocks or pieces of a snapshot, are new and in order, with so many signatures inside.
+    pub fn useful(&self, from: NodeId, parts: u64, bytes: u64, signatures: u64) {
+        let cost = bytes as f64 + parts as f64 * (MESSAGE + SIGNED) + signatures as f64 * INSIDE;
         self.with(from, |sender| sender.gate.give_back(cost));
     }
 
@@ -146,7 +154,7 @@ mod tests {
             let held = tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64)).await;
             assert!(held.is_ok(), "{sent} bytes came, all of use");
             sent += 4 << 20;
-            inbound.useful(ONE, 64, 4 << 20);
+            inbound.useful(ONE, 64, 4 << 20, 0);
         }
         let mut useless = 0.0;
         while tokio::time::timeout(patience, inbound.enter(ONE, 4 << 20, 64))
@@ -157,6 +165,26 @@ mod tests {
             assert!(useless <= BURST, "{useless} bytes of no use came at once");
         }
         assert!(useless > BURST / 2.0, "{useless}");
+    }
+
+    #[tokio::test]
+    async fn signatures_inside_count_unless_they_were_of_use() {
+        let inbound = Inbound::default();
+        let patience = Duration::from_millis(10);
+        let many = 4096;
+        let mut come = 0.0;
+        for _ in 0..100 {
+            drop(inbound.enter(ONE, 1000, 1).await.unwrap());
+            inbound.count_inside(ONE, many);
+            inbound.useful(ONE, 1, 1000, many as u64);
+        }
+        while let Ok(room) = tokio::time::timeout(patience, inbound.enter(ONE, 1000, 1)).await {
+            drop(room.unwrap());
+            inbound.count_inside(ONE, many);
+            come += many as f64 * INSIDE;
+            assert!(come <= 2.0 * BURST, "there is no end");
+        }
+        assert!(come > BURST / 2.0, "{come}");
     }
 
     #[tokio::test]

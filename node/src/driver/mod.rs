@@ -233,9 +233,9 @@ impl<O: Outbox> Driver<O> {
         for (author, taken) in self.replica.take_taken() {
             let author = self.replica.genesis().member(author).map(|card| card.node);
             if let Some(author) = author.filter(|author| *author != held.sender) {
-                inbound.useful(author, taken.parts, taken.bytes);
+                inbound.useful(author, taken.parts, taken.bytes, taken.signatures);
             }
-            inbound.useful(held.sender, taken.parts, taken.bytes);
+            inbound.useful(held.sender, taken.parts, taken.bytes, taken.signatures);
         }
     }
 

@@ -153,6 +153,7 @@ impl Service {
             recent: Arc::clone(&self.recent),
             found: self.look_after(from),
         };
+        let mut known = KnownKeys::default();
         loop {
             let frame = tokio::select! {
                 frame = frames.next_bytes() => frame?,
@@ -183,11 +184,11 @@ impl Service {
             self.driver.allowances().answers.enter(key, &message).await;
             let input = match message {
                 Message::Block(bytes) => {
-                    self.check_blocks(&route, vec![bytes], held);
+                    self.check_blocks(&route, vec![bytes], held, &mut known);
                     continue;
                 }
                 Message::Blocks(blocks) => {
-                    self.check_blocks(&route, blocks, held);
+                    self.check_blocks(&route, blocks, held, &mut known);
                     continue;
                 }
                 Message::Want { refs } => Input::Want { from, refs },
@@ -202,7 +203,13 @@ impl Service {
 
     /// Has every signature in the blocks checked; what fails is dropped, the rest goes to the driver. Many are checked here, on
     /// the thread of the stream: they gain nothing from what others send.
-    fn check_blocks(&self, route: &Route, blocks: Vec<BlockBytes>, held: Held) {
+    fn check_blocks(
+        &self,
+        route: &Route,
+        blocks: Vec<BlockBytes>,
+        held: Held,
+        known: &mut KnownKeys,
+    ) {
         let rosters = self.rosters.all();
         let bytes: usize = blocks.iter().map(|block| block.len()).sum();
         let read = move || route.read(&rosters, blocks, held);
@@ -213,10 +220,13 @@ impl Service {
         let mut groups = Vec::new();
         blocks.signatures(&mut groups);
         let count: usize = groups.iter().map(|group| group.len()).sum();
+        // Those of the blocks themselves have been counted.
+        let inbound = &self.driver.allowances().inbound;
+        inbound.count_inside(route.key, count.saturating_sub(groups.len()));
         if count == 0 {
             Box::new(blocks).checked(&[]);
         } else if count > GATHERED {
-            let verify = || verify_together(&groups, &mut KnownKeys::default());
+            let verify = || verify_together(&groups, known);
             let verdicts = tokio::task::block_in_place(verify);
             Box::new(blocks).checked(&verdicts);
         } else {

@@ -146,6 +146,8 @@ struct Inner {
     block: Block,
     bytes: BlockBytes,
     reference: BlockRef,
+    /// Signatures inside that had to be verified; 0 where none had to be, as of a block that this member made.
+    inside: usize,
 }
 
 /// A block that is valid by itself. Cloning is cheap.
@@ -185,25 +187,23 @@ impl VerifiedBlock {
     ) -> Result<Unverified<Self, BlockError>, BlockError> {
         let bytes = bytes.into();
         check_length(genesis, bytes.len())?;
-        let (read, signature) = Self::read(bytes)?;
-        check(genesis, read.block())?;
-        let Inner {
-            block, reference, ..
-        } = &*read.0;
+        let (block, digest, signature) = Self::read(&bytes)?;
+        check(genesis, &block)?;
         let author = genesis
             .seated_card(block.author)
             .ok_or(BlockError::Author(block.author))?;
-        let digest = reference.digest.as_bytes();
         let mut claims = Claims::default();
         claims.add(
-            SignedBy::new(author.node, SIGNATURE_DOMAIN, digest, signature),
+            SignedBy::new(author.node, SIGNATURE_DOMAIN, digest.as_bytes(), signature),
             BlockError::Signature,
         );
         let mut inside = Claims::default();
         for command in &block.commands {
             command.claims(genesis, &mut inside)?;
         }
+        let count = inside.all().len();
         claims.append(inside, BlockError::Inner);
+        let read = Self::assemble(block, bytes, digest, count);
         Ok(Unverified::new(read, claims))
     }
 
@@ -215,9 +215,10 @@ impl VerifiedBlock {
         genesis: &Genesis,
         bytes: impl Into<BlockBytes>,
     ) -> Result<Self, BlockError> {
-        let (verified, _) = Self::read(bytes.into())?;
-        match verified.block().group == genesis.group_id() {
-            true => Ok(verified),
+        let bytes = bytes.into();
+        let (block, digest, _) = Self::read(&bytes)?;
+        match block.group == genesis.group_id() {
+            true => Ok(Self::assemble(block, bytes, digest, 0)),
             false => Err(BlockError::Group),
         }
     }
@@ -270,13 +271,19 @@ impl VerifiedBlock {
         let digest = block_digest(&bytes, block.parents.len());
         bytes.extend_from_slice(&key.sign(SIGNATURE_DOMAIN, digest.as_bytes()).0);
         check_length(genesis, bytes.len())?;
-        Ok(Self::assemble(block, bytes.into(), digest))
+        Ok(Self::assemble(block, bytes.into(), digest, 0))
     }
 
     /// What it says.
     #[must_use]
     pub fn block(&self) -> &Block {
         &self.0.block
+    }
+
+    /// How many signatures of others in it this member had to verify.
+    #[must_use]
+    pub fn signatures_inside(&self) -> usize {
+        self.0.inside
     }
 
     /// Its encoding and signature.
@@ -314,7 +321,8 @@ impl VerifiedBlock {
         }
     }
 
-    fn read(bytes: BlockBytes) -> Result<(Self, Signature), BlockError> {
+    /// A block from its bytes, its digest, and its author's signature.
+    fn read(bytes: &BlockBytes) -> Result<(Block, Digest, Signature), BlockError> {
         if bytes.len() > BLOCK_BYTES_MAX {
             let (len, max) = (bytes.len(), BLOCK_BYTES_MAX);
             return Err(WireError::TooLong { len, max }.into());
@@ -322,13 +330,12 @@ impl VerifiedBlock {
         let (body, signature) = bytes
             .split_last_chunk::<SIGNATURE_BYTES>()
             .ok_or(WireError::Malformed)?;
-        let signature = Signature(*signature);
         let block: Block = wire::decode(body, body.len())?;
         let digest = block_digest(body, block.parents.len());
-        Ok((Self::assemble(block, bytes, digest), signature))
+        Ok((block, digest, Signature(*signature)))
     }
 
-    fn assemble(block: Block, bytes: BlockBytes, digest: Digest) -> Self {
+    fn assemble(block: Block, bytes: BlockBytes, digest: Digest, inside: usize) -> Self {
         let reference = BlockRef {
             round: block.round,
             author: block.author,
@@ -338,6 +345,7 @@ impl VerifiedBlock {
             block,
             bytes,
             reference,
+            inside,
         }))
     }
 }

@@ -149,7 +149,7 @@ impl Replica {
             } => self.take_newest(from, nonce, newest, yours),
             Control::Head { bytes } => {
                 if self.sync.head(from, &bytes, now_micros) {
-                    self.count_taken(from, bytes.len());
+                    self.count_taken(from, bytes.len(), 0);
                 }
             }
             Control::Buckets {
@@ -160,7 +160,7 @@ impl Replica {
                 let source = (from, checkpoint);
                 let first = usize::from(first);
                 if self.sync.buckets(source, first, &buckets, now_micros) {
-                    self.count_taken(from, buckets.iter().map(Vec::len).sum());
+                    self.count_taken(from, buckets.iter().map(Vec::len).sum(), 0);
                 }
             }
         }

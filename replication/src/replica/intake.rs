@@ -146,7 +146,8 @@ impl Replica {
             if !durable {
                 self.unpersisted_bytes = self.unpersisted_bytes.saturating_add(block.bytes().len());
                 self.unpersisted.push(block.clone());
-                self.count_taken(reference.author, block.bytes().len());
+                let (bytes, signatures) = (block.bytes().len(), block.signatures_inside());
+                self.count_taken(reference.author, bytes, signatures);
             }
             self.compare_tags(&block);
             self.dag.insert(block);

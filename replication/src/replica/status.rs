@@ -41,6 +41,8 @@ pub struct Taken {
     pub parts: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Signatures of others in the blocks, see [`VerifiedBlock::signatures_inside`](crate::VerifiedBlock::signatures_inside).
+    pub signatures: u64,
 }
 
 impl Replica {
@@ -49,11 +51,13 @@ impl Replica {
         core::mem::take(&mut self.taken)
     }
 
-    pub(super) fn count_taken(&mut self, of: MemberId, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    pub(super) fn count_taken(&mut self, of: MemberId, bytes: usize, signatures: usize) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (bytes, signatures) = (number(bytes), number(signatures));
         let taken = self.taken.entry(of).or_default();
         taken.parts = taken.parts.saturating_add(1);
         taken.bytes = taken.bytes.saturating_add(bytes);
+        taken.signatures = taken.signatures.saturating_add(signatures);
     }
 
     /// Where it stands.

@@ -111,6 +111,7 @@ async fn signed(at: &Path, load: Load, figures: &Figures) -> Outcome<()> {
             Ok(rate) => {
                 figures.print(&format!("{name}_s"), rate.commands_s, "1/s");
                 figures.print(&format!("{name}_cpu_us"), rate.cpu_us, "us");
+                figures.print(&format!("{name}_rounds_s"), rate.rounds_s, "1/s");
             }
             Err(why) => figures.left_out(&format!("{name}_s"), &why.message),
         }

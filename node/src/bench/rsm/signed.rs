@@ -55,6 +55,8 @@ pub(super) struct Rate {
     pub(super) commands_s: f64,
     /// Processor time for each of them, of all nodes and of who asks them.
     pub(super) cpu_us: f64,
+    /// Rounds a second.
+    pub(super) rounds_s: f64,
 }
 
 /// Commands for `seconds`, executed on the nodes that asked, `most` a second expected at most.
@@ -67,7 +69,14 @@ pub(super) async fn rate(group: &Group, kind: Kind, seconds: u64, most: usize) -
         let commands: Outcome<VecDeque<SignedCommand>> = commands.collect();
         signed.push((Arc::clone(&device.node), device.key.id(), commands?));
     }
-    measure(signed, Duration::from_secs(seconds)).await
+    let node = group.members[0].node()?;
+    measure(node, signed, Duration::from_secs(seconds)).await
+}
+
+/// The newest round of a node.
+async fn round(node: &Node) -> Outcome<u64> {
+    let round = node.driver().read(|replica| replica.status().round);
+    round.await.during(Exit::Failed, "the node stopped")
 }
 
 async fn enrol(group: &Group) -> Outcome<Vec<Device>> {
@@ -193,7 +202,8 @@ async fn submit(node: &Node, device: NodeId, command: SignedCommand) -> Outcome<
 }
 
 /// Every device has one command under way until time or commands run out.
-async fn measure(signed: Vec<Signed>, time: Duration) -> Outcome<Rate> {
+async fn measure(node: &Node, signed: Vec<Signed>, time: Duration) -> Outcome<Rate> {
+    let first_round = round(node).await?;
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let mut running = tokio::task::JoinSet::new();
     for (node, device, commands) in signed {
@@ -213,8 +223,11 @@ async fn measure(signed: Vec<Signed>, time: Duration) -> Outcome<Rate> {
     let ended = ended?;
     let commands: u64 = ended.iter().map(|(done, _)| done).sum();
     let last = ended.iter().map(|(_, at)| *at).max().unwrap_or(started);
+    let rounds = round(node).await? - first_round;
+    let seconds = last.duration_since(started).as_secs_f64();
     Ok(Rate {
-        commands_s: commands as f64 / last.duration_since(started).as_secs_f64(),
+        commands_s: commands as f64 / seconds,
+        rounds_s: rounds as f64 / seconds,
         cpu_us: (cpu_seconds() - cpu) / commands as f64 * 1e6,
     })
 }
