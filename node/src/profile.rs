@@ -238,7 +238,8 @@ impl Profile {
         })
     }
 
-    fn open_dir(dir: &Path) -> Outcome<Self> {
+    /// The profile of a volume in this directory.
+    pub fn open_dir(dir: &Path) -> Outcome<Self> {
         let path = dir.join("volume.toml");
         let doing = || format!("{} is damaged", path.display());
         let text = std::fs::read_to_string(&path).during(Exit::Damaged, doing())?;

@@ -1,12 +1,15 @@
-//! What each member's node may cost this one, so that none keeps it from working with the others: what it is answered
-//! ([`Answers`]), and what it may send ([`Inbound`]).
+//! What everybody else may cost this node, so that nobody keeps it from working with the others: what a member's node is
+//! answered ([`Answers`]) and may send ([`Inbound`]) of the consensus, and what all the requests beside it may take
+//! ([`Requests`]).
 
 mod answers;
 mod gate;
 mod inbound;
+mod requests;
 
 pub use answers::Answers;
 pub use inbound::{Inbound, Replaced};
+pub use requests::{Cost, Payer, Requests};
 
 /// See the module.
 #[derive(Default)]
@@ -15,4 +18,6 @@ pub struct Allowances {
     pub answers: Answers,
     /// What members may send.
     pub inbound: Inbound,
+    /// What requests may take.
+    pub requests: Requests,
 }

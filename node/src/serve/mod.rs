@@ -6,15 +6,19 @@
 //! | a device certified by a member | health, submit its commands, ask for the ledger, store and read shards of its member's packs |
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
+//!
+//! What all of it may cost is bounded for each of them (`allowance`).
 
 mod carry;
 mod consensus;
+mod cost;
 mod recent;
 mod shards;
 mod unrecorded;
 mod verifier;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +33,7 @@ use parking_lot::Mutex;
 use s2n_quic::Connection;
 use s2n_quic::stream::BidirectionalStream;
 
+use crate::allowance::Payer;
 use crate::bucket::Bucket;
 use crate::driver::{DriverHandle, Stopped};
 use crate::proofs::Proofs;
@@ -52,6 +57,12 @@ const STRANGER_BURST: f64 = 40.0;
 pub fn strangers() -> Bucket {
     Bucket::new(STRANGER_REQUESTS_PER_SECOND, STRANGER_BURST, Instant::now())
 }
+
+/// How long a stranger may take to say what it wants.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a connection that is one too many is closed with.
+const TOO_MANY: u32 = 1;
 
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
@@ -149,23 +160,35 @@ fn member_of_device(ledger: &Ledger, key: NodeId) -> Option<MemberId> {
     (!device.revoked).then_some(member)
 }
 
+fn limits(role: Role) -> Limits {
+    match role {
+        Role::Member(_) => Limits::NODE,
+        Role::Device(_) => Limits::KNOWN,
+        Role::Recovery(_) => Limits::CONSENSUS,
+        Role::Stranger => Limits::STRANGER,
+    }
+}
+
 /// One connection and the key behind it.
 struct Caller {
     key: NodeId,
+    address: IpAddr,
     /// The member whose recovery key the caller proved to hold.
     recovery: Mutex<Option<MemberId>>,
 }
 
 /// Serves one connection until it ends.
 pub async fn connection(service: Arc<Service>, mut connection: Connection) {
-    let key = match peer_key(&connection) {
-        Ok(key) => key,
+    let caller = match Caller::of(&connection) {
+        Ok(caller) => Arc::new(caller),
         Err(cause) => return tracing::debug!(%cause, "refused a connection"),
     };
-    let caller = Arc::new(Caller {
-        key,
-        recovery: Mutex::new(None),
-    });
+    let payer = caller.payer(service.role(&caller).await);
+    let requests = &service.driver.allowances().requests;
+    let Some(_connected) = requests.connect(payer) else {
+        tracing::debug!(?payer, "refused a connection: there are too many");
+        return connection.close(TOO_MANY.into());
+    };
     while let Ok(Some(stream)) = connection.accept_bidirectional_stream().await {
         let (service, caller) = (Arc::clone(&service), Arc::clone(&caller));
         tokio::spawn(async move {
@@ -173,6 +196,27 @@ pub async fn connection(service: Arc<Service>, mut connection: Connection) {
                 tracing::debug!(%cause, caller = %caller.key, "a stream failed");
             }
         });
+    }
+}
+
+impl Caller {
+    fn of(connection: &Connection) -> Result<Self, TransportError> {
+        let address = connection
+            .remote_addr()
+            .map_err(|cause| TransportError::Broken(cause.to_string()))?;
+        Ok(Self {
+            key: peer_key(connection)?,
+            address: address.ip(),
+            recovery: Mutex::new(None),
+        })
+    }
+
+    fn payer(&self, role: Role) -> Payer {
+        match role {
+            Role::Member(_) => Payer::Node(self.key),
+            Role::Device(member) | Role::Recovery(member) => Payer::Member(member),
+            Role::Stranger => Payer::stranger(self.address),
+        }
     }
 }
 
@@ -200,24 +244,38 @@ impl Service {
     ) -> Result<(), TransportError> {
         let (receive, mut send) = stream.split();
         let role = self.role(caller).await;
-        let limits = if role == Role::Stranger {
-            Limits::STRANGER
-        } else {
-            Limits::KNOWN
+        let mut frames = FrameReader::new(receive, limits(role));
+        let share = self.driver.allowances().requests.share(caller.payer(role));
+        if let Some(share) = &share {
+            frames = frames.within(share.incoming());
+        }
+        let request: Frame<Request> = match role {
+            Role::Stranger => tokio::time::timeout(STRANGER_PATIENCE, frames.expect())
+                .await
+                .map_err(|_| TransportError::Timeout(STRANGER_PATIENCE))??,
+            _ => frames.expect().await?,
         };
-        let mut frames = FrameReader::new(receive, limits);
-        let request: Frame<Request> = frames.expect().await?;
         if let (Request::Consensus, Role::Member(from)) = (&request.header, role) {
+            frames.set_limits(Limits::CONSENSUS);
             return self.consensus(from, caller.key, frames).await;
         }
+        let held = match &share {
+            Some(share) => share.begin(cost::of(&request)).await,
+            None => None,
+        };
         let (answer, payload) = self.answer(caller, role, request).await;
         frame::send(&mut send, &answer, payload).await?;
-        send.finish()
-            .map_err(|cause| TransportError::Broken(cause.to_string()))
+        let closed = send.close().await;
+        drop(held);
+        closed.map_err(|cause| TransportError::Broken(cause.to_string()))
     }
 
     async fn answer(&self, caller: &Caller, role: Role, request: Frame<Request>) -> Reply {
-        let Frame { header, payload } = request;
+        let Frame {
+            header,
+            payload,
+            held: _held,
+        } = request;
         match (header, role) {
             (
                 Request::Group

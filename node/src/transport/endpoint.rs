@@ -7,7 +7,7 @@ use barfs_crypto::{Digest, Key, NodeId, SigningKey, derive, keyed};
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Connection;
 use s2n_quic::provider::event::{self, ConnectionInfo, ConnectionMeta, events};
-use s2n_quic::provider::{io, limits, stateless_reset_token, tls};
+use s2n_quic::provider::{endpoint_limits, io, limits, stateless_reset_token, tls};
 use s2n_quic::{Client, Server};
 use s2n_quic_core::stateless_reset::Token;
 use thiserror::Error;
@@ -20,6 +20,8 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const STREAM_WINDOW_BYTES: u64 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u64 = 32 << 20;
 const STREAMS_MAX: u64 = 1024;
+/// Handshakes under way beyond which whoever begins another has to show first that its address is its own.
+const HANDSHAKES_MAX: usize = 64;
 
 /// Why an endpoint or a connection could not be had.
 #[derive(Debug, Error)]
@@ -145,6 +147,13 @@ fn connection_limits() -> Result<limits::Limits, TransportError> {
         .map_err(setup)
 }
 
+fn handshake_limits() -> Result<endpoint_limits::Default, TransportError> {
+    endpoint_limits::Default::builder()
+        .with_inflight_handshake_limit(HANDSHAKES_MAX)
+        .and_then(endpoint_limits::default::Builder::build)
+        .map_err(setup)
+}
+
 fn sockets(builder: io::tokio::Builder) -> std::io::Result<io::tokio::Provider> {
     builder
         .with_send_buffer_size(SOCKET_BUFFER_BYTES)?
@@ -184,6 +193,8 @@ pub fn listen(key: &SigningKey, address: SocketAddr) -> Result<Server, Transport
         .with_event(PeerKeys)
         .map_err(setup)?
         .with_stateless_reset_token(reset_tokens(key))
+        .map_err(setup)?
+        .with_endpoint_limits(handshake_limits()?)
         .map_err(setup)?
         .start()
         .map_err(|cause| TransportError::Listen {

@@ -1,9 +1,12 @@
 //! Frames on a QUIC stream: `u32 header length, u32 payload length` (little-endian), the header (borsh), the payload
 //! (raw bytes: a shard, a slice). Lengths are checked before anything is allocated for them.
 
+use std::sync::Arc;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use s2n_quic::stream::{ReceiveStream, SendStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::buffers::{POOLED_MIN, Pooled};
 use super::endpoint::TransportError;
@@ -23,6 +26,34 @@ pub struct Frame<H> {
     pub header: H,
     /// Raw bytes that go with it, often none.
     pub payload: Bytes,
+    /// What it holds of the room that its reader was given; to be kept for as long as its bytes are.
+    pub held: Option<OwnedSemaphorePermit>,
+}
+
+/// How many bytes of frames may be in memory at once: a frame that does not fit is not read until others are gone.
+#[derive(Clone, Debug)]
+pub struct Room {
+    left: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Room {
+    /// Room for so many bytes, or for one frame if that is longer.
+    pub fn new(bytes: usize) -> Self {
+        let all = bytes.min(Semaphore::MAX_PERMITS);
+        Self {
+            left: Arc::new(Semaphore::new(all)),
+            all,
+        }
+    }
+
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, TransportError> {
+        let wanted = u32::try_from(bytes.min(self.all)).unwrap_or(u32::MAX);
+        Arc::clone(&self.left)
+            .acquire_many_owned(wanted)
+            .await
+            .map_err(broken)
+    }
 }
 
 fn broken(cause: impl std::fmt::Display) -> TransportError {
@@ -93,6 +124,7 @@ pub struct FrameReader {
     stream: ReceiveStream,
     buffered: BytesMut,
     limits: Limits,
+    room: Option<Room>,
 }
 
 /// The longest header and payload that a reader accepts, in bytes.
@@ -105,10 +137,20 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What members and devices may send.
+    /// What devices may send, and whoever was asked.
     pub const KNOWN: Self = Self {
         header: HEADER_MAX,
         payload: PAYLOAD_MAX,
+    };
+    /// What a member's node may ask.
+    pub const NODE: Self = Self {
+        header: 64 << 10,
+        payload: 0,
+    };
+    /// What a member's node may send of the consensus.
+    pub const CONSENSUS: Self = Self {
+        header: HEADER_MAX,
+        payload: 0,
     };
     /// What anybody may send.
     pub const STRANGER: Self = Self {
@@ -124,7 +166,19 @@ impl FrameReader {
             stream,
             buffered: BytesMut::new(),
             limits,
+            room: None,
         }
+    }
+
+    /// Reads a frame only once there is room for it here.
+    pub fn within(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// From the next frame on these are the limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// What has come of the stream, at least a byte; `None` at its end.
@@ -170,12 +224,13 @@ impl FrameReader {
 
     /// The next frame, `None` at the end of the stream.
     pub async fn next<H: BorshDeserialize>(&mut self) -> Result<Option<Frame<H>>, TransportError> {
-        let Some(Frame { header, payload }) = self.next_bytes().await? else {
+        let Some(frame) = self.next_bytes().await? else {
             return Ok(None);
         };
         Ok(Some(Frame {
-            header: H::try_from_slice(&header).map_err(broken)?,
-            payload,
+            header: H::try_from_slice(&frame.header).map_err(broken)?,
+            payload: frame.payload,
+            held: frame.held,
         }))
     }
 
@@ -191,13 +246,21 @@ impl FrameReader {
                 "a frame of {header_len} + {payload_len} bytes is too long"
             )));
         }
+        let held = match &self.room {
+            Some(room) => Some(room.take(header_len + payload_len).await?),
+            None => None,
+        };
         let header = self.body(header_len).await?;
         let payload = if payload_len < POOLED_MIN {
             self.body(payload_len).await?
         } else {
             self.pooled(payload_len).await?
         };
-        Ok(Some(Frame { header, payload }))
+        Ok(Some(Frame {
+            header,
+            payload,
+            held,
+        }))
     }
 
     /// The next `len` bytes.
