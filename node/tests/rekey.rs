@@ -158,6 +158,11 @@ fn a_node_that_was_away_while_all_others_got_other_keys_finds_them_again() {
                 && (0..3).all(|asked| key(&group, asked, index).as_ref() == Some(&on_disk))
         });
     }
+    // Neither does the owner's device know anybody.
+    let mount = group.mount();
+    fs::write(mount.at().join("f"), bytes(1, 1 << 20)).unwrap();
+    mount.sync().unwrap();
+    assert!(mount.unmount().unwrap().success());
     group.cluster.start_node(3).unwrap();
     eventually(PATIENCE, "it takes part", || takes_part(&group, 3));
 }

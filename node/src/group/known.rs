@@ -1,11 +1,11 @@
-//! Who sits in the group, as a device knows it, and how it keeps up: hand-overs are asked of the members that are known,
-//! each is proven by the roster before it, and connections follow.
+//! Who sits in the group, as a device knows it, and how it keeps up: hand-overs are asked of the members that are known, or of
+//! whoever answers where they were; each is proven by the roster before it, and connections follow.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use barfs_replication::{Genesis, MemberId, Thresholds, VolumeId, candidates};
+use barfs_replication::{Genesis, Handover, MemberId, Thresholds, VolumeId, candidates};
 use bytes::Bytes;
 use s2n_quic::Client;
 use tokio::task::JoinSet;
@@ -17,6 +17,8 @@ use crate::transport::protocol::{Answer, Query, Request, State};
 
 /// How often a device looks whether the committee has changed.
 const FOLLOW: Duration = Duration::from_secs(30);
+/// How often whoever answers at the members' addresses is asked, while too few of them answer under their keys.
+const ASK_WHOEVER: Duration = Duration::from_secs(20);
 
 /// What is known at one moment.
 pub(super) struct Known {
@@ -25,6 +27,8 @@ pub(super) struct Known {
     peers: Vec<Arc<Peer>>,
     /// Members that are not drawn to hold anything new.
     convicted: Vec<MemberId>,
+    /// When whoever answers at their addresses was asked last.
+    asked_whoever: Option<Instant>,
 }
 
 impl Known {
@@ -33,6 +37,7 @@ impl Known {
             chain,
             peers: Vec::new(),
             convicted: Vec::new(),
+            asked_whoever: None,
         };
         known.meet(client);
         known
@@ -114,6 +119,8 @@ impl GroupClient {
                         heard: true,
                     };
                 }
+                // Those who are known may all have other keys by now.
+                Heard::TooFew if self.ask_addresses().await => changed = true,
                 Heard::TooFew => {
                     return Refreshed {
                         changed,
@@ -149,12 +156,8 @@ impl GroupClient {
             let Ok(Some(handovers)) = answer else {
                 continue;
             };
-            if !handovers.is_empty() {
-                let mut known = self.known.write();
-                if known.chain.next_epoch() == epoch && known.chain.extend(handovers) {
-                    known.meet(&self.client);
-                    return Heard::Newer;
-                }
+            if self.learn(epoch, handovers) {
+                return Heard::Newer;
             }
             answers += 1;
             if answers >= quorum {
@@ -162,6 +165,49 @@ impl GroupClient {
             }
         }
         Heard::TooFew
+    }
+
+    /// Asks whoever answers at the addresses of the members, for a device that was away while they got other keys. It is
+    /// done now and then only; true if a newer committee is known.
+    async fn ask_addresses(&self) -> bool {
+        let (epoch, now) = (self.chain().next_epoch(), Instant::now());
+        let last = self.known.write().asked_whoever.replace(now);
+        if last.is_some_and(|last| now.duration_since(last) < ASK_WHOEVER) {
+            self.known.write().asked_whoever = last;
+            return false;
+        }
+        let mut asked = JoinSet::new();
+        for peer in self.peers() {
+            asked.spawn(async move {
+                let request = Request::Handovers { epoch };
+                let answer = peer.ask_whoever(&request, ANSWER_TIMEOUT).await;
+                match answer.ok()? {
+                    Answer::Handovers(handovers) => Some(handovers),
+                    _ => None,
+                }
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Some(handovers)) = answer
+                && self.learn(epoch, handovers)
+            {
+                self.known.write().asked_whoever = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes in hand-overs from this epoch on, as far as each is proven by the one before; true if there was any.
+    fn learn(&self, epoch: u32, handovers: Vec<Handover>) -> bool {
+        let mut known = self.known.write();
+        let learnt = !handovers.is_empty()
+            && known.chain.next_epoch() == epoch
+            && known.chain.extend(handovers);
+        if learnt {
+            known.meet(&self.client);
+        }
+        learnt
     }
 
     /// Asks whom the ledger no longer draws. The old answer stays where there is none.

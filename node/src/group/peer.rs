@@ -157,9 +157,29 @@ impl Peer {
     }
 
     async fn dial(&self) -> Result<Connection, TransportError> {
+        self.dial_for(Some(&self.key)).await
+    }
+
+    /// Asks whoever answers at the member's address, under whatever key: what is answered has to prove itself.
+    pub(super) async fn ask_whoever(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Answer, TransportError> {
+        let work = async {
+            let connection = self.dial_for(None).await?;
+            exchange(&mut connection.handle(), request, Bytes::new()).await
+        };
+        match timeout(patience, work).await {
+            Ok(result) => result.map(|frame| frame.header),
+            Err(_) => Err(TransportError::Timeout(patience)),
+        }
+    }
+
+    async fn dial_for(&self, wanted: Option<&NodeId>) -> Result<Connection, TransportError> {
         let dial = async {
             let address = resolve(&self.address).await?;
-            connect(&self.client, address, Some(&self.key)).await
+            connect(&self.client, address, wanted).await
         };
         timeout(DIAL_TIMEOUT, dial)
             .await
