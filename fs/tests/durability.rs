@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use barfs_fs::fuse::MountOptions;
 use barfs_fs::*;
-use rig::{Mount, shell};
+use rig::{Mount, rung_of_closed};
 use support::*;
 
 #[test]
@@ -98,13 +98,7 @@ fn fsync_to_the_group_is_never_a_success_that_is_not_one() {
     open.write_all(b"!").unwrap();
     open.sync_all().unwrap();
     drop(open);
-    assert_eq!(
-        shell(
-            &mount.at(""),
-            "getfattr --only-values -n user.barfs.durability f"
-        ),
-        "group"
-    );
+    assert_eq!(rung_of_closed(&mount.at("f")), "group");
 }
 
 #[test]

@@ -52,10 +52,12 @@ pub enum Exit {
     Pending = 22,
     /// The keys of the volume were replaced elsewhere, and this device has not taken them over yet.
     OldKeys = 23,
+    /// A member did not answer in time what it was asked on the record.
+    NoAnswer = 24,
 }
 
 impl Exit {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Failed,
         Self::Usage,
         Self::WrongPassphrase,
@@ -79,6 +81,7 @@ impl Exit {
         Self::OldProcessor,
         Self::Pending,
         Self::OldKeys,
+        Self::NoAnswer,
     ];
 
     /// The code behind a number that another process reported.

@@ -31,6 +31,7 @@ pub mod profile;
 pub mod progress;
 pub mod proofs;
 pub mod query;
+pub mod question;
 pub mod rosters;
 pub mod secrets;
 pub mod serve;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use barfs_fs::Volume;
 use barfs_fs::fuse::{MountOptions, Mounted, mount};
@@ -80,4 +81,21 @@ pub fn shell(at: &Path, script: &str) -> String {
         String::from_utf8_lossy(&out.stderr)
     );
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// How safe a file is that its writers have closed: the kernel says a moment after close() that a handle is gone.
+pub fn rung_of_closed(path: &Path) -> String {
+    let begun = Instant::now();
+    loop {
+        let out = Command::new("getfattr")
+            .args(["--only-values", "-n", "user.barfs.durability"])
+            .arg(path)
+            .output()
+            .unwrap();
+        let rung = String::from_utf8(out.stdout).unwrap();
+        if !rung.starts_with("staged (") {
+            return rung;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{rung}");
+    }
 }

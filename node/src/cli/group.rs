@@ -35,6 +35,11 @@ pub(crate) enum GroupCommand {
     Leave(members::LeaveArgs),
     /// Announce that this node will be away
     Vacation(members::VacationArgs),
+    /// Ask a member how far it is, and put on record whether it answers
+    ///
+    /// The member is asked directly first. If it does not answer, the question goes on the group's record, where the member has to
+    /// answer before the deadline, else that is on record, too: `members` shows it.
+    Ask(members::AskArgs),
     /// Tell the others another address of this node
     Move(members::MoveArgs),
     /// Give this node another key
@@ -82,6 +87,7 @@ pub(crate) fn run(command: GroupCommand) -> Outcome<()> {
         GroupCommand::Leave(args) => members::leave(&args),
         GroupCommand::Vacation(args) => members::vacation(&args),
         GroupCommand::Move(args) => members::move_to(&args),
+        GroupCommand::Ask(args) => members::ask_member(&args),
         GroupCommand::Rekey(args) => members::rekey(&args),
     }
 }

@@ -1,4 +1,4 @@
-//! `barfs group members`, `invite`, `vote`, `leave`, `vacation` and `move`: requests to this machine's running node.
+//! `barfs group members`, `invite`, `vote`, `leave`, `vacation`, `ask`, `move` and `rekey`: requests to this machine's running node.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::node::DEFAULT_DIR;
 use super::{human, parse_duration};
 use crate::control;
 use crate::daemon::{
-    ApplicantInfo, Ballot, ControlReply, ControlRequest, MemberInfo, Members, MembershipReply,
-    MembershipRequest,
+    ApplicantInfo, AskedInfo, Ballot, ControlReply, ControlRequest, MemberInfo, Members,
+    MembershipReply, MembershipRequest,
 };
 use crate::datadir::{DataDir, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -94,6 +94,23 @@ pub(crate) struct MoveArgs {
     /// The address that the other members are to use
     #[arg(value_name = "HOST:PORT")]
     address: String,
+}
+
+#[derive(Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// The member: its number or its name
+    member: String,
+    /// How long it has to answer on the record, in time during which the group makes progress; at most 24h
+    #[arg(long, value_parser = parse_duration, default_value = "1h")]
+    deadline: Duration,
+    /// Do not wait for the end of a question on record
+    #[arg(long)]
+    no_wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Asks the running node.
@@ -299,4 +316,59 @@ pub(super) fn move_to(args: &MoveArgs) -> Outcome<()> {
         args.address
     );
     Ok(())
+}
+
+pub(super) fn ask_member(args: &AskArgs) -> Outcome<()> {
+    let wait = !args.no_wait;
+    let request = MembershipRequest::Ask {
+        member: args.member.clone(),
+        deadline_s: args.deadline.as_secs(),
+        wait,
+    };
+    let MembershipReply::Asked(asked) = ask_now(&args.node, request)? else {
+        return Err(confused());
+    };
+    let who = format!("{} (m{})", asked.name, asked.member);
+    if !args.json {
+        print_asked(&who, &asked);
+    }
+    let answered = match &asked.on_record {
+        Some(id) if wait => {
+            let request = MembershipRequest::Answer { id: id.clone() };
+            match super::runtime()?.block_on(ask(&args.node, request))? {
+                MembershipReply::Answered(answered) => Some(answered),
+                _ => return Err(confused()),
+            }
+        }
+        _ => None,
+    };
+    if args.json {
+        let value = serde_json::json!({ "asked": asked, "answered_on_record": answered });
+        let text = serde_json::to_string_pretty(&value).during(Exit::Failed, "cannot print")?;
+        println!("{text}");
+    } else if answered == Some(true) {
+        println!("{who} answered on the record.");
+    }
+    match answered {
+        Some(false) => Err(Failure::new(
+            Exit::NoAnswer,
+            format!("{who} did not answer in time; that is on the group's record now"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn print_asked(who: &str, asked: &AskedInfo) {
+    match (asked.direct_micros, asked.ledger_index) {
+        (Some(micros), Some(index)) => println!(
+            "{who} answered in {:.1} ms: it has executed {index} commands and committed round {}.",
+            micros as f64 / 1000.0,
+            asked.committed_round.unwrap_or(0)
+        ),
+        (Some(_), None) => println!("{who} answered that it does not understand the question."),
+        (None, _) => println!(
+            "{who} did not answer directly ({}): the question is on the group's record.",
+            asked.silent_because.as_deref().unwrap_or("no reason given")
+        ),
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::{MembershipReply, MembershipRequest};
 use super::rekey::Rekey;
+use super::witness::Witness;
 use crate::control::{self, Progress};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
@@ -165,6 +166,7 @@ pub struct VolumeSummary {
 pub(super) struct NodeControl {
     pub(super) service: Arc<Service>,
     pub(super) rekey: Arc<Rekey>,
+    pub(super) witness: Arc<Witness>,
     pub(super) links: LinkStates,
     pub(super) dir: DataDir,
 }

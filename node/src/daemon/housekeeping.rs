@@ -5,6 +5,7 @@ use std::sync::Arc;
 use barfs_replication::{Event, Evidence, LedgerEvent, MemberId, PackRecord};
 use tokio::sync::mpsc;
 
+use super::witness::Witness;
 use crate::blocklog::BlockLog;
 use crate::incarnation::Incarnation;
 use crate::serve::Service;
@@ -14,6 +15,7 @@ use crate::store::{ShardKey, ShardStore};
 pub(super) struct Housekeeper {
     pub(super) service: Arc<Service>,
     pub(super) log: Arc<BlockLog>,
+    pub(super) witness: Arc<Witness>,
     /// To be finished once this node has recovered.
     pub(super) incarnation: Option<Incarnation>,
 }
@@ -22,6 +24,9 @@ impl Housekeeper {
     /// Runs until the driver ends.
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         while let Some(event) = events.recv().await {
+            if let Event::Ledger(event) = &event {
+                self.witness.saw(event);
+            }
             match event {
                 Event::Ledger(LedgerEvent::PackDropped(record)) => {
                     let (store, me) = (Arc::clone(&self.service.store), self.service.me);
@@ -91,6 +96,9 @@ fn report(event: &Event) {
         }
         Event::Ledger(LedgerEvent::Convicted { member, kind }) => {
             tracing::error!(%member, kind, "a member was shown to have lied");
+        }
+        Event::Ledger(LedgerEvent::NoResponse { to, .. }) => {
+            tracing::warn!(member = %to, "a member did not answer in time what it was asked on the record");
         }
         Event::Ledger(LedgerEvent::Penance { member, bytes }) => {
             tracing::info!(%member, bytes, "a member may use less for now: its blocks came late");

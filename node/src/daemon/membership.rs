@@ -1,6 +1,8 @@
 //! What the person behind a node may ask of the committee: who sits in it, invitations, votes, leaving, absences, a new
 //! address. The ledger decides; here it is asked and its answer put into words.
 
+use std::time::Duration;
+
 use barfs_crypto::NodeId;
 use barfs_replication::{
     Command, Effect, InviteToken, LiveTime, MemberCard, MemberId, Outcome as LedgerOutcome,
@@ -9,6 +11,7 @@ use barfs_replication::{
 use serde::{Deserialize, Serialize};
 
 use super::control::NodeControl;
+use super::witness::{AskedInfo, Ended};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::invitation::Invitation;
 use crate::profile::random;
@@ -16,7 +19,7 @@ use crate::profile::random;
 /// What shows members and applicants.
 const MEMBERS: &str = "barfs group members";
 /// How long a command may take before the caller hears that the group does not make progress.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request about the committee.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +50,20 @@ pub enum MembershipRequest {
     },
     /// Have another node key from the next epoch on; the node changes over by itself: [`MembershipReply::Done`].
     Rekey,
+    /// Ask a member how far it is, directly and, if it does not answer, on the record: [`MembershipReply::Asked`].
+    Ask {
+        /// Its number or its name.
+        member: String,
+        /// Seconds of live time that it has to answer on the record.
+        deadline_s: u64,
+        /// Whether [`MembershipRequest::Answer`] is going to be asked.
+        wait: bool,
+    },
+    /// Wait until a question on record has ended: [`MembershipReply::Answered`].
+    Answer {
+        /// The question, 32 hexadecimal digits.
+        id: String,
+    },
     /// Be reached at another address from the next epoch on: [`MembershipReply::Done`].
     Move {
         /// The address that the others are to use.
@@ -83,6 +100,10 @@ pub enum MembershipReply {
     Joins(u16),
     /// Done, from the next epoch on.
     Done,
+    /// See [`AskedInfo`].
+    Asked(AskedInfo),
+    /// How a question on record ended: whether it was answered in time.
+    Answered(bool),
 }
 
 /// The committee.
@@ -246,15 +267,17 @@ fn subject(replica: &Replica, ballot: &Ballot) -> Outcome<Subject> {
             let found: Vec<NodeId> = keys.filter(matches).collect();
             only(key, "applicant", MEMBERS, found).map(Subject::Join)
         }
-        Ballot::Evict(who) => {
-            let number = who.strip_prefix('m').unwrap_or(who).parse::<u16>().ok();
-            let matches =
-                |(id, card): &(MemberId, &MemberCard)| Some(id.0) == number || card.name == *who;
-            let sitting = replica.genesis().cards().filter(matches);
-            let found: Vec<MemberId> = sitting.map(|(id, _)| id).collect();
-            only(who, "member", MEMBERS, found).map(Subject::Evict)
-        }
+        Ballot::Evict(who) => sitting(replica, who).map(Subject::Evict),
     }
+}
+
+/// The member of the present roster with this number or name.
+pub(super) fn sitting(replica: &Replica, who: &str) -> Outcome<MemberId> {
+    let number = who.strip_prefix('m').unwrap_or(who).parse::<u16>().ok();
+    let matches = |(id, card): &(MemberId, &MemberCard)| Some(id.0) == number || card.name == *who;
+    let sitting = replica.genesis().cards().filter(matches);
+    let found: Vec<MemberId> = sitting.map(|(id, _)| id).collect();
+    only(who, "member", MEMBERS, found)
 }
 
 fn reply(effect: &Effect) -> MembershipReply {
@@ -288,7 +311,7 @@ impl NodeControl {
         }
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Replica) -> T + Send + 'static,
     ) -> Outcome<T> {
@@ -333,6 +356,22 @@ impl NodeControl {
                 Ok(reply(&self.own(command).await?))
             }
             MembershipRequest::Move { address } => self.move_to(address).await,
+            MembershipRequest::Ask {
+                member,
+                deadline_s,
+                wait,
+            } => {
+                let deadline = Duration::from_secs(deadline_s);
+                let asked = self.ask_member(member, deadline, wait).await?;
+                Ok(MembershipReply::Asked(asked))
+            }
+            MembershipRequest::Answer { id } => {
+                let bytes = hex::decode(&id).during(Exit::Usage, "this is no question")?;
+                let id = <[u8; 16]>::try_from(bytes.as_slice())
+                    .during(Exit::Usage, "this is no question")?;
+                let ended = self.witness.wait(id).await?;
+                Ok(MembershipReply::Answered(ended == Ended::Answered))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod rejoin;
 mod rekey;
 mod start;
 mod sweep;
+mod witness;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -53,6 +54,8 @@ pub use membership::{
 use rekey::Rekey;
 use start::{Identity, Restored, restore};
 use sweep::sweep_forever;
+pub use witness::AskedInfo;
+use witness::Witness;
 
 /// A running node.
 pub struct Node {
@@ -196,9 +199,12 @@ impl Node {
         tokio::spawn(register(handle.clone(), me, service.group, vrf));
         let grace = Duration::from_secs(config.unrecorded_grace_s);
         tokio::spawn(sweep_forever(Arc::clone(&service), grace));
+        let witness = Witness::new(Arc::clone(&service));
+        tokio::spawn(Arc::clone(&witness).answer_forever());
         let housekeeper = Housekeeper {
             service: Arc::clone(&service),
             log,
+            witness: Arc::clone(&witness),
             incarnation,
         };
         tokio::spawn(housekeeper.run(events));
@@ -211,6 +217,7 @@ impl Node {
         let control = Arc::new(NodeControl {
             service: Arc::clone(&service),
             rekey,
+            witness,
             links: states,
             dir: dir.clone(),
         });

@@ -29,7 +29,7 @@ pub(super) fn of(request: &Frame<Request>) -> Cost {
         Request::Group => (100, ROSTERS),
         Request::Handovers { .. } => (500, ROSTERS),
         Request::Home { .. } => (SIGNATURE_MICROS, RECORDS),
-        Request::ProveRecovery { .. } => (SIGNATURE_MICROS, SHORT),
+        Request::ProveRecovery { .. } | Request::Ask { .. } => (SIGNATURE_MICROS, SHORT),
         Request::Submit(_) => (SIGNATURE_MICROS, SHORT),
         Request::Query { query, .. } => match query {
             Query::Packs { .. } => (200, RECORDS),

@@ -2,8 +2,8 @@
 //!
 //! | who | may |
 //! |---|---|
-//! | a member's node | consensus, health |
-//! | a device certified by a member | health, submit its commands, ask for the ledger, store and read shards of its member's packs |
+//! | a member's node | consensus, health, what has to be answered |
+//! | a device certified by a member | health, what has to be answered, submit its commands, ask for the ledger, store and read shards of its member's packs |
 //! | a key that proved a recovery key | submit that recovery key's commands, ask for the ledger |
 //! | anybody | the genesis, hand-overs, a home, a recovery proof, to join by an invitation: at most [`STRANGER_REQUESTS_PER_SECOND`] in all |
 //!
@@ -38,6 +38,7 @@ use crate::bucket::Bucket;
 use crate::driver::{DriverHandle, Stopped};
 use crate::proofs::Proofs;
 use crate::query;
+use crate::question::{self, SignedReply};
 use crate::rosters::Rosters;
 use crate::store::ShardStore;
 use crate::transport::TransportError;
@@ -309,6 +310,9 @@ impl Service {
             (Request::GetRange { key, start, end }, Role::Device(owner)) => {
                 self.get(owner, key, start, end)
             }
+            (Request::Ask { nonce, question }, Role::Device(_) | Role::Member(_)) => {
+                self.ask(nonce, question).await
+            }
             (Request::Health, Role::Device(_) | Role::Member(_)) => self.health().await,
             _ => refused("this key may not ask that"),
         }
@@ -431,6 +435,22 @@ impl Service {
                     signature,
                 }))
             }
+            Err(cause) => refused(cause.to_string()),
+        }
+    }
+
+    async fn ask(&self, nonce: [u8; 16], question: Vec<u8>) -> Reply {
+        let asked = question.clone();
+        let found = self
+            .driver
+            .read(move |replica| question::reply(replica, &asked));
+        let reply = match found.await {
+            Ok(reply) => reply,
+            Err(stopped) => return stopping(stopped),
+        };
+        let asked = (&nonce, &question[..]);
+        match SignedReply::sign((&self.group, self.me), &self.key, asked, reply) {
+            Ok(signed) => plain(Answer::Said(signed)),
             Err(cause) => refused(cause.to_string()),
         }
     }

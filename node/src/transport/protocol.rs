@@ -10,6 +10,7 @@ use barfs_replication::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use crate::question::SignedReply;
 use crate::store::ShardKey;
 
 /// What opens a stream.
@@ -65,6 +66,13 @@ pub enum Request {
         token: InviteToken,
         /// Who joins.
         card: Box<MemberCard>,
+    },
+    /// Something that the member has to answer, else it is asked on the record; answered with [`Answer::Said`].
+    Ask {
+        /// Fresh.
+        nonce: [u8; 16],
+        /// As on the ledger: a [`Question`](crate::question::Question), encoded.
+        question: Vec<u8>,
     },
 }
 
@@ -201,6 +209,8 @@ pub enum Answer {
     Health(Health),
     /// Hand-overs, one after the other, at most [`HANDOVERS_PER_ANSWER`]; none if there is no newer one.
     Handovers(Vec<Handover>),
+    /// What a member answers to a question that it could have been asked on the record.
+    Said(SignedReply),
 }
 
 /// How a node does, in its own words: not evidence of anything.
@@ -274,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn a_length_that_is_not_there_is_refused(tag in 0u8..12, len in any::<u32>()) {
+        fn a_length_that_is_not_there_is_refused(tag in 0u8..14, len in any::<u32>()) {
             let bytes = [&[tag][..], &len.to_le_bytes()[..]].concat();
             if let Ok(answer) = Answer::try_from_slice(&bytes) {
                 prop_assert_eq!(&borsh::to_vec(&answer).unwrap(), &bytes);
