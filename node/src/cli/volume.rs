@@ -107,7 +107,7 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
         header,
     };
     client.submit(create).await?;
-    let State::Volumes(volumes) = client.query(Query::Volumes(me), Fresh::Quorum).await? else {
+    let State::Volumes(volumes) = client.query(Query::Volumes(me), Fresh::Ordered).await? else {
         return Err(Failure::new(
             Exit::Failed,
             "the group answered another question",

@@ -36,6 +36,7 @@ impl Housekeeper {
                         tracing::error!(%cause, "cannot drop a released shard");
                     }
                 }
+                Event::Ledger(LedgerEvent::Marked { nonce }) => self.service.marks.executed(nonce),
                 Event::Recovered { round } => self.recovered(round).await,
                 Event::Equivocation { evidence } => {
                     let (first, second) = &*evidence;

@@ -37,7 +37,7 @@ use crate::group::Chain;
 use crate::links::Links;
 use crate::proofs::Proofs;
 use crate::rosters::Rosters;
-use crate::serve::{self, Recent, Service, Unrecorded, Verifier};
+use crate::serve::{self, Marks, Recent, Service, Unrecorded, Verifier};
 use crate::store::ShardStore;
 use crate::store::rocks::RocksStore;
 use crate::transport::TransportError;
@@ -188,6 +188,7 @@ impl Node {
             unrecorded: Unrecorded::default(),
             recent: Arc::new(Recent::default()),
             verifier: Verifier::start().during(Exit::Failed, "cannot start the verifier")?,
+            marks: Marks::default(),
             damaged: AtomicU64::new(0),
             strangers: Mutex::new(serve::strangers()),
             accused: Mutex::default(),

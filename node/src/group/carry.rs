@@ -27,7 +27,7 @@ impl GroupClient {
         if issuer == self.issuer && self.next_number.load(Ordering::Relaxed) > 0 {
             return Ok(self.next_number.fetch_add(1, Ordering::Relaxed));
         }
-        let state = self.query(Query::Number(issuer), Fresh::Quorum).await?;
+        let state = self.query(Query::Number(issuer), Fresh::Ordered).await?;
         let State::Number(next) = state else {
             return Err(GroupError::Protocol("not a number".into()));
         };
@@ -87,10 +87,10 @@ impl GroupClient {
 
     /// Hands a command to carriers until r + 1 of them report the same outcome.
     async fn carry(&self, command: SignedCommand) -> Result<LedgerOutcome, GroupError> {
-        let (thresholds, members) = (self.thresholds(), self.peers().len());
+        let (thresholds, members) = (self.thresholds(), self.committee().len());
         let needed = (thresholds.r + 1).min(members);
         let carriers = (thresholds.r + 2).min(members);
-        let mut order = self.carriers().await.into_iter();
+        let mut order = self.carriers().into_iter();
         let mut carrying = JoinSet::new();
         let mut answered = Vec::new();
         let mut outcomes: HashMap<Vec<u8>, (usize, LedgerOutcome)> = HashMap::new();
@@ -133,10 +133,10 @@ impl GroupClient {
         Err(GroupError::Disagreement)
     }
 
-    /// Members in the order in which they are asked to carry: those that answer first.
-    async fn carriers(&self) -> Vec<Arc<Peer>> {
+    /// The committee in the order in which it is asked to carry: those that answer first.
+    pub(super) fn carriers(&self) -> Vec<Arc<Peer>> {
         let (mut up, down): (Vec<_>, Vec<_>) = self
-            .peers()
+            .committee()
             .into_iter()
             .partition(|peer| !peer.is_suspect());
         let turn = usize::from(self.key.id().0[0]) % up.len().max(1);

@@ -1,8 +1,9 @@
 //! Commands and questions of one device to the whole group.
 //!
 //! A command goes to r + 2 carriers and counts as executed once r + 1 members report the same outcome. A question
-//! goes to all with a fresh nonce; an answer is believed when r + 2 members give it, and, where freshness matters,
-//! only after a quorum has answered.
+//! goes to all with a fresh nonce; an answer is believed when r + 2 members give it. Where freshness matters the question is
+//! ordered among the commands first, and each answers after it: a few who claim to know of something newer, or have heard
+//! of nothing, change nothing. Only members of the committee are asked and counted: it is they of whom at most r lie.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -30,6 +31,10 @@ use crate::transport::protocol::{
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a command may take to execute before the caller hears that the group is out of reach.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long one member may take to answer a question that is ordered first.
+const ORDERED_TIMEOUT: Duration = Duration::from_secs(10);
+/// When members other than the first r + 1 have a question ordered that they were asked and that is not yet.
+const ORDER_AFTER_MS: u16 = 700;
 /// How long a question is repeated while members disagree.
 const AGREE_TIMEOUT: Duration = Duration::from_secs(10);
 const REPEAT: Duration = Duration::from_millis(10);
@@ -37,8 +42,8 @@ const REPEAT: Duration = Duration::from_millis(10);
 /// How new an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fresh {
-    /// A quorum must have answered: nothing that was committed before the question is missing from the answer.
-    Quorum,
+    /// Nothing that was committed before the question is missing from the answer. Takes as long as a command.
+    Ordered,
     /// Any committed state will do, as for records that never change.
     Any,
 }
@@ -53,6 +58,13 @@ pub struct GroupClient {
     pub(super) issuer: Issuer,
     pub(super) recovery: Option<SigningKey>,
     pub(super) next_number: AtomicU64,
+}
+
+/// The state that so many give, if there is one.
+fn agreed(states: &[State], believed: usize) -> Option<&State> {
+    let newest = states.last()?;
+    let same = states.iter().filter(|state| *state == newest).count();
+    (same >= believed).then_some(newest)
 }
 
 fn nonce() -> Result<[u8; 16], GroupError> {
@@ -104,7 +116,7 @@ impl GroupClient {
     }
 
     pub(super) fn unreachable(&self, answered: &[MemberId], needed: usize) -> GroupError {
-        let peers = self.peers();
+        let peers = self.committee();
         let silent = peers
             .iter()
             .map(|peer| peer.id)
@@ -123,16 +135,24 @@ impl GroupClient {
         (thresholds.r + 2).min(thresholds.quorum)
     }
 
-    /// Asks every member at once; answers come in as they arrive.
+    /// Asks every member of the committee at once; answers come in as they arrive. Who answers, but nothing that counts, comes
+    /// without a state.
     async fn ask_all(
         &self,
         query: &Query,
         nonce: [u8; 16],
-    ) -> JoinSet<Option<(MemberId, SignedState)>> {
+        fresh: Fresh,
+    ) -> JoinSet<Option<(MemberId, Option<SignedState>)>> {
         let mut asked = JoinSet::new();
-        for peer in self.peers() {
+        let first = self.thresholds().r + 1;
+        for (place, peer) in self.carriers().into_iter().enumerate() {
             let (query, group) = (query.clone(), self.group);
             let proof = self.recovery_request(&peer);
+            let (order_after_ms, patience) = match fresh {
+                Fresh::Any => (None, ANSWER_TIMEOUT),
+                Fresh::Ordered if place < first => (Some(0), ORDERED_TIMEOUT),
+                Fresh::Ordered => (Some(ORDER_AFTER_MS), ORDERED_TIMEOUT),
+            };
             asked.spawn(async move {
                 if let Some(proof) = proof {
                     peer.ask(&proof, Bytes::new(), ANSWER_TIMEOUT).await.ok()?;
@@ -140,20 +160,16 @@ impl GroupClient {
                 let request = Request::Query {
                     nonce,
                     query: query.clone(),
+                    order_after_ms,
                 };
-                let frame = peer
-                    .ask(&request, Bytes::new(), ANSWER_TIMEOUT)
-                    .await
-                    .ok()?;
+                let frame = peer.ask(&request, Bytes::new(), patience).await.ok()?;
                 let Answer::State(signed) = frame.header else {
-                    return None;
+                    return Some((peer.id, None));
                 };
                 let message =
                     state_message(&group, &nonce, signed.index, &query, &signed.state).ok()?;
-                peer.key
-                    .verify(STATE_DOMAIN, &message, &signed.signature)
-                    .ok()?;
-                Some((peer.id, signed))
+                let verified = peer.key.verify(STATE_DOMAIN, &message, &signed.signature);
+                Some((peer.id, verified.is_ok().then_some(signed)))
             });
         }
         asked
@@ -183,54 +199,30 @@ impl GroupClient {
     /// Asks those who are known to sit.
     async fn query_members(&self, query: &Query, fresh: Fresh) -> Result<State, GroupError> {
         let started = Instant::now();
+        let believed = self.believed();
         loop {
-            let mut asked = self.ask_all(query, nonce()?).await;
-            let mut answers: Vec<(MemberId, SignedState)> = Vec::new();
+            let mut asked = self.ask_all(query, nonce()?, fresh).await;
+            let mut heard: Vec<MemberId> = Vec::new();
+            let mut states: Vec<State> = Vec::new();
             while let Some(answer) = asked.join_next().await {
-                answers.extend(answer.ok().flatten());
-                if let Some(state) = self.agreed(&answers, fresh) {
-                    return Ok(state);
+                let Ok(Some((id, signed))) = answer else {
+                    continue;
+                };
+                heard.push(id);
+                states.extend(signed.map(|signed| signed.state));
+                if let Some(state) = agreed(&states, believed) {
+                    return Ok(state.clone());
                 }
             }
-            let needed = match fresh {
-                Fresh::Quorum => self.thresholds().quorum,
-                Fresh::Any => self.believed(),
-            };
-            if started.elapsed() > AGREE_TIMEOUT || answers.len() < needed {
-                let answered: Vec<MemberId> = answers.iter().map(|(id, _)| *id).collect();
-                let enough = answered.len() >= needed;
-                return Err(if enough {
-                    GroupError::Disagreement
-                } else {
-                    self.unreachable(&answered, needed)
-                });
+            if heard.len() < believed || states.is_empty() {
+                return Err(self.unreachable(&heard, self.thresholds().quorum));
+            }
+            // What was asked for may have changed between two answers.
+            if started.elapsed() > AGREE_TIMEOUT {
+                return Err(GroupError::Disagreement);
             }
             tokio::time::sleep(REPEAT).await;
         }
-    }
-
-    /// The newest state that enough members give, if the answers so far allow to say so.
-    fn agreed(&self, answers: &[(MemberId, SignedState)], fresh: Fresh) -> Option<State> {
-        if fresh == Fresh::Quorum && answers.len() < self.thresholds().quorum {
-            return None;
-        }
-        let mut newest: Option<(u64, &State)> = None;
-        for (_, candidate) in answers {
-            let same = answers
-                .iter()
-                .filter(|(_, other)| other.state == candidate.state);
-            let support = same.clone().count();
-            let index = same.map(|(_, other)| other.index).max().unwrap_or(0);
-            if support >= self.believed() && newest.is_none_or(|(best, _)| index > best) {
-                newest = Some((index, &candidate.state));
-            }
-        }
-        let (index, state) = newest?;
-        // Somebody claims something newer: it may be true and on its way to the others, so ask again.
-        let newer = answers
-            .iter()
-            .any(|(_, other)| other.state != *state && other.index > index);
-        (fresh == Fresh::Any || !newer).then(|| state.clone())
     }
 
     /// Returns once a quorum of members has signed that they executed the head with this sequence.
@@ -238,9 +230,11 @@ impl GroupClient {
         let started = Instant::now();
         let mut done: Vec<MemberId> = Vec::new();
         loop {
-            let mut asked = self.ask_all(&Query::Volume(volume), nonce()?).await;
+            let mut asked = self
+                .ask_all(&Query::Volume(volume), nonce()?, Fresh::Any)
+                .await;
             while let Some(answer) = asked.join_next().await {
-                let Ok(Some((id, signed))) = answer else {
+                let Ok(Some((id, Some(signed)))) = answer else {
                     continue;
                 };
                 let reached = matches!(
@@ -263,9 +257,28 @@ impl GroupClient {
 
     /// What the group says of a volume now.
     pub async fn volume(&self, volume: VolumeId) -> Result<Option<VolumeState>, GroupError> {
-        match self.query(Query::Volume(volume), Fresh::Quorum).await? {
+        match self.query(Query::Volume(volume), Fresh::Ordered).await? {
             State::Volume(state) => Ok(state),
             _ => Err(GroupError::Protocol("not a volume".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_few_say_is_not_believed_and_keeps_nobody_from_believing_the_others() {
+        let [lie, truth, old] = [3, 2, 1].map(State::Number);
+        // Five members, one of whom may lie: three that say the same are believed.
+        let mut states = vec![lie.clone(), truth.clone(), old];
+        assert_eq!(agreed(&states, 3), None);
+        states.push(truth.clone());
+        assert_eq!(agreed(&states, 3), None);
+        states.push(truth.clone());
+        assert_eq!(agreed(&states, 3), Some(&truth));
+        assert_eq!(agreed(&[], 3), None);
+        assert_eq!(agreed(&[lie.clone(), lie.clone()], 3), None);
     }
 }

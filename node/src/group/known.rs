@@ -87,6 +87,14 @@ impl GroupClient {
         self.known.read().peers.clone()
     }
 
+    /// Every member of the committee: of all the others it is not said how many may lie.
+    pub(super) fn committee(&self) -> Vec<Arc<Peer>> {
+        let known = self.known.read();
+        let roster = known.chain.newest();
+        let sits = |peer: &&Arc<Peer>| roster.seated_card(peer.id).is_some();
+        known.peers.iter().filter(sits).cloned().collect()
+    }
+
     /// The member's connection.
     pub fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
         let known = self.known.read();
@@ -138,7 +146,7 @@ impl GroupClient {
             (known.chain.next_epoch(), quorum)
         };
         let mut asked = JoinSet::new();
-        for peer in self.peers() {
+        for peer in self.committee() {
             asked.spawn(async move {
                 let request = Request::Handovers { epoch };
                 let frame = peer
@@ -210,9 +218,9 @@ impl GroupClient {
         learnt
     }
 
-    /// Asks whom the ledger no longer draws. The old answer stays where there is none.
+    /// Asks whom the ledger no longer draws. The old answer stays where there is none; a moment more or less does not matter.
     pub async fn refresh_convicted(&self) {
-        match self.query(Query::Convicted, Fresh::Quorum).await {
+        match self.query(Query::Convicted, Fresh::Any).await {
             Ok(State::Convicted(convicted)) => self.known.write().convicted = convicted,
             Ok(_) => tracing::warn!("the members answer another question"),
             Err(cause) => tracing::debug!(%cause, "cannot ask who has been convicted"),

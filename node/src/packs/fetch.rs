@@ -69,7 +69,7 @@ impl Fetcher {
         if let Some(record) = self.records.lock().get(&number) {
             return Ok(Arc::clone(record));
         }
-        for fresh in [Fresh::Any, Fresh::Quorum] {
+        for fresh in [Fresh::Any, Fresh::Ordered] {
             let query = Query::Packs {
                 volume: self.volume,
                 from: number,

@@ -137,7 +137,7 @@ impl GroupStore {
             };
             let State::Packs(records) = self
                 .client
-                .query(query, Fresh::Quorum)
+                .query(query, Fresh::Ordered)
                 .await
                 .map_err(store_error)?
             else {

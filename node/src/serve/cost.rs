@@ -13,6 +13,8 @@ const BASE_MICROS: u64 = 20;
 const SIGNATURE_MICROS: u64 = 40;
 /// The parts of a wish to join, a proof of possession among them.
 const JOIN_MICROS: u64 = 3_000;
+/// A command that is ordered.
+const ORDER_MICROS: u64 = 200;
 /// Bytes of a shard that are hashed, stored or read in a microsecond.
 const BYTES_PER_MICRO: u64 = 1_000;
 /// An answer without records or shards.
@@ -31,11 +33,18 @@ pub(super) fn of(request: &Frame<Request>) -> Cost {
         Request::Home { .. } => (SIGNATURE_MICROS, RECORDS),
         Request::ProveRecovery { .. } | Request::Ask { .. } => (SIGNATURE_MICROS, SHORT),
         Request::Submit(_) => (SIGNATURE_MICROS, SHORT),
-        Request::Query { query, .. } => match query {
-            Query::Packs { .. } => (200, RECORDS),
-            Query::Volumes(_) | Query::Convicted => (100, RECORDS),
-            _ => (SIGNATURE_MICROS, SHORT),
-        },
+        Request::Query {
+            query,
+            order_after_ms,
+            ..
+        } => {
+            let (micros, bytes) = match query {
+                Query::Packs { .. } => (200, RECORDS),
+                Query::Volumes(_) | Query::Convicted => (100, RECORDS),
+                _ => (SIGNATURE_MICROS, SHORT),
+            };
+            (micros + order_after_ms.map_or(0, |_| ORDER_MICROS), bytes)
+        }
         Request::PutShard(_) => {
             let bytes = request.payload.len() as u64;
             (bytes / BYTES_PER_MICRO + SIGNATURE_MICROS, SHORT)

@@ -12,6 +12,7 @@
 mod carry;
 mod consensus;
 mod cost;
+mod marks;
 mod recent;
 mod shards;
 mod unrecorded;
@@ -69,6 +70,7 @@ const TOO_MANY: u32 = 1;
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 pub use carry::NotCarried;
+pub use marks::{MarkError, Marks};
 pub use recent::Recent;
 pub use unrecorded::Unrecorded;
 pub use verifier::Verifier;
@@ -93,6 +95,8 @@ pub struct Service {
     pub recent: Arc<Recent<VerifiedBlock>>,
     /// Checks signatures.
     pub verifier: Verifier,
+    /// Questions that have been ordered.
+    pub marks: Marks,
     /// Damaged shards met since the start.
     pub damaged: AtomicU64,
     /// Proofs that members lied.
@@ -303,9 +307,13 @@ impl Service {
                 self.submit(caller, role, *command).await
             }
             (
-                Request::Query { nonce, query },
+                Request::Query {
+                    nonce,
+                    query,
+                    order_after_ms,
+                },
                 Role::Device(_) | Role::Recovery(_) | Role::Member(_),
-            ) => self.query(nonce, query).await,
+            ) => self.query(nonce, query, order_after_ms).await,
             (Request::PutShard(put), Role::Device(owner)) => self.put(owner, put, payload).await,
             (Request::GetRange { key, start, end }, Role::Device(owner)) => {
                 self.get(owner, key, start, end)
@@ -412,7 +420,18 @@ impl Service {
         }
     }
 
-    async fn query(&self, nonce: [u8; 16], query: crate::transport::protocol::Query) -> Reply {
+    async fn query(
+        &self,
+        nonce: [u8; 16],
+        query: crate::transport::protocol::Query,
+        order_after_ms: Option<u16>,
+    ) -> Reply {
+        if let Some(ms) = order_after_ms {
+            let (patience, by) = (Duration::from_millis(ms.into()), (self.me, &self.driver));
+            if let Err(cause) = self.marks.wait(nonce, patience, by).await {
+                return refused(cause.to_string());
+            }
+        }
         let asked = query.clone();
         let me = self.me;
         let found = self.driver.read(move |replica| {

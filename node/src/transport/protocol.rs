@@ -41,6 +41,10 @@ pub enum Request {
         nonce: [u8; 16],
         /// What is asked.
         query: Query,
+        /// Given where the answer must hold all that was committed before it was asked: the question is ordered among the
+        /// commands by its nonce, and answered after it. So many milliseconds later the member is to have it ordered
+        /// itself, if nobody else has.
+        order_after_ms: Option<u16>,
     },
     /// Store the shard in the payload; answered with a receipt or a signed rejection.
     PutShard(PutShard),

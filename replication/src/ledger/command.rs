@@ -361,6 +361,12 @@ pub enum Command {
         #[borsh(deserialize_with = "wire::bytes::<_, HEADER_BYTES_MAX>")]
         header: Vec<u8>,
     } = 23,
+    /// Orders a question among the commands: whoever has executed this and answers then, answers with all that was committed before
+    /// it was asked. Changes nothing. By a member, for whoever asks it.
+    ReadMark {
+        /// The question's.
+        nonce: [u8; 16],
+    } = 24,
 }
 
 impl Command {
@@ -442,6 +448,7 @@ impl Command {
             | Self::RegisterVrf { .. }
             | Self::Reveal { .. }
             | Self::RevokeDevice { .. }
+            | Self::ReadMark { .. }
             | Self::AcquireLease { .. }
             | Self::RenewLease { .. }
             | Self::ReleaseLease { .. } => true,

@@ -308,6 +308,11 @@ pub enum LedgerEvent {
         /// Who.
         member: MemberId,
     },
+    /// A question to the ledger has been ordered among the commands.
+    Marked {
+        /// Its nonce.
+        nonce: [u8; 16],
+    },
     /// A question was put on record.
     Asked {
         /// Which.

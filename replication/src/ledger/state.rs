@@ -326,6 +326,7 @@ impl Ledger {
             Command::Release { volume, packs } => self.release(actor, *volume, packs),
             Command::VetoRelease { volume, packs } => self.veto_release(actor, *volume, packs),
             Command::Note { .. } => Ok(Effect::Done),
+            Command::ReadMark { nonce } => self.read_mark(actor, *nonce),
             Command::Accuse { evidence } => self.accuse(evidence),
             Command::Ask {
                 id,
@@ -353,6 +354,14 @@ impl Ledger {
                 header,
             } => self.replace_header(actor, *volume, *replaces, header),
         }
+    }
+
+    fn read_mark(&mut self, actor: Actor, nonce: [u8; 16]) -> Result<Effect, Refusal> {
+        if !matches!(actor.issuer, Issuer::Member(_)) {
+            return Err(Refusal::NotAllowed);
+        }
+        self.events.push_back(LedgerEvent::Marked { nonce });
+        Ok(Effect::Done)
     }
 
     /// What happened since the last call.

@@ -188,6 +188,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                 header: vec![4, 5, 6],
             },
         ),
+        ("ReadMark", Command::ReadMark { nonce: [9; 16] }),
         (
             "Vacation",
             Command::Vacation {

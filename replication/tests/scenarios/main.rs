@@ -42,6 +42,7 @@ mod packs_by_the_rules;
 mod push_is_earned;
 mod queues_follow_the_roster;
 mod quotas_hold;
+mod read_marks;
 mod recovers_without_its_disk;
 mod releases_with_grace;
 mod replays_its_own_log;
