@@ -92,6 +92,8 @@ pub struct VolumeStatus {
     pub head_sequence: u64,
     /// Sealed bytes that are not on the group.
     pub dirty_bytes: u64,
+    /// Whether anything that was done here is not on the group: content, names or attributes.
+    pub uncommitted: bool,
     /// Written bytes that are in memory only.
     pub staged_bytes: u64,
     /// Bytes of the pack cache that could be deleted at any time.

@@ -288,6 +288,7 @@ impl Volume {
         let mut status = self.committer.status();
         status.head_sequence = view.base.head.sequence;
         status.dirty_bytes = self.dirty_bytes();
+        status.uncommitted = !self.options.read_only && self.has_changes();
         status.staged_bytes = self.budget.used();
         status.deduplicated_bytes = self.dedup.saved_bytes();
         status.conflict = self.conflict.clone();

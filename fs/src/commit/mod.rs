@@ -230,7 +230,7 @@ impl Volume {
         self.options.commit_interval * if staged < SMALL_BYTES { patience } else { 1 }
     }
 
-    fn has_changes(&self) -> bool {
+    pub(crate) fn has_changes(&self) -> bool {
         let overlay = &self.space.overlay;
         let frozen = overlay.view().frozen.is_some();
         // What cannot be told counts as a change: the commit meets the same error and reports it.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use barfs_fs::Rung;
 use clap::{Args, ValueEnum};
 
-use super::human;
 use crate::control;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::Step;
@@ -40,7 +39,7 @@ pub(crate) struct MountArgs {
     wait: Duration,
     /// What fsync waits for: this disk, or the group
     #[arg(long, value_enum, default_value = "local")]
-    fsync: FsyncTo,
+    fsync: SafeOn,
     /// How long fsync waits for the group before it fails
     #[arg(long, value_parser = super::parse_duration, default_value = "60s")]
     fsync_limit: Duration,
@@ -57,7 +56,7 @@ pub(crate) struct MountArgs {
 
 /// A rung of the ladder of durability.
 #[derive(Clone, Copy, ValueEnum)]
-enum FsyncTo {
+enum SafeOn {
     Local,
     Group,
 }
@@ -73,8 +72,11 @@ pub(crate) struct UmountArgs {
 
 #[derive(Args)]
 pub(crate) struct SyncArgs {
-    /// Any path under the mount
+    /// Any path under the mount; everything done before is waited for as well
     path: PathBuf,
+    /// Wait until it is safe from a crash of this machine only, or on the group
+    #[arg(long, value_enum, default_value = "group")]
+    to: SafeOn,
 }
 
 pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
@@ -98,8 +100,8 @@ pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
             Access::Write { steal: args.steal }
         },
         fsync: match args.fsync {
-            FsyncTo::Local => Rung::Local,
-            FsyncTo::Group => Rung::Group,
+            SafeOn::Local => Rung::Local,
+            SafeOn::Group => Rung::Group,
         },
         fsync_limit: args.fsync_limit,
     };
@@ -155,25 +157,28 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
     super::runtime()?.block_on(async {
         let (profile, status) = mount_of(&args.mountpoint).await?;
         let mut bar = ByteBar::new("to the group");
-        let request = MountRequest::Unmount { wait_secs: args.wait.map(|wait| wait.as_secs()) };
+        let request = MountRequest::Unmount {
+            wait_secs: args.wait.map(|wait| wait.as_secs()),
+        };
         let reply = control::call(&profile.socket(), &request, |step: Step| {
             show(&mut bar, &step);
         })
         .await?;
         bar.finish();
-        let MountReply::Unmounted { not_on_group, waiting } = reply else {
-            return Err(Failure::new(Exit::Failed, "the mount answered another question"));
+        let MountReply::Unmounted(left) = reply else {
+            return Err(Failure::new(
+                Exit::Failed,
+                "the mount answered another question",
+            ));
         };
-        if not_on_group == 0 {
-            println!("Unmounted {}: everything is on the group.", status.mountpoint.display());
-            return Ok(());
+        if let Some(failure) = left.failure() {
+            return Err(failure);
         }
-        let why = waiting.map_or_else(String::new, |why| format!(" ({why})"));
-        let message = format!(
-            "unmounted, but {} are on this disk only{why}: nothing is lost, they go up at the next mount",
-            human(not_on_group)
+        println!(
+            "Unmounted {}: everything is on the group.",
+            status.mountpoint.display()
         );
-        Err(Failure::new(Exit::NotOnGroup, message))
+        Ok(())
     })
 }
 
@@ -185,17 +190,33 @@ pub(crate) async fn write_back(at: PathBuf) -> Outcome<()> {
         .during(Exit::Failed, "the kernel cannot write its pages back")
 }
 
+/// A path in a mount, from the volume's root.
+fn within(path: &Path, mountpoint: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.canonicalize().unwrap_or_else(|_| absolute.clone());
+    let inside = [&real, &absolute].map(|path| path.strip_prefix(mountpoint).ok());
+    inside
+        .into_iter()
+        .flatten()
+        .next()
+        .unwrap_or(Path::new(""))
+        .to_owned()
+}
+
 pub(crate) fn sync(args: &SyncArgs) -> Outcome<()> {
     super::log_to_stderr("warn")?;
     super::runtime()?.block_on(async {
         let (profile, status) = mount_of(&args.path).await?;
+        let request = MountRequest::Sync {
+            path: within(&args.path, &status.mountpoint),
+            group: matches!(args.to, SafeOn::Group),
+        };
         write_back(status.mountpoint).await?;
         let mut bar = ByteBar::new("to the group");
-        let reply: MountReply =
-            control::call(&profile.socket(), &MountRequest::Sync, |step: Step| {
-                show(&mut bar, &step);
-            })
-            .await?;
+        let reply: MountReply = control::call(&profile.socket(), &request, |step: Step| {
+            show(&mut bar, &step);
+        })
+        .await?;
         bar.finish();
         match reply {
             MountReply::Done => Ok(()),

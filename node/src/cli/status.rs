@@ -158,15 +158,18 @@ fn print_node(node: &NodeStatus) {
 
 fn print_mount(mount: &MountStatus) {
     println!("Mount {} at {}", mount.volume, mount.mountpoint.display());
-    if mount.not_on_group == 0 {
+    if !mount.uncommitted {
         println!(
             "  everything is on the group (head {})",
             mount.head_sequence
         );
     } else {
+        let what = match mount.not_on_group {
+            0 => "changes of names or attributes".to_owned(),
+            bytes => human(bytes),
+        };
         println!(
-            "  AT RISK: {} are on this machine only (head {})",
-            human(mount.not_on_group),
+            "  AT RISK: {what} are on this machine only (head {})",
             mount.head_sequence
         );
     }

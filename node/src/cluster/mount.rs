@@ -108,11 +108,33 @@ impl MountProcess {
         crate::mountpoint::detach(&self.at)
     }
 
-    /// Sends SIGTERM and returns how the process ended.
-    pub fn terminate(mut self) -> Outcome<ExitStatus> {
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
         if let Some(child) = &self.child {
             signal(child, rustix::process::Signal::TERM);
         }
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        if let Some(child) = &self.child {
+            signal(child, rustix::process::Signal::INT);
+        }
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> Outcome<bool> {
+        let Some(child) = &mut self.child else {
+            return Ok(true);
+        };
+        let ended = child
+            .try_wait()
+            .during(Exit::Failed, "the mount cannot be looked at");
+        Ok(ended?.is_some())
+    }
+
+    /// How the process ended, once it has.
+    pub fn ended(mut self) -> Outcome<ExitStatus> {
         self.wait()
     }
 

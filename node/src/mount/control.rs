@@ -1,5 +1,6 @@
 //! The mount's control socket: what its own user may ask.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,8 +21,14 @@ use crate::session::{blocking, volume_failure};
 pub enum MountRequest {
     /// Answered with [`MountReply::Status`].
     Status,
-    /// Wait until everything written before is on the group.
-    Sync,
+    /// Wait until a path, and all that was done before, is as safe as asked. What the kernel holds back is to be written
+    /// back first.
+    Sync {
+        /// From the volume's root.
+        path: PathBuf,
+        /// Whether the group is to have it, not only this disk.
+        group: bool,
+    },
     /// Unmount, waiting for the group at most so many seconds.
     Unmount {
         /// Seconds; `None` for the mount's own setting.
@@ -43,13 +50,38 @@ pub enum MountReply {
     Done,
     /// What came of a job.
     Job(Done),
-    /// It is unmounted; so many bytes are on this disk but not on the group.
-    Unmounted {
-        /// Bytes.
-        not_on_group: u64,
-        /// Why, if the group could not be reached.
-        waiting: Option<String>,
-    },
+    /// It is unmounted.
+    Unmounted(Left),
+}
+
+/// What is on this disk but not on the group when a mount has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// Whether there is anything: bytes, names or attributes.
+    pub anything: bool,
+    /// Bytes.
+    pub bytes: u64,
+    /// Why, if it is known.
+    pub why: Option<String>,
+}
+
+impl Left {
+    /// What to tell a person if anything is left.
+    pub fn failure(&self) -> Option<Failure> {
+        let what = match self.bytes {
+            0 => "changes of names or attributes are".to_owned(),
+            bytes => format!("{} are", indicatif::BinaryBytes(bytes)),
+        };
+        let why = self
+            .why
+            .as_ref()
+            .map_or_else(String::new, |why| format!(" ({why})"));
+        let message = format!(
+            "unmounted, but {what} on this disk only{why}: nothing is lost, they go up at the next mount"
+        );
+        self.anything
+            .then(|| Failure::new(Exit::NotOnGroup, message))
+    }
 }
 
 /// How a mount does.
@@ -63,6 +95,8 @@ pub struct MountStatus {
     pub head_sequence: u64,
     /// Bytes written here that are not on the group.
     pub not_on_group: u64,
+    /// Whether anything that was done here is not on the group: bytes, names or attributes.
+    pub uncommitted: bool,
     /// Bytes of packs on this machine.
     pub cache_bytes: u64,
     /// Files and directories.
@@ -91,11 +125,12 @@ impl control::Service for Mount {
     async fn call(&self, request: MountRequest, progress: Progress<Step>) -> Outcome<MountReply> {
         match request {
             MountRequest::Status => Ok(MountReply::Status(self.status())),
-            MountRequest::Sync => {
+            MountRequest::Sync { path, group } => {
                 let volume = Arc::clone(&self.volume);
+                let rung = if group { Rung::Group } else { Rung::Local };
                 blocking(move || {
                     volume
-                        .sync(Rung::Group, &mut |step| {
+                        .sync_path(path.as_os_str().as_bytes(), rung, &mut |step| {
                             progress.tell(Step::of_sync(&step));
                         })
                         .map_err(volume_failure)
@@ -129,11 +164,8 @@ impl control::Service for Mount {
                 };
                 let ending = || Failure::new(Exit::NotFound, "the mount is ending already");
                 self.unmount.send(order).map_err(|_| ending())?;
-                let (not_on_group, waiting) = ended.await.map_err(|_| ending())??;
-                Ok(MountReply::Unmounted {
-                    not_on_group,
-                    waiting,
-                })
+                let left = ended.await.map_err(|_| ending())??;
+                Ok(MountReply::Unmounted(left))
             }
         }
     }
@@ -147,7 +179,8 @@ impl Mount {
             volume: self.name.clone(),
             mountpoint: self.at.clone(),
             head_sequence: status.head_sequence,
-            not_on_group: status.dirty_bytes,
+            not_on_group: status.dirty_bytes + status.staged_bytes,
+            uncommitted: status.uncommitted,
             cache_bytes: status.cache_bytes,
             files: status.files,
             last_commit: status.last_commit.and_then(seconds),

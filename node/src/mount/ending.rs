@@ -7,15 +7,12 @@ use barfs_fs::fuse::Mounted;
 use barfs_fs::{Rung, SyncProgress, VolumeError};
 use tokio::sync::{mpsc, watch};
 
-use super::{Mount, Options};
+use super::{Left, Mount, Options};
 use crate::control::Progress;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::Step;
 use crate::progress::ByteBar;
 use crate::session::{blocking, volume_failure};
-
-/// Bytes that are not on the group when a mount ends, and why.
-pub(super) type Left = (u64, Option<String>);
 
 /// What asked for the end.
 pub(super) struct UnmountOrder {
@@ -39,6 +36,7 @@ pub(super) async fn serve_until_end(
     let waiting = Arc::clone(&mounted);
     let gone = tokio::task::spawn_blocking(move || waiting.wait());
     tokio::pin!(gone);
+    let mut still_used = false;
     let order = loop {
         let by_signal = order_by_signal();
         let order = tokio::select! {
@@ -57,7 +55,22 @@ pub(super) async fn serve_until_end(
             (Err(busy), Some(done)) => drop(done.send(Err(in_use(mount, &busy)))),
             (Err(busy), None) => {
                 tracing::warn!(%busy, "programs still use the mount: it is detached, and ends when they let go");
+                // Nobody can ask for it any more once the path leads elsewhere.
+                let written = Arc::clone(mount);
+                blocking(move || {
+                    written.write_back.now();
+                    Ok(())
+                })
+                .await?;
+                mount.write_back.end();
                 crate::mountpoint::detach(&mount.at)?;
+                let patience = tokio::time::sleep(options.wait);
+                tokio::select! {
+                    _ = &mut gone => {}
+                    () = patience => still_used = true,
+                    _ = interrupt.recv() => still_used = true,
+                    _ = terminate.recv() => still_used = true,
+                }
                 break order_by_signal();
             }
         }
@@ -69,24 +82,26 @@ pub(super) async fn serve_until_end(
             cancel.send_replace(true);
         }
     });
-    let (left, waiting) = settle(
-        mount,
-        order.wait.unwrap_or(options.wait),
-        cancelled,
-        order.progress,
-    )
-    .await?;
+    let wait = order.wait.unwrap_or(options.wait);
+    let settled = settle(mount, wait, cancelled, order.progress).await;
     if let Some(done) = order.done {
-        drop(done.send(Ok((left, waiting.clone()))));
+        // Whoever asked may have gone.
+        drop(done.send(match &settled {
+            Ok(left) => Ok(left.clone()),
+            Err(cause) => Err(Failure::new(cause.exit, cause.message.clone())),
+        }));
     }
-    if left == 0 {
-        return Ok(());
+    let result = settled.and_then(|left| left.failure().map_or(Ok(()), Err));
+    if !still_used {
+        return result;
     }
-    let why = waiting.map_or_else(String::new, |why| format!(" ({why})"));
-    let message = format!(
-        "{left} bytes are on this disk but not on the group yet{why}; nothing is lost, they go up at the next mount"
-    );
-    Err(Failure::new(Exit::NotOnGroup, message))
+    // The kernel would go on asking: its requests end with the process, which cannot wait for them.
+    let failure = result.err().unwrap_or_else(|| {
+        let message = "programs still had files of the mount open when it ended: what they had not written out is lost to it; all else is on this disk";
+        Failure::new(Exit::VolumeInUse, message)
+    });
+    eprintln!("barfs: {failure}");
+    crate::mountpoint::leave(failure.exit)
 }
 
 fn order_by_signal() -> UnmountOrder {
@@ -105,7 +120,7 @@ fn in_use(mount: &Mount, busy: &Failure) -> Failure {
     Failure::new(Exit::VolumeInUse, message)
 }
 
-/// Waits for the group at most `wait`, then makes sure that all is on this disk; returns the bytes not on the group.
+/// Waits for the group at most `wait`, then makes sure that all is on this disk; returns what is not on the group.
 async fn settle(
     mount: &Arc<Mount>,
     wait: Duration,
@@ -134,7 +149,12 @@ async fn settle(
             Err(cause) => why = Some(cause.to_string()),
         }
         volume.close().map_err(volume_failure)?;
-        Ok((volume.status().dirty_bytes, why))
+        let status = volume.status();
+        Ok(Left {
+            anything: status.uncommitted,
+            bytes: status.dirty_bytes,
+            why,
+        })
     })
     .await
 }

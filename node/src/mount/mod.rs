@@ -19,7 +19,7 @@ use crate::mountpoint;
 use crate::packs::GroupStore;
 use crate::profile::Profile;
 use crate::session::{Access, Session, SessionOptions, volume_failure};
-pub use control::{MountReply, MountRequest, MountStatus};
+pub use control::{Left, MountReply, MountRequest, MountStatus};
 use ending::{UnmountOrder, serve_until_end};
 
 /// What a person may choose.
@@ -47,6 +47,7 @@ struct Mount {
     at: PathBuf,
     volume: Arc<Volume>,
     store: Arc<GroupStore>,
+    write_back: Arc<WriteBack>,
     unmount: mpsc::UnboundedSender<UnmountOrder>,
 }
 
@@ -54,13 +55,16 @@ struct Mount {
 pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Options) -> Outcome<()> {
     mountpoint::check_fuse()?;
     let at = mountpoint::check(at)?;
-    let mounted_yet = Arc::new(AtomicBool::new(false));
-    let helper = write_back_helper(at.clone(), Arc::clone(&mounted_yet));
+    let write_back = Arc::new(WriteBack {
+        at: at.clone(),
+        mounted: AtomicBool::new(false),
+    });
+    let helper = Arc::clone(&write_back);
     let session_options = SessionOptions {
         commit_interval: options.commit_interval,
         cache_bytes: options.cache_bytes,
         access: options.access.clone(),
-        before_commit: Some(helper),
+        before_commit: Some(Arc::new(move || helper.now())),
     };
     let session = Session::open(profile, passphrase, session_options).await?;
 
@@ -74,13 +78,14 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
     };
     let mounted = barfs_fs::fuse::mount(Arc::clone(&session.volume), &at, mount_options)
         .map_err(volume_failure)?;
-    mounted_yet.store(true, Ordering::Release);
+    write_back.begin();
     let (unmount, orders) = mpsc::unbounded_channel();
     let mount = Arc::new(Mount {
         name: session.profile.file.name.clone(),
         at,
         volume: Arc::clone(&session.volume),
         store: Arc::clone(&session.store),
+        write_back,
         unmount,
     });
     let socket = socket::serve(&session.profile.socket(), Arc::clone(&mount))?;
@@ -93,26 +98,40 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
     result
 }
 
-/// Has the kernel write its pages back before a commit, from another process: this one serves them.
-fn write_back_helper(at: PathBuf, mounted: Arc<AtomicBool>) -> Arc<dyn Fn() + Send + Sync> {
-    Arc::new(move || {
-        if !mounted.load(Ordering::Acquire) {
+/// Has the kernel write its pages back, from another process: this one serves them. Does nothing before the mount is there and
+/// after it was detached, when the path leads elsewhere.
+struct WriteBack {
+    at: PathBuf,
+    mounted: AtomicBool,
+}
+
+impl WriteBack {
+    fn begin(&self) {
+        self.mounted.store(true, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.mounted.store(false, Ordering::Release);
+    }
+
+    fn now(&self) {
+        if !self.mounted.load(Ordering::Acquire) {
             return;
         }
         let helper = std::env::current_exe().and_then(|exe| {
             std::process::Command::new(exe)
                 .arg("write-back")
-                .arg(&at)
+                .arg(&self.at)
                 .status()
         });
         match helper {
             Ok(status) if status.success() => {}
             Ok(status) => {
-                tracing::warn!(%status, "the kernel's pages could not be written back before a commit")
+                tracing::warn!(%status, "the kernel's pages could not be written back")
             }
             Err(cause) => {
-                tracing::warn!(%cause, "the kernel's pages could not be written back before a commit")
+                tracing::warn!(%cause, "the kernel's pages could not be written back")
             }
         }
-    })
+    }
 }
