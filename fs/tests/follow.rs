@@ -126,6 +126,68 @@ fn a_volume_can_be_opened_as_it_was() {
     );
 }
 
+/// A writer whose lease was taken while it lives: it changes nothing any more, says why, and tries nothing again and again.
+#[test]
+fn a_writer_that_lost_its_lease_goes_read_only_and_keeps_what_it_has() {
+    for told_by_the_commit in [true, false] {
+        let rig = Rig::default();
+        let volume = rig.open_with(keep_nothing);
+        write_file(&volume, ROOT, "agreed", b"before");
+        sync_group(&volume);
+        write_file(&volume, ROOT, "mine", &noise(300_000, 1));
+        rig.group.lease_lost.store(true, Ordering::SeqCst);
+        if !told_by_the_commit {
+            volume.lose_lease("another device has it".into());
+        }
+        for _ in 0..3 {
+            let lost = volume.sync(Rung::Group, &mut |_| ()).unwrap_err();
+            assert!(
+                matches!(&lost, VolumeError::Store(StoreError::LeaseLost(_))),
+                "{lost}"
+            );
+        }
+        let packs = rig.group.packs.lock().unwrap().len();
+        let refused = volume.unlink(ROOT, b"agreed");
+        assert!(matches!(refused, Err(VolumeError::ReadOnly)), "{refused:?}");
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(
+            rig.group.packs.lock().unwrap().len(),
+            packs,
+            "it goes on filling the group"
+        );
+        let status = volume.status();
+        assert!(status.read_only && status.uncommitted);
+        assert!(status.last_error.unwrap().contains("another device has it"));
+        assert!(read_all(&volume, walk(&volume, "mine").unwrap()) == noise(300_000, 1));
+        volume.close().unwrap();
+        assert!(volume.status().uncommitted);
+        // The other device has changed something, and let go.
+        let ours = rig.crash(1000);
+        ours.group.lease_lost.store(false, Ordering::SeqCst);
+        let elsewhere = ours.elsewhere();
+        let theirs = elsewhere.open_with(|options| {
+            keep_nothing(options);
+            options.fencing = 4;
+        });
+        write_file(&theirs, ROOT, "agreed", b"theirs");
+        sync_group(&theirs);
+        theirs.close().unwrap();
+        let volume = ours.open_with(|options| {
+            keep_nothing(options);
+            options.fencing = 5;
+            options.save_conflicts_as = Some("laptop".into());
+        });
+        let name = volume.status().conflict.unwrap();
+        let kept = walk(&volume, &format!(".snapshots/{name}/mine")).unwrap();
+        assert!(read_all(&volume, kept) == noise(300_000, 1));
+        assert_eq!(
+            read_all(&volume, walk(&volume, "agreed").unwrap()),
+            b"theirs"
+        );
+        volume.close().unwrap();
+    }
+}
+
 /// A machine that wrote offline while another took over: `frozen` leaves it in the middle of a commit besides.
 fn conflict(frozen: bool) {
     let ours = Rig::default();

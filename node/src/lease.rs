@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barfs_replication::{Command, Effect, Outcome as LedgerOutcome, VolumeId};
+use barfs_replication::{Command, Effect, Outcome as LedgerOutcome, Refusal, VolumeId};
+use tokio::sync::watch;
 
 use crate::group::{GroupClient, GroupError};
 
@@ -17,6 +18,7 @@ pub struct Lease {
     volume: VolumeId,
     fencing: u32,
     renewal: tokio::task::JoinHandle<()>,
+    lost: watch::Receiver<Option<String>>,
 }
 
 impl Drop for Lease {
@@ -47,18 +49,33 @@ impl Lease {
             }
             LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal)),
         };
-        let renewal = tokio::spawn(renew(Arc::clone(&client), volume, fencing));
+        let (tell, lost) = watch::channel(None);
+        let renewal = tokio::spawn(renew(Arc::clone(&client), volume, fencing, tell));
         Ok(Self {
             client,
             volume,
             fencing,
             renewal,
+            lost,
         })
     }
 
     /// Its fencing number: grows with every holder.
     pub fn fencing(&self) -> u32 {
         self.fencing
+    }
+
+    /// Resolves when the group has said that another device has it, with its words; never, if it does not.
+    pub fn lost(&self) -> impl Future<Output = String> + use<> {
+        let mut lost = self.lost.clone();
+        async move {
+            let told = lost.wait_for(Option::is_some).await;
+            let reason = told.ok().and_then(|reason| reason.clone());
+            match reason {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Gives it up, so that another device need not wait until it runs out.
@@ -73,7 +90,12 @@ impl Lease {
     }
 }
 
-async fn renew(client: Arc<GroupClient>, volume: VolumeId, fencing: u32) {
+async fn renew(
+    client: Arc<GroupClient>,
+    volume: VolumeId,
+    fencing: u32,
+    lost: watch::Sender<Option<String>>,
+) {
     let duration_ms = LENGTH.as_millis() as u64;
     loop {
         tokio::time::sleep(RENEWAL).await;
@@ -82,8 +104,14 @@ async fn renew(client: Arc<GroupClient>, volume: VolumeId, fencing: u32) {
             fencing,
             duration_ms,
         };
-        if let Err(cause) = client.submit(command).await {
-            tracing::warn!(%cause, "the writer lease could not be renewed");
+        match client.submit(command).await {
+            Ok(_) => {}
+            Err(GroupError::Refused(refusal @ Refusal::WrongFencing { .. })) => {
+                tracing::error!(%refusal, "another device has taken the writer lease");
+                lost.send_replace(Some(refusal.to_string()));
+                return;
+            }
+            Err(cause) => tracing::warn!(%cause, "the writer lease could not be renewed"),
         }
     }
 }

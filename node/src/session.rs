@@ -148,6 +148,15 @@ impl Session {
                 .map_err(volume_failure)
         })
         .await?;
+        if let Some(lease) = &lease {
+            let (lost, volume) = (lease.lost(), Arc::downgrade(&volume));
+            tokio::spawn(async move {
+                let reason = lost.await;
+                if let Some(volume) = volume.upgrade() {
+                    volume.lose_lease(reason);
+                }
+            });
+        }
         Ok(Self {
             profile,
             volume,

@@ -8,7 +8,8 @@ use std::fs;
 use std::time::Duration;
 
 use barfs::cluster::must;
-use common::{Group, eventually, exe};
+use barfs::exit::Exit;
+use common::{Group, eventually, exe, text};
 
 #[test]
 fn a_reader_follows_the_writer_and_changes_nothing() {
@@ -107,5 +108,46 @@ fn changes_of_a_device_whose_lease_was_taken_are_kept_as_a_snapshot() {
     assert!(conflict.starts_with("conflict-"), "{conflict}");
     let kept = first.at().join(".snapshots").join(&conflict).join("file");
     assert_eq!(fs::read_to_string(kept).unwrap(), "mine alone");
+    assert!(first.unmount().unwrap().success());
+}
+
+/// The first device lives, and finds out at its next commit.
+#[test]
+fn a_writer_whose_lease_was_taken_stops_writing_and_says_so() {
+    let group = Group::start(4);
+    let first = group.mount();
+    fs::write(first.at().join("file"), "agreed").unwrap();
+    first.sync().unwrap();
+    let device = group.path("device");
+    group.cluster.recover(0, 2, &device).unwrap();
+    let at = group.path("second");
+    let second = group.cluster.mount(&device, &at, &["--steal"]).unwrap();
+    fs::write(second.at().join("file"), "the other's").unwrap();
+    second.sync().unwrap();
+
+    fs::write(first.at().join("mine"), "alone").unwrap();
+    let refused = group.barfs(&["sync", text(first.at())]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(refused.stderr.contains("writer lease"), "{refused:?}");
+    let status = group.mount_status();
+    assert_eq!(status["read_only"], true, "{status}");
+    let failed = fs::write(first.at().join("more"), "x").unwrap_err();
+    assert_eq!(failed.raw_os_error(), Some(libc::EROFS), "{failed}");
+    assert_eq!(
+        fs::read_to_string(first.at().join("mine")).unwrap(),
+        "alone"
+    );
+    let ended = group.barfs(&["umount", text(first.at())]);
+    assert_eq!(ended.code(), Exit::NotOnGroup as i32, "{ended:?}");
+    assert_eq!(first.ended().unwrap().code(), Some(Exit::NotOnGroup as i32));
+    assert!(second.unmount().unwrap().success());
+
+    let first = group.mount();
+    let conflict = group.mount_status()["conflict"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let kept = first.at().join(".snapshots").join(conflict).join("mine");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "alone");
     assert!(first.unmount().unwrap().success());
 }

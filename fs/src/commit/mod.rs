@@ -54,6 +54,8 @@ struct CommitState {
     uploading: bool,
     waiting: Option<String>,
     failed: Option<VolumeError>,
+    /// Why another device writes the volume now.
+    lost: Option<String>,
     stopped: bool,
     last_commit: Option<SystemTime>,
     last_error: Option<String>,
@@ -157,6 +159,13 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
         if !retry && !volume.is_due(last, patience) {
             continue;
         }
+        if let Some(lost) = volume.committer.lost() {
+            // What is here goes up beside the other device's state when the volume is opened again.
+            volume.committer.fail(lost.into());
+            again = None;
+            wait = RETRY;
+            continue;
+        }
         last = Instant::now();
         let small = volume.dirty_bytes() + volume.budget.used() < SMALL_BYTES;
         patience = if small {
@@ -200,6 +209,11 @@ impl Committer {
         orders.merge(std::mem::take(&mut state.orders));
         state.carried = Arc::new(orders);
         (state.requested, state.carried.clone())
+    }
+
+    fn lost(&self) -> Option<StoreError> {
+        let state = self.state.lock();
+        state.lost.clone().map(StoreError::LeaseLost)
     }
 
     fn fail(&self, error: VolumeError) {
@@ -316,11 +330,22 @@ impl Volume {
         self.space.overlay.intend(head)?;
         match self.until_reachable(|| self.store.commit_head(head)) {
             Err(VolumeError::Store(StoreError::LeaseLost(reason))) => {
-                self.read_only.store(true, Ordering::Relaxed);
+                self.lose_lease(reason.clone());
                 Err(StoreError::LeaseLost(reason).into())
             }
             other => other,
         }
+    }
+
+    /// Another device writes the volume now. Changes are refused from here on, and what is not on the group stays on this machine:
+    /// the next opening for writing saves it as a snapshot beside the other's state.
+    pub fn lose_lease(&self, reason: String) {
+        self.read_only.store(true, Ordering::Relaxed);
+        let mut state = self.committer.state.lock();
+        state.last_error = Some(StoreError::LeaseLost(reason.clone()).to_string());
+        state.lost = Some(reason);
+        drop(state);
+        self.committer.signal.kick();
     }
 
     /// Calls the group until it answers, telling why that takes long.

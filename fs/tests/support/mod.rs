@@ -35,6 +35,8 @@ pub struct FakeGroup {
     pub packs: Mutex<BTreeMap<PackNo, Arc<Vec<u8>>>>,
     pub head: Mutex<Option<GroupHead>>,
     pub unreachable: AtomicBool,
+    /// Another device took the writer lease.
+    pub lease_lost: AtomicBool,
     pub lose_head_answer: AtomicBool,
     pub refuse_head: AtomicBool,
     pub read_micros: AtomicU64,
@@ -128,6 +130,9 @@ impl PackStore for FakeGroup {
         self.reach()?;
         if self.refuse_head.load(Ordering::SeqCst) {
             return Err(StoreError::Refused("told to".into()));
+        }
+        if self.lease_lost.load(Ordering::SeqCst) {
+            return Err(StoreError::LeaseLost("another device has it".into()));
         }
         let mut current = self.head.lock().unwrap();
         let sequence = current.as_ref().map_or(0, |head| head.sequence);
