@@ -61,7 +61,8 @@ impl Replica {
         }
         if author == self.me {
             self.own.raise_round(round);
-            if self.recovery.is_none() {
+            // What it signed before it lost its log it does not know, and what the recovery found lies above that.
+            if self.recovery.is_none() && round > self.own.recovered() {
                 let event = Event::ForeignOwnBlock { block: reference };
                 self.out.push(Output::Event(event));
             }

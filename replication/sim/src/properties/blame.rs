@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct NoFalseBlame {
     liars: BTreeSet<MemberId>,
-    /// Nobody crashes, and the network neither parts nor loses messages for good.
+    /// Nobody crashes, and nobody is parted from the others or has its blocks lost by aim: it would be late indeed.
     always_there: bool,
     genesis: Arc<Genesis>,
     /// What each correct member has said of the state at an index: two different words would convict it.
@@ -32,6 +32,7 @@ impl NoFalseBlame {
                 && plan.crash.every.is_none()
                 && plan.crash.away.is_none()
                 && plan.crash.lost_disks.is_empty()
+                && plan.targeted.as_ref().is_none_or(|aimed| aimed.lose_per_mille == 0)
                 && plan.rational.is_empty(),
             genesis: group.genesis(),
             said: BTreeMap::new(),
