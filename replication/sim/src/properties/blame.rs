@@ -32,7 +32,10 @@ impl NoFalseBlame {
                 && plan.crash.every.is_none()
                 && plan.crash.away.is_none()
                 && plan.crash.lost_disks.is_empty()
-                && plan.targeted.as_ref().is_none_or(|aimed| aimed.lose_per_mille == 0)
+                && plan
+                    .targeted
+                    .as_ref()
+                    .is_none_or(|aimed| aimed.lose_per_mille == 0)
                 && plan.rational.is_empty(),
             genesis: group.genesis(),
             said: BTreeMap::new(),

@@ -19,6 +19,8 @@ pub(super) struct CatchUp {
     /// Index at which it came back, and index that it must reach.
     road: Option<(u64, u64)>,
     arrived: bool,
+    /// Where it stands.
+    at: u64,
 }
 
 impl CatchUp {
@@ -30,6 +32,7 @@ impl CatchUp {
             highest: 0,
             road: None,
             arrived: false,
+            at: 0,
         }
     }
 }
@@ -46,6 +49,9 @@ impl Property for CatchUp {
         match observation {
             Observation::Stood { member, index, .. } => {
                 self.highest = self.highest.max(*index);
+                if *member == who {
+                    self.at = *index;
+                }
                 let goal = self.road.map(|(_, goal)| goal);
                 self.arrived |= *member == who && goal.is_some_and(|goal| *index >= goal);
             }
@@ -62,7 +68,8 @@ impl Property for CatchUp {
                 }
                 if !self.arrived {
                     return Err(format!(
-                        "{who} came back at index {from} to a group at {goal}, and was not there {} s later",
+                        "{who} came back at index {from} to a group at {goal}, and was at {} {} s later",
+                        self.at,
                         CATCH_UP_MAX / 1_000_000
                     ));
                 }
