@@ -17,7 +17,7 @@ use crate::format::local::{self, META_KEY, Meta};
 use crate::format::record::{Inode, Kind, LocalBlob, ROOT, Stamp};
 use crate::keys::{Nonces, VolumeKeys};
 use crate::options::VolumeOptions;
-use crate::pack::{PackFiles, reader::Reader};
+use crate::pack::{PackFiles, carried, reader::Reader};
 use crate::store::{Batch, GroupHead, OverlayStore, PackNo, PackStore, StoreError, VolumeId};
 use crate::tree::nodes::Nodes;
 use crate::tree::overlay::{Base, Overlay};
@@ -45,6 +45,10 @@ pub(crate) fn recover(
         Some(sealed) => Some(own_meta(&keys, id, &sealed)?),
         None => None,
     };
+    if meta.is_some() {
+        let files = PackFiles::open(&options.cache_dir.join("packs"), options.cache_bytes)?;
+        carried::put_back(&*overlay, &files)?;
+    }
     let group = match store.head() {
         Ok(head) => Some(head),
         Err(StoreError::Unreachable(reason)) if meta.is_some() => {

@@ -20,7 +20,7 @@ use crate::ops::gather::Ragged;
 use crate::ops::rung::Moments;
 use crate::options::{VolumeOptions, VolumeStatus};
 use crate::pack::open::OpenPack;
-use crate::pack::{PackFiles, reader::Reader};
+use crate::pack::{PackFiles, files::Reach, reader::Reader};
 use crate::pool::Pool;
 use crate::prune::Pruner;
 pub(crate) use crate::signal::Signal;
@@ -233,7 +233,12 @@ impl Volume {
 
     /// Makes everything that was applied durable on this machine.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.space.overlay.flush(|| self.files.sync())
+        self.space.overlay.flush(|| self.files.sync(Reach::Batch))
+    }
+
+    /// The same, with every byte in the file it belongs to.
+    pub(crate) fn flush_files(&self) -> Result<()> {
+        self.space.overlay.flush(|| self.files.sync(Reach::Files))
     }
 
     pub(crate) fn mint_pack(&self) -> PackNo {

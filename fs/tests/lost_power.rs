@@ -3,6 +3,8 @@
 //! their names.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/lossy.rs"]
 mod lossy;
 #[path = "support/saves.rs"]
@@ -10,10 +12,15 @@ mod saves;
 mod support;
 
 use std::fs;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use barfs_fs::{ROOT, Volume};
 
 use lossy::{Image, Losses, Lossy};
 use saves::{Server, acknowledged, verify, work, workers};
+use support::*;
 
 /// Has the power fail so many times; the saves that were acknowledged, and what was lost.
 fn cut(times: u64, seed: u64) -> (u64, Losses) {
@@ -74,4 +81,56 @@ fn hundreds_of_power_failures() {
         println!("60 failures, {saved} saves acknowledged, {losses:?}");
         assert!(saved > 100);
     }
+}
+
+fn open(local: &Path, group: &Arc<FakeGroup>) -> Arc<Volume> {
+    let overlay = Arc::new(disk::DiskOverlay::open(&local.join("overlay")));
+    let options = quiet_options(local);
+    Volume::open(ID, keys(1), group.clone(), overlay, options).unwrap()
+}
+
+#[test]
+fn an_fsync_of_little_syncs_the_disk_once_and_survives_a_power_failure() {
+    const PAGE: usize = 4096;
+    let local = tempfile::tempdir().unwrap();
+    let group = Arc::new(FakeGroup::default());
+    let disk = Lossy::mount(local.path(), Image::new());
+    let volume = open(local.path(), &group);
+    let ino = file(&volume, ROOT, "log");
+    volume.fsync(ino).unwrap();
+    let (begun, before) = (Instant::now(), disk.syncs());
+    for page in 0..40 {
+        let offset = (page * PAGE) as u64;
+        volume
+            .write(ino, offset, &noise(PAGE, page as u64), false)
+            .unwrap();
+        volume.fsync(ino).unwrap();
+    }
+    // Each second the journal may come between.
+    let seconds = begun.elapsed().as_secs() + 1;
+    assert!(
+        disk.syncs() - before <= 40 + seconds,
+        "{} syncs",
+        disk.syncs() - before
+    );
+    disk.fail();
+    vanish(volume);
+    let mut losses = Losses::default();
+    let image = disk.unmount().after_failure(4711, &mut losses);
+    assert!(losses.dropped > 0, "nothing was at stake");
+
+    let disk = Lossy::mount(local.path(), image);
+    let volume = open(local.path(), &group);
+    let found = read_all(&volume, walk(&volume, "log").unwrap());
+    let written: Vec<u8> = (0..40).flat_map(|page| noise(PAGE, page)).collect();
+    assert!(
+        found == written,
+        "{} of {} bytes",
+        found.len(),
+        written.len()
+    );
+    sync_group(&volume);
+    volume.close().unwrap();
+    drop(volume);
+    disk.unmount();
 }

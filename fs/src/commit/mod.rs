@@ -25,6 +25,7 @@ use self::orders::Orders;
 use crate::error::{Result, VolumeError};
 use crate::format::head;
 use crate::options::VolumeStatus;
+use crate::pack::files::Reach;
 use crate::store::{GroupHead, PackNo, StoreError};
 use crate::tree::overlay::Base;
 use crate::volume::{Signal, Volume};
@@ -256,7 +257,7 @@ impl Volume {
         if resumed {
             // The freeze may have failed between ending the generation and writing its last changes out: a commit without
             // them would bury them.
-            self.flush()?;
+            self.flush_files()?;
         }
         let (requested, orders) = self.committer.begin(resumed);
         if !resumed && !self.freeze(!orders.is_empty())? {
@@ -304,7 +305,7 @@ impl Volume {
             return Ok(false);
         }
         self.space.overlay.freeze(
-            || self.files.sync(),
+            || self.files.sync(Reach::Files),
             || {
                 self.open_pack.roll();
                 let dirty = self.dirty_active.swap(0, Ordering::Relaxed);

@@ -3,8 +3,10 @@
 //! ```text
 //! generation (u32) | key of the volume -> sealed(Some(value) or None = deleted)
 //! ff ff ff ff 00                       -> sealed(Meta)
+//! ff 80 00 00 | pack | offset          -> bytes of a pack file that was not synced since
 //! ```
-//! Each value is sealed with its full key as associated data, so none can be moved.
+//! Each value is sealed with its full key as associated data, so none can be moved. Bytes of a pack are sealed blobs
+//! already, which authenticate themselves.
 
 use barfs_crypto::{open_random, seal_random};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -13,7 +15,8 @@ use super::head::Counters;
 use super::{FORMAT_VERSION, decode, encode};
 use crate::error::{Result, VolumeError};
 use crate::keys::{Nonces, VolumeKeys};
-use crate::store::{GroupHead, VolumeId};
+use crate::pack::files::Piece;
+use crate::store::{GroupHead, PackNo, VolumeId};
 
 /// Where [`Meta`] stands.
 pub(crate) const META_KEY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0];
@@ -45,6 +48,51 @@ pub(crate) fn physical(generation: u32, key: &[u8]) -> Vec<u8> {
 /// The key of the volume in a physical key.
 pub(crate) fn logical(physical: &[u8]) -> &[u8] {
     physical.get(4..).unwrap_or_default()
+}
+
+/// Where bytes of pack files stand; generations never count this high.
+const CARRIED: u32 = 0xff80_0000;
+
+/// All of them.
+pub(crate) fn carried_range() -> (Vec<u8>, Vec<u8>) {
+    (physical(CARRIED, &[]), physical(CARRIED + 1, &[]))
+}
+
+/// Where a piece of a pack file stands.
+pub(crate) fn carried_key(pack: PackNo, offset: u64) -> Vec<u8> {
+    let mut key = physical(CARRIED, &pack.0.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+/// The row of a piece of a pack file.
+pub(crate) fn carried(pack: PackNo, offset: u64, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut value = Vec::with_capacity(1 + bytes.len());
+    value.push(FORMAT_VERSION);
+    value.extend_from_slice(bytes);
+    (carried_key(pack, offset), value)
+}
+
+/// The piece in a row.
+pub(crate) fn open_carried(key: &[u8], value: &[u8]) -> Result<Piece> {
+    let what = "bytes of a pack in the local state";
+    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes);
+    let numbers = logical(key).split_at_checked(8);
+    let numbers =
+        numbers.and_then(|(pack, offset)| Some((number(pack).ok()?, number(offset).ok()?)));
+    match (numbers, value.split_first()) {
+        (Some((pack, offset)), Some((&FORMAT_VERSION, bytes))) => Ok(Piece {
+            pack: PackNo(pack),
+            offset,
+            bytes: bytes.to_vec(),
+        }),
+        (Some(_), Some((version, _))) => Err(VolumeError::Version {
+            what,
+            found: *version,
+            known: FORMAT_VERSION,
+        }),
+        _ => Err(VolumeError::damaged(what)),
+    }
 }
 
 fn aad(volume: VolumeId, physical: &[u8]) -> Vec<u8> {

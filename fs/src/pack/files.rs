@@ -2,13 +2,14 @@
 //!
 //! A *pinned* file holds bytes that are on no group yet and stays until the commit that carries them is done. All
 //! others are a cache: whole, or a set of fetched 64 KiB blocks; the least recently used go when the bound is passed.
-//! Never decrypts anything, never decides what is committed.
+//! Never decrypts anything, never decides what is committed. How written bytes become durable is in `durable`.
+
+mod durable;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use parking_lot::Mutex;
 use crate::error::{Result, VolumeError};
 use crate::format::pack::PACK_MAX;
 use crate::store::PackNo;
+use durable::Carried;
+pub(crate) use durable::{Piece, Reach, Synced};
 
 /// Reads from the group come in these units.
 pub(crate) const BLOCK: u64 = 64 * 1024;
@@ -59,8 +62,18 @@ impl Holds {
 struct Known {
     holds: Holds,
     pinned: bool,
-    unsynced: bool,
+    /// Ranges of a pinned file that were written and are not durable yet.
+    loose: Vec<Range<u64>>,
     used: u64,
+}
+
+impl Known {
+    fn loosen(&mut self, range: Range<u64>) {
+        match self.loose.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.loose.push(range),
+        }
+    }
 }
 
 /// See the module.
@@ -73,6 +86,8 @@ pub(crate) struct PackFiles {
     cached_bytes: AtomicU64,
     /// A file was created whose name is not durable yet.
     names_unsynced: AtomicBool,
+    /// What stands in the overlay too, because the files were not synced since.
+    carried: Mutex<Carried>,
     /// A sync failed. The kernel may have dropped the bytes and would call the next sync a success, so none is
     /// believed any more.
     failed: AtomicBool,
@@ -107,7 +122,7 @@ impl PackFiles {
                         Known {
                             holds,
                             pinned: false,
-                            unsynced: false,
+                            loose: Vec::new(),
                             used: 0,
                         },
                     );
@@ -123,6 +138,7 @@ impl PackFiles {
             clock: AtomicU64::new(1),
             cached_bytes: AtomicU64::new(bytes),
             names_unsynced: AtomicBool::new(false),
+            carried: Mutex::default(),
             failed: AtomicBool::new(false),
         })
     }
@@ -165,7 +181,7 @@ impl PackFiles {
         let known = Known {
             holds,
             pinned: true,
-            unsynced: true,
+            loose: Vec::new(),
             used: 0,
         };
         self.known.lock().insert(number, known);
@@ -173,13 +189,13 @@ impl PackFiles {
         Ok(file)
     }
 
-    /// Bytes up to `len` were written to a pinned file.
-    pub(crate) fn grown(&self, number: PackNo, len: u64) {
+    /// A range of a pinned file was written.
+    pub(crate) fn grown(&self, number: PackNo, range: Range<u64>) {
         if let Some(known) = self.known.lock().get_mut(&number) {
-            known.unsynced = true;
             if let Holds::Prefix(old) = &mut known.holds {
-                *old = (*old).max(len);
+                *old = (*old).max(range.end);
             }
+            known.loosen(range);
         }
     }
 
@@ -254,7 +270,7 @@ impl PackFiles {
                         Known {
                             holds,
                             pinned: false,
-                            unsynced: false,
+                            loose: Vec::new(),
                             used: 0,
                         },
                     );
@@ -304,7 +320,7 @@ impl PackFiles {
         let known = Known {
             holds,
             pinned: false,
-            unsynced: false,
+            loose: Vec::new(),
             used,
         };
         self.known.lock().insert(number, known);
@@ -369,64 +385,6 @@ impl PackFiles {
         all.into_iter().try_for_each(|number| self.forget(number))
     }
 
-    /// An error once a sync has failed; only opening the volume anew, on what was synced before, helps then.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(VolumeError::Io {
-                what: "the cache directory".into(),
-                message: "a sync failed earlier; mount again to go on from what is safe".into(),
-                errno: None,
-            });
-        }
-        Ok(())
-    }
-
-    /// Has the disk begin to write a file that nothing more is appended to, so that a sync waits for less. Promises
-    /// nothing; what goes wrong is met by the sync.
-    pub(crate) fn begin_write_out(file: &File) {
-        // SAFETY: takes no pointers, and the descriptor is open for the call.
-        unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-    }
-
-    /// Makes every byte written to pinned files durable, and their names.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.check()?;
-        let synced = self.sync_files();
-        if synced.is_err() {
-            self.failed.store(true, Ordering::Release);
-        }
-        synced
-    }
-
-    fn sync_files(&self) -> Result<()> {
-        let unsynced: Vec<(PackNo, Holds)> = {
-            let mut known = self.known.lock();
-            let files = known
-                .iter_mut()
-                .filter(|(_, known)| known.pinned && known.unsynced);
-            files
-                .map(|(number, known)| {
-                    known.unsynced = false;
-                    (*number, known.holds.clone())
-                })
-                .collect()
-        };
-        // All at once, rather than each only when the one before is done.
-        for (number, holds) in unsynced.iter().skip(1) {
-            let file = self.handle(*number, holds, false)?;
-            Self::begin_write_out(&file);
-        }
-        for (number, holds) in &unsynced {
-            let file = self.handle(*number, holds, false)?;
-            file.sync_data().map_err(Self::failed(*number, "syncing"))?;
-        }
-        if self.names_unsynced.swap(false, Ordering::AcqRel) {
-            let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            synced.map_err(|error| VolumeError::io("syncing the cache directory", &error))?;
-        }
-        Ok(())
-    }
-
     /// Bytes of the cache, without what is pinned.
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.cached_bytes.load(Ordering::Relaxed)
@@ -444,7 +402,7 @@ mod tests {
         let files = PackFiles::open(dir.path(), 200_000).unwrap();
         let pinned = files.create(PackNo(1)).unwrap();
         pinned.write_all_at(&[7; 500], 0).unwrap();
-        files.grown(PackNo(1), 500);
+        files.grown(PackNo(1), 0..500);
         for number in 2..9 {
             files.keep_whole(PackNo(number), &[1; 65_536]).unwrap();
         }

@@ -77,7 +77,8 @@ impl OpenPack {
         }
         file.write_all_at(&sealed.bytes, offset as u64)
             .map_err(|error| VolumeError::io("writing the open pack", &error))?;
-        self.files.grown(number, (offset + len) as u64);
+        self.files
+            .grown(number, offset as u64..(offset + len) as u64);
         let offset = u32::try_from(offset).map_err(|_| VolumeError::damaged("the open pack"))?;
         Ok(sealed.at(number, offset))
     }

@@ -3,8 +3,9 @@
 //! Owns the layers a reader looks through (newest first): the active table in memory, the one being written out, the
 //! store's active generation, its frozen generation (being committed), the tree of the base head.
 //! Invariants:
-//! - the store never names bytes of a pack file that were not synced before: [`Overlay::flush`] syncs the pack
-//!   files, then writes one atomic batch, then syncs the store. So what survives a crash is a prefix of the batches;
+//! - the store never names bytes of a pack file that a crash could take: [`Overlay::flush`] syncs the pack files, or
+//!   takes what is new in them into the batch, then writes one atomic batch, then syncs the store. So what survives a
+//!   crash is a prefix of the batches;
 //! - a batch of an operation enters one table as a whole;
 //! - a generation is deleted only when no view refers to it any more.
 
@@ -20,6 +21,8 @@ use crate::format::head::{Counters, Head};
 use crate::format::key::KeyBytes;
 use crate::format::local::{self, META_KEY, Meta};
 use crate::keys::{Nonces, VolumeKeys};
+use crate::pack::carried;
+use crate::pack::files::Synced;
 use crate::store::{Batch, GroupHead, OverlayStore, VolumeId};
 
 /// Changes of one operation, applied together.
@@ -160,7 +163,7 @@ impl Overlay {
     }
 
     /// Makes everything applied before durable. `sync_packs` makes the pack files durable; it runs first.
-    pub(crate) fn flush(&self, sync_packs: impl Fn() -> Result<()>) -> Result<()> {
+    pub(crate) fn flush<'a>(&self, sync_packs: impl Fn() -> Result<Synced<'a>>) -> Result<()> {
         let intents = self.flush.lock();
         self.write_out(&intents, &sync_packs)?;
         if self.view.read().active.rows.read().is_empty() {
@@ -172,9 +175,9 @@ impl Overlay {
 
     /// Ends the active generation: it becomes the frozen one, durable. There must be none already.
     /// `at_swap` runs while nobody stands within the [gate](Overlay::gate).
-    pub(crate) fn freeze(
+    pub(crate) fn freeze<'a>(
         &self,
-        sync_packs: impl Fn() -> Result<()>,
+        sync_packs: impl Fn() -> Result<Synced<'a>>,
         at_swap: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let intents = self.flush.lock();
@@ -214,13 +217,24 @@ impl Overlay {
     }
 
     /// Writes out the table that is being flushed, if there is one; after a failure the next flush tries again.
-    fn write_out(&self, intents: &[GroupHead], sync_packs: &impl Fn() -> Result<()>) -> Result<()> {
+    fn write_out<'a>(
+        &self,
+        intents: &[GroupHead],
+        sync_packs: &impl Fn() -> Result<Synced<'a>>,
+    ) -> Result<()> {
         let view = self.view();
         let Some(table) = &view.flushing else {
             return Ok(());
         };
-        sync_packs()?;
+        let synced = sync_packs()?;
         let mut batch = Batch::default();
+        for piece in &synced.carried {
+            let (key, value) = carried::row(piece);
+            batch.put(key, value);
+        }
+        for (pack, offset) in &synced.settled {
+            batch.delete(local::carried_key(*pack, *offset));
+        }
         for (key, value) in table.rows.read().iter() {
             let physical = local::physical(table.generation, key);
             let sealed = local::seal(&self.keys, &self.nonces, self.volume, &physical, value)?;
@@ -230,6 +244,7 @@ impl Overlay {
         let reserved = self.put_meta(&mut batch, &view, intents)?;
         self.store.write(batch)?;
         self.store.sync()?;
+        synced.confirm();
         self.pack_reserved.store(reserved, Ordering::Relaxed);
         self.bury()?;
         let mut view = self.view.write();

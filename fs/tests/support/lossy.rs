@@ -60,6 +60,8 @@ pub struct Image {
     since: Vec<Naming>,
     next: u64,
     failed: bool,
+    /// Calls of fsync(2).
+    syncs: u64,
 }
 
 /// What a power failure did.
@@ -107,6 +109,7 @@ impl Image {
     }
 
     fn sync(&mut self, ino: u64) {
+        self.syncs += 1;
         let node = self.nodes.get_mut(&ino).unwrap();
         node.synced = node.now.clone();
         node.since.clear();
@@ -181,6 +184,11 @@ impl Lossy {
     /// The power fails: nothing is taken any more.
     pub fn fail(&self) {
         self.image.lock().unwrap().failed = true;
+    }
+
+    /// How often something was synced.
+    pub fn syncs(&self) -> u64 {
+        self.image.lock().unwrap().syncs
     }
 
     /// Unmounts it, when whoever used it is gone; what it holds, failure or not.

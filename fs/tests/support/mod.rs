@@ -208,6 +208,9 @@ struct OverlayState {
 
 type Lengths = BTreeMap<PathBuf, u64>;
 
+/// How the keys of rows begin that carry bytes of pack files.
+const CARRIED: [u8; 4] = [0xff, 0x80, 0, 0];
+
 /// Ordered rows in memory, with a log of what a crash may lose.
 #[derive(Default)]
 pub struct FakeOverlay {
@@ -305,6 +308,28 @@ impl FakeOverlay {
         })
     }
 
+    /// What of the pack files is synced, where `rows` are in the overlay: what those carry of a file need not be in it.
+    fn lengths_beside(&self, rows: &Rows) -> Lengths {
+        let mut lengths = self.lengths();
+        let watched = self.watched.lock().unwrap();
+        let Some(watched) = watched.as_ref() else {
+            return lengths;
+        };
+        for key in rows.keys().filter(|key| key.starts_with(&CARRIED)) {
+            let number = |at: usize| u64::from_be_bytes(key[at..at + 8].try_into().unwrap());
+            let path = watched.join(format!("{:016x}.pack", number(4)));
+            match number(12) {
+                0 => drop(lengths.remove(&path)),
+                offset => {
+                    lengths
+                        .entry(path)
+                        .and_modify(|len| *len = offset.min(*len));
+                }
+            }
+        }
+        lengths
+    }
+
     fn lengths(&self) -> Lengths {
         let watched = self.watched.lock().unwrap();
         let Some(Ok(entries)) = watched.as_ref().map(std::fs::read_dir) else {
@@ -369,10 +394,10 @@ impl OverlayStore for FakeOverlay {
             self.refusals.fetch_sub(1, Ordering::SeqCst);
             return Err(StoreError::Local("told to refuse".into()));
         }
-        let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Batch(batch);
         replay(&mut state.rows, &logged);
+        let lengths = self.lengths_beside(&state.rows);
         state.since_sync.push((logged, lengths));
         Ok(())
     }
@@ -381,10 +406,10 @@ impl OverlayStore for FakeOverlay {
         if from >= to {
             return Ok(());
         }
-        let lengths = self.lengths();
         let mut state = self.state.lock().unwrap();
         let logged = Logged::Range(from.to_vec(), to.to_vec());
         replay(&mut state.rows, &logged);
+        let lengths = self.lengths_beside(&state.rows);
         state.since_sync.push((logged, lengths));
         Ok(())
     }
