@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod chunk;
 mod commit;
+mod courtesy;
 #[doc(hidden)]
 pub mod decoders;
 mod dedup;

@@ -39,6 +39,9 @@ pub struct VolumeOptions {
     pub thinning: Thinning,
     /// How long after a prune the next one begins by itself; `None` never.
     pub prune_interval: Option<Duration>,
+    /// Let programs that use the mount go before what is sent to the group, where no processor is idle and nobody waits
+    /// for the group. Each commit, and each pack of it, waits a bounded time.
+    pub give_way: bool,
     /// Makes the kernel write its dirty pages back; called before each freeze, from the committer's thread.
     pub before_commit: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -60,6 +63,7 @@ impl VolumeOptions {
             rebuild_index: true,
             thinning: Thinning::default(),
             prune_interval: Some(Duration::from_secs(24 * 3600)),
+            give_way: true,
             before_commit: None,
         }
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::cache::ChunkCache;
 use crate::chunk::Chunker;
 use crate::commit::Committer;
+use crate::courtesy::Courtesy;
 use crate::dedup::Dedup;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Stamp};
@@ -35,7 +36,7 @@ pub(crate) const CHUNK_CACHE_BYTES: usize = 64 << 20;
 /// Decoded tree nodes kept in memory, in bytes.
 pub(crate) const NODE_CACHE_BYTES: usize = 48 << 20;
 /// Written bytes that may wait in memory for sealing.
-pub(crate) const STAGED_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const STAGED_BYTES_MAX: u64 = 32 << 20;
 /// Changes in memory beyond this are written out at once rather than at the next tick.
 const TABLE_BYTES_MAX: u64 = 8 << 20;
 /// How often changes in memory are made durable.
@@ -61,6 +62,7 @@ pub struct Volume {
     pub(crate) sealers: Pool,
     pub(crate) fetchers: Pool,
     pub(crate) committer: Committer,
+    pub(crate) courtesy: Arc<Courtesy>,
     pub(crate) renames: Mutex<()>,
     pub(crate) snapshot_list: ListCache,
     pub(crate) slots: Slots,
@@ -130,6 +132,7 @@ impl Volume {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let sealers = Pool::new("barfs-seal", cores)?;
         let fetchers = Pool::new("barfs-fetch", 6)?;
+        let courtesy = Courtesy::new()?;
         Ok(Arc::new_cyclic(|weak| Self {
             open_pack: OpenPack::new(parts.files.clone()),
             chunker: Chunker::new(&parts.keys.gear),
@@ -148,6 +151,7 @@ impl Volume {
             sealers,
             fetchers,
             committer: Committer::default(),
+            courtesy,
             renames: Mutex::new(()),
             snapshot_list: ListCache::default(),
             slots: Slots::default(),
@@ -326,6 +330,7 @@ impl Volume {
         }
         self.pruner.signal.stop();
         self.committer.signal.stop();
+        let _end_soon = self.courtesy.hurry();
         let drained = self.drain_all();
         self.journal.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -353,6 +358,7 @@ impl Drop for Volume {
         self.journal.stop();
         self.pruner.signal.stop();
         self.committer.signal.stop();
+        self.courtesy.look_again();
     }
 }
 

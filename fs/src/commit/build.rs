@@ -5,20 +5,19 @@
 //! number of chunks and tree nodes of one commit, not with the volume.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use super::merge::Merged;
 use super::orders::Orders;
 use super::place::{Label, Placer};
 use super::rows::{Blobs, Rows, live_handles, local_blobs};
 use super::sinks::{MapSink, TreeSink};
-use super::upload::Uploads;
+use super::upload::{Pack, Uploads, lost};
 use crate::error::{Result, VolumeError};
 use crate::format::blob::{BlobAddr, BlobKind};
 use crate::format::encode;
 use crate::format::head::{self, Head, TreeRoot};
 use crate::format::key::{self, SPACE_TREE};
-use crate::format::pack::{self, PACK_MAX, TableEntry};
+use crate::format::pack::{PACK_MAX, TableEntry};
 use crate::format::record::{LocalBlob, Stamp};
 use crate::snapshot::list::ListUpdate;
 use crate::store::{GroupHead, PackNo};
@@ -58,7 +57,7 @@ pub(crate) fn build(volume: &Volume, orders: &Orders) -> Result<Built> {
         let mut kept = HashSet::new();
         for (number, blobs) in as_is {
             kept.insert(number);
-            send_as_is(volume, uploads, number, &blobs)?;
+            send_as_is(uploads, number, &blobs)?;
             map.extend(
                 blobs
                     .into_iter()
@@ -149,30 +148,17 @@ fn is_full(blobs: &Blobs) -> bool {
     live_bytes(blobs) >= PACK_MAX / 16 * AS_IS_SIXTEENTHS
 }
 
-fn lost(number: PackNo) -> VolumeError {
-    VolumeError::damaged(format!(
-        "local pack {:016x}: bytes that were written are missing",
-        number.0
-    ))
-}
-
-/// Completes a local pack with its table and sends it.
-fn send_as_is(volume: &Volume, uploads: &Uploads, number: PackNo, blobs: &Blobs) -> Result<()> {
+/// Has a local pack completed with its table and sent.
+fn send_as_is(uploads: &Uploads, number: PackNo, blobs: &Blobs) -> Result<()> {
     let mut end = blobs
         .iter()
         .map(|(_, blob)| blob.addr.range().map(|range| range.end));
     let end = end.try_fold(0, |most, end| end.map(|end| end.max(most)))?;
-    let bytes = volume
-        .files
-        .read(number, &(0..end))?
-        .ok_or_else(|| lost(number))?;
     let entry = |(handle, blob): &(u64, LocalBlob)| {
         TableEntry::new(BlobKind::Chunk, *handle, &blob.addr, Some(blob.chunk))
     };
     let table: Vec<_> = blobs.iter().map(entry).collect();
-    let names = (volume.id, number);
-    let bytes = pack::finish(&volume.keys, names, bytes, &table)?;
-    uploads.put(number, Arc::new(bytes))
+    uploads.put(number, Pack::Local(end, table))
 }
 
 pub(super) fn move_blobs(

@@ -167,6 +167,12 @@ pub(crate) fn run(signal: &Signal, volume: &Weak<Volume>) {
             wait = RETRY;
             continue;
         }
+        if !volume.has_requests() {
+            let most = volume.options.commit_interval;
+            volume
+                .courtesy
+                .give_way(most, || volume.may_give_way() && !signal.stopped());
+        }
         last = Instant::now();
         let small = volume.dirty_bytes() + volume.budget.used() < SMALL_BYTES;
         patience = if small {
@@ -243,6 +249,11 @@ impl Volume {
     fn interval(&self, patience: u32) -> Duration {
         let staged = self.dirty_bytes() + self.budget.used();
         self.options.commit_interval * if staged < SMALL_BYTES { patience } else { 1 }
+    }
+
+    /// Whether there is room for what waits for the group to wait longer.
+    pub(crate) fn may_give_way(&self) -> bool {
+        self.options.give_way && self.dirty_bytes() < self.options.cache_bytes / 4
     }
 
     pub(crate) fn has_changes(&self) -> bool {

@@ -1,11 +1,10 @@
 //! Fills packs with blobs, one after the other, by a plan of sizes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use barfs_crypto::Digest;
 
-use super::upload::Uploads;
+use super::upload::{Pack, Uploads};
 use crate::error::Result;
 use crate::format::blob::{BlobAddr, BlobKind};
 use crate::format::pack::{self, TableEntry, class_for};
@@ -108,6 +107,6 @@ impl<'a> Placer<'a> {
             number: filling.number,
             len,
         });
-        self.uploads.put(filling.number, Arc::new(bytes))
+        self.uploads.put(filling.number, Pack::Whole(bytes))
     }
 }

@@ -60,6 +60,7 @@ impl Volume {
             state.failed = None;
             (state.requested, state.placed_bytes)
         };
+        let _told = self.courtesy.hurry();
         committer.signal.kick();
         loop {
             let told = {

@@ -2,16 +2,53 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::courtesy::read_politely;
 use crate::error::{Result, VolumeError};
+use crate::format::pack::{self, TableEntry};
 use crate::store::PackNo;
 use crate::volume::Volume;
 
+/// How long a pack lets programs go first.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be sent.
+pub(crate) enum Pack {
+    /// These bytes.
+    Whole(Vec<u8>),
+    /// The first bytes of a local pack, up to here, and this table.
+    Local(u64, Vec<TableEntry>),
+}
+
+impl Pack {
+    /// Done by the thread that sends it, so that no more packs are in memory than are being sent. `spare` is room of the
+    /// pack before: fresh memory costs the kernel as much as a copy.
+    fn bytes(self, volume: &Volume, number: PackNo, spare: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::Whole(bytes) => Ok(bytes),
+            Self::Local(end, table) => {
+                let bytes = volume.files.read_into(spare, number, &(0..end))?;
+                let bytes = bytes.ok_or_else(|| lost(number))?;
+                pack::finish(&volume.keys, (volume.id, number), bytes, &table)
+            }
+        }
+    }
+}
+
+/// A local pack that should be there.
+pub(super) fn lost(number: PackNo) -> VolumeError {
+    VolumeError::damaged(format!(
+        "local pack {:016x}: bytes that were written are missing",
+        number.0
+    ))
+}
+
 #[derive(Default)]
 struct Queue {
-    packs: VecDeque<(PackNo, Arc<Vec<u8>>)>,
+    packs: VecDeque<(PackNo, Pack)>,
     closed: bool,
     failed: Option<VolumeError>,
 }
@@ -53,7 +90,7 @@ impl Uploads {
     }
 
     /// Queues a pack; waits while the queue is full.
-    pub(crate) fn put(&self, number: PackNo, bytes: Arc<Vec<u8>>) -> Result<()> {
+    pub(crate) fn put(&self, number: PackNo, pack: Pack) -> Result<()> {
         let mut queue = self.queue.lock();
         while queue.packs.len() >= self.limit && queue.failed.is_none() {
             self.moved.wait(&mut queue);
@@ -61,16 +98,25 @@ impl Uploads {
         match &queue.failed {
             Some(error) => Err(error.clone()),
             None => {
-                queue.packs.push_back((number, bytes));
+                queue.packs.push_back((number, pack));
                 self.moved.notify_all();
                 Ok(())
             }
         }
     }
 
+    /// Gives back the room of what was sent, unless the store still holds it.
+    fn place(volume: &Volume, number: PackNo, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let bytes = Arc::new(bytes);
+        volume.until_reachable(|| volume.store.put(number, bytes.clone()))?;
+        volume.committer.placed(bytes.len() as u64);
+        Ok(Arc::try_unwrap(bytes).unwrap_or_default())
+    }
+
     fn work(&self, volume: &Volume) {
+        let mut spare = Vec::new();
         loop {
-            let (number, bytes) = {
+            let (number, pack) = {
                 let mut queue = self.queue.lock();
                 loop {
                     if let Some(pack) = queue.packs.pop_front() {
@@ -83,8 +129,15 @@ impl Uploads {
                     self.moved.wait(&mut queue);
                 }
             };
-            match volume.until_reachable(|| volume.store.put(number, bytes.clone())) {
-                Ok(()) => volume.committer.placed(bytes.len() as u64),
+            volume.courtesy.give_way(PATIENCE, || {
+                volume.may_give_way() && !volume.committer.signal.stopped()
+            });
+            read_politely(!volume.courtesy.in_hurry());
+            let sent = pack
+                .bytes(volume, number, std::mem::take(&mut spare))
+                .and_then(|bytes| Self::place(volume, number, bytes));
+            match sent {
+                Ok(room) => spare = room,
                 Err(error) => {
                     let mut queue = self.queue.lock();
                     queue.packs.clear();

@@ -120,8 +120,8 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _linger = self.shared.lingering.request();
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.shared.nearby.asked_by(req);
         let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.lookup(parent, &name);
         data::ask(&self.shared, look, move |volume, found| match found {
@@ -136,8 +136,8 @@ impl Filesystem for Adapter {
         self.shared.volume.forget(convert::ino(ino), count);
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let _linger = self.shared.lingering.request();
+    fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.shared.nearby.asked_by(req);
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.getattr(ino);
         data::ask(&self.shared, look, |volume, found| {
@@ -163,7 +163,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let set = SetAttr {
             mode: mode.map(convert::permissions),
             uid,
@@ -177,8 +177,8 @@ impl Filesystem for Adapter {
         data::set_attributes(&self.shared, convert::ino(ino), set, reply);
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        let _linger = self.shared.lingering.request();
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.shared.nearby.asked_by(req);
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.readlink(ino);
         data::ask(&self.shared, look, |_, found| match found {
@@ -197,7 +197,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let Some(kind) = convert::kind(mode) else {
             return reply.error(Errno::EINVAL);
         };
@@ -221,7 +221,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let making = Making::new(Kind::Directory, mode, umask);
         reply_entry(
             &self.shared.volume,
@@ -238,7 +238,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let target = target.as_os_str().as_bytes().to_vec();
         let making = Making {
             target,
@@ -251,8 +251,8 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _linger = self.shared.lingering.request();
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -261,8 +261,8 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _linger = self.shared.lingering.request();
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -273,7 +273,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -281,7 +281,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let mode = match flags {
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
             RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
@@ -295,19 +295,19 @@ impl Filesystem for Adapter {
 
     fn link(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let to = (convert::ino(newparent), newname.as_bytes().to_vec());
         data::link(&self.shared, convert::ino(ino), to, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let how = (open_how(req, flags), handle(flags));
         data::open(&self.shared, convert::ino(ino), how, reply);
     }
@@ -322,7 +322,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let flags = OpenFlags(flags);
         let create = wanted(req, Making::new(Kind::File, mode, umask));
         let (at, name) = (convert::ino(parent), name.as_bytes());
@@ -341,7 +341,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -350,13 +350,13 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_for(req, size as usize);
         data::read(&self.shared, convert::ino(ino), offset, size, reply);
     }
 
     fn write(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -366,7 +366,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_for(req, bytes.len());
         let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let (volume, ino) = (&self.shared.volume, convert::ino(ino));
         let written = volume
@@ -386,7 +386,7 @@ impl Filesystem for Adapter {
 
     fn release(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
@@ -394,7 +394,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -438,13 +438,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let at = answer::At {
             ino: convert::ino(ino),
             handle: fh,
@@ -483,7 +483,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        let _linger = self.shared.lingering.request();
+        self.shared.nearby.asked_by(req);
         let mode = match flags {
             libc::XATTR_CREATE => XattrMode::Create,
             libc::XATTR_REPLACE => XattrMode::Replace,
@@ -499,8 +499,8 @@ impl Filesystem for Adapter {
         answer(reply, set);
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _linger = self.shared.lingering.request();
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.shared.nearby.asked_by(req);
         let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.get_named(ino, &name);
         data::ask(&self.shared, look, move |_, found| {

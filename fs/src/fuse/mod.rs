@@ -4,12 +4,11 @@ mod adapter;
 mod answer;
 mod convert;
 mod data;
-mod linger;
 mod listing;
+mod nearby;
 mod stock;
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -63,8 +62,8 @@ impl Default for MountOptions {
 struct Shared {
     volume: Arc<Volume>,
     notifier: OnceLock<Notifier>,
-    /// Looks out for the next request.
-    lingering: linger::Lingering,
+    /// Where the threads of the session run.
+    nearby: nearby::Nearby,
     /// Runs what may wait for the group or the disk, so that the session's threads never do.
     waiters: Pool,
     /// Runs what waits for a commit, so that nothing else waits behind it.
@@ -104,7 +103,7 @@ pub fn mount(
     let shared = Arc::new(Shared {
         volume: volume.clone(),
         notifier: OnceLock::new(),
-        lingering: linger::Lingering::new(),
+        nearby: nearby::Nearby::new(volume.courtesy.clone()),
         waiters,
         committers: Pool::new("barfs-fsync", WAITERS)?,
         stockers: Pool::new("barfs-stock", 1)?,
@@ -116,8 +115,6 @@ pub fn mount(
     let failed = |error| VolumeError::io(format!("mounting on {}", at.display()), &error);
     let mut session = Session::new(adapter, at, &config(&options)).map_err(failed)?;
     let _first_and_only = shared.notifier.set(session.notifier());
-    let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
-    shared.lingering.start(device);
     let unmounter = Mutex::new(session.unmount_callable());
     let end = Arc::new(End::default());
     let (told, ended) = (end.clone(), volume.clone());

@@ -12,7 +12,7 @@ pub(crate) const RUN_BYTES: usize = 8 << 20;
 
 /// Room of long runs that are done with, at most this many: fresh memory costs the kernel as much as the copy into it.
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-const SPARE_MAX: usize = 2;
+const SPARE_MAX: usize = 4;
 /// Long runs begin with room for one request more than they are handed on with.
 const RUN_ROOM: usize = RUN_BYTES + (1 << 20);
 

@@ -233,6 +233,16 @@ impl PackFiles {
 
     /// A range of a pack, if the files hold all of it.
     pub(crate) fn read(&self, number: PackNo, range: &Range<u64>) -> Result<Option<Vec<u8>>> {
+        self.read_into(Vec::new(), number, range)
+    }
+
+    /// The same, into room that was used before.
+    pub(crate) fn read_into(
+        &self,
+        mut bytes: Vec<u8>,
+        number: PackNo,
+        range: &Range<u64>,
+    ) -> Result<Option<Vec<u8>>> {
         let holds = {
             let mut known = self.known.lock();
             let Some(file) = known.get_mut(&number) else {
@@ -247,7 +257,7 @@ impl PackFiles {
         let file = self.handle(number, &holds, false)?;
         let len = usize::try_from(range.end - range.start)
             .map_err(|_| VolumeError::damaged("the address of a blob"))?;
-        let mut bytes = vec![0; len];
+        bytes.resize(len, 0);
         file.read_exact_at(&mut bytes, range.start)
             .map_err(Self::failed(number, "reading"))?;
         Ok(Some(bytes))
