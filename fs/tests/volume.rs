@@ -110,7 +110,8 @@ fn damage_to_what_is_nowhere_else_is_an_error_and_never_wrong_bytes() {
     let rig = Rig::default();
     let volume = rig.open();
     let ino = file(&volume, ROOT, "a");
-    volume.write(ino, 0, &noise(100_000, 5), false).unwrap();
+    // So much that it stands in its file alone: a little would stand in the overlay too, and be put back from there.
+    volume.write(ino, 0, &noise(200_000, 5), false).unwrap();
     volume.close().unwrap();
     drop(volume);
     for entry in std::fs::read_dir(rig.cache().join("packs")).unwrap() {

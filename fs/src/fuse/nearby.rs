@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fuser::Request;
@@ -19,8 +19,8 @@ use crate::courtesy::Courtesy;
 
 /// So many questions of one thread in a row, with none of others between, make it the only one.
 const ALONE: u32 = 8;
-/// It is looked for again after so many.
-const LOOK_AGAIN: u32 = 256;
+/// It is looked for with every so many: the kernel moves programs a hundred times a second.
+const LOOK_EVERY: u32 = 16;
 /// Later than this after the one before, a question begins a new row.
 const CLOSE: Duration = Duration::from_millis(20);
 /// Requests that move so many bytes are better spread.
@@ -35,20 +35,18 @@ pub(super) struct Nearby {
     row: AtomicU32,
     /// When the last came, in microseconds since `begun`.
     asked: AtomicU64,
+    /// Where it ran when it was looked for last; [`ANYWHERE`] if nobody is alone.
+    processor: AtomicUsize,
     /// Is told that programs use the mount.
     courtesy: Arc<Courtesy>,
 }
 
-/// Where the calling thread stays.
-#[derive(Clone, Copy)]
-struct Stay {
-    processor: usize,
-    /// Questions answered since it was looked where the asker is.
-    answered: u32,
-}
+/// No processor.
+const ANYWHERE: usize = usize::MAX;
 
 thread_local! {
-    static STAY: Cell<Option<Stay>> = const { Cell::new(None) };
+    /// The processor that the calling thread stays on.
+    static STAYS: Cell<usize> = const { Cell::new(ANYWHERE) };
 }
 
 impl Nearby {
@@ -58,6 +56,7 @@ impl Nearby {
             asker: AtomicU32::new(0),
             row: AtomicU32::new(0),
             asked: AtomicU64::new(0),
+            processor: AtomicUsize::new(ANYWHERE),
             courtesy,
         }
     }
@@ -81,16 +80,13 @@ impl Nearby {
             self.row.store(0, Ordering::Relaxed);
             0
         };
-        match STAY.get() {
-            None if row >= ALONE => stay_with(asker),
-            None => {}
-            Some(_) if row == 0 => leave(),
-            Some(stay) if stay.answered >= LOOK_AGAIN => stay_with(asker),
-            Some(stay) => STAY.set(Some(Stay {
-                answered: stay.answered + 1,
-                ..stay
-            })),
+        if row == 0 {
+            self.processor.store(ANYWHERE, Ordering::Relaxed);
+        } else if row >= ALONE && row % LOOK_EVERY == ALONE {
+            let processor = processor_of(asker).unwrap_or(ANYWHERE);
+            self.processor.store(processor, Ordering::Relaxed);
         }
+        stay_on(self.processor.load(Ordering::Relaxed));
     }
 
     /// Questions of that thread in a row, this one not counted.
@@ -107,32 +103,23 @@ impl Nearby {
     }
 }
 
-/// Stays where that thread ran last, if that can be told.
-fn stay_with(asker: u32) {
-    let processor = processor_of(asker);
-    let stays = STAY.get().map(|stay| stay.processor);
-    match processor {
-        Some(processor) if stays == Some(processor) || system::stay_on(processor) => {
-            let answered = 0;
-            STAY.set(Some(Stay {
-                processor,
-                answered,
-            }));
-        }
-        _ => leave(),
+/// Has the calling thread stay on a processor, or run anywhere.
+fn stay_on(processor: usize) {
+    let stays = STAYS.get();
+    if stays == processor {
+        return;
     }
-}
-
-/// Runs anywhere again.
-fn leave() {
-    if STAY.take().is_some() {
+    if processor != ANYWHERE && system::stay_on(processor) {
+        STAYS.set(processor);
+    } else if stays != ANYWHERE {
         system::run_anywhere();
+        STAYS.set(ANYWHERE);
     }
 }
 
 /// The processor on which a thread runs or ran last (proc_pid_stat(5), field 39).
 fn processor_of(thread: u32) -> Option<usize> {
-    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{thread}/task/{thread}/stat")).ok()?;
     // The name, second and in parentheses, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(36)?.parse().ok()
@@ -225,24 +212,17 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_thread_is_found_and_followed_and_left_again() {
-        let own = std::process::id();
+    fn a_thread_is_found_and_one_that_stays_there_runs_anywhere_again() {
         let processors = || std::thread::available_parallelism().unwrap().get();
-        std::thread::scope(|scope| {
-            let followed = scope.spawn(|| {
-                let before = processors();
-                let on = processor_of(own).unwrap();
-                stay_with(own);
-                let stays = STAY.get().map(|stay| stay.processor);
-                // It may have gone elsewhere between the two looks, not nowhere.
-                assert!(stays.is_some() && (stays == Some(on) || before > 1));
-                assert_eq!(processors(), 1);
-                leave();
-                assert_eq!((processors(), STAY.get().is_some()), (before, false));
-                stay_with(u32::MAX);
-                assert_eq!(processors(), before, "nobody has that number");
-            });
-            followed.join().unwrap();
+        let stayed = std::thread::spawn(move || {
+            let before = processors();
+            stay_on(processor_of(std::process::id()).unwrap());
+            let on_one = processors();
+            stay_on(ANYWHERE);
+            (before, on_one, processors(), STAYS.get())
         });
+        let (before, on_one, after, stays) = stayed.join().unwrap();
+        assert_eq!((on_one, after, stays), (1, before, ANYWHERE));
+        assert_eq!(processor_of(u32::MAX), None, "nobody has that number");
     }
 }
