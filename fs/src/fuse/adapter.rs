@@ -121,7 +121,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.lookup(parent, &name);
         data::ask(&self.shared, look, move |volume, found| match found {
@@ -137,7 +137,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.getattr(ino);
         data::ask(&self.shared, look, |volume, found| {
@@ -163,7 +163,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let set = SetAttr {
             mode: mode.map(convert::permissions),
             uid,
@@ -178,7 +178,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let ino = convert::ino(ino);
         let look = move |volume: &Volume| volume.readlink(ino);
         data::ask(&self.shared, look, |_, found| match found {
@@ -197,7 +197,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let Some(kind) = convert::kind(mode) else {
             return reply.error(Errno::EINVAL);
         };
@@ -221,7 +221,7 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let making = Making::new(Kind::Directory, mode, umask);
         reply_entry(
             &self.shared.volume,
@@ -238,7 +238,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let target = target.as_os_str().as_bytes().to_vec();
         let making = Making {
             target,
@@ -252,7 +252,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -262,7 +262,7 @@ impl Filesystem for Adapter {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -281,7 +281,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let mode = match flags {
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
             RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
@@ -301,13 +301,13 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let to = (convert::ino(newparent), newname.as_bytes().to_vec());
         data::link(&self.shared, convert::ino(ino), to, reply);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let how = (open_how(req, flags), handle(flags));
         data::open(&self.shared, convert::ino(ino), how, reply);
     }
@@ -322,7 +322,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let flags = OpenFlags(flags);
         let create = wanted(req, Making::new(Kind::File, mode, umask));
         let (at, name) = (convert::ino(parent), name.as_bytes());
@@ -350,7 +350,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.shared.nearby.asked_for(req, size as usize);
+        let _answering = self.shared.nearby.asked_for(req, size as usize);
         data::read(&self.shared, convert::ino(ino), offset, size, reply);
     }
 
@@ -366,7 +366,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.shared.nearby.asked_for(req, bytes.len());
+        let _answering = self.shared.nearby.asked_for(req, bytes.len());
         let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let (volume, ino) = (&self.shared.volume, convert::ino(ino));
         let written = volume
@@ -394,7 +394,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         answer(
             reply,
             self.shared
@@ -444,7 +444,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let at = answer::At {
             ino: convert::ino(ino),
             handle: fh,
@@ -483,7 +483,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let mode = match flags {
             libc::XATTR_CREATE => XattrMode::Create,
             libc::XATTR_REPLACE => XattrMode::Replace,
@@ -500,7 +500,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.shared.nearby.asked_by(req);
+        let _answering = self.shared.nearby.asked_by(req);
         let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
         let look = move |volume: &Volume| volume.get_named(ino, &name);
         data::ask(&self.shared, look, move |_, found| {
