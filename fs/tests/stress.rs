@@ -167,6 +167,8 @@ fn stress(seconds: u64, threads: u64) -> u64 {
     let volume = rig.open_with(|options| {
         options.commit_interval = Duration::from_millis(60);
         options.commit_dirty_bytes = 1 << 20;
+        // Commits are to come between.
+        options.give_way = false;
     });
     let mount = Mount::of(rig, volume, MountOptions::default());
     fs::create_dir(mount.at("shared")).unwrap();
