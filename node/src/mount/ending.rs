@@ -46,11 +46,12 @@ pub(super) async fn serve_until_end(
             // umount(8): nobody can be told to wait, so only what is quick is done here.
             _ = &mut gone => break UnmountOrder { wait: Some(Duration::ZERO), ..by_signal },
         };
-        let unmounting = Arc::clone(&mounted);
-        match (
-            blocking(move || unmounting.try_unmount().map_err(volume_failure)).await,
-            order.done,
-        ) {
+        let (unmounting, helping) = (Arc::clone(&mounted), Arc::clone(&mount.write_back));
+        let unmount = move || {
+            let _nobody_helps = helping.pause();
+            unmounting.try_unmount().map_err(volume_failure)
+        };
+        match (blocking(unmount).await, order.done) {
             (Ok(()), done) => break UnmountOrder { done, ..order },
             (Err(busy), Some(done)) => drop(done.send(Err(in_use(mount, &busy)))),
             (Err(busy), None) => {

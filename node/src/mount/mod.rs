@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use barfs_fs::fuse::MountOptions;
 use barfs_fs::{Rung, Volume};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use crate::control as socket;
@@ -58,6 +59,7 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
     let write_back = Arc::new(WriteBack {
         at: at.clone(),
         mounted: AtomicBool::new(false),
+        helping: Mutex::new(()),
     });
     let helper = Arc::clone(&write_back);
     let session_options = SessionOptions {
@@ -103,6 +105,8 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
 struct WriteBack {
     at: PathBuf,
     mounted: AtomicBool,
+    /// Held while a helper runs: until it is gone the mount is in use.
+    helping: Mutex<()>,
 }
 
 impl WriteBack {
@@ -114,7 +118,13 @@ impl WriteBack {
         self.mounted.store(false, Ordering::Release);
     }
 
+    /// Nobody has the kernel write back while what is given is held.
+    fn pause(&self) -> MutexGuard<'_, ()> {
+        self.helping.lock()
+    }
+
     fn now(&self) {
+        let _in_use = self.helping.lock();
         if !self.mounted.load(Ordering::Acquire) {
             return;
         }

@@ -100,6 +100,8 @@ fn against_gocryptfs(
         for round in 0..plan.rounds {
             match measured(*phase, round, &mut ours, &mut our_times) {
                 Ok(units) => done = Some(units),
+                // Whatever came now would measure the disk below.
+                Err(cause) if !ours.is_mounted() => return Err(cause),
                 Err(cause) => {
                     figures.left_out(&format!("mount_{name}"), &cause.message);
                     break;

@@ -100,6 +100,14 @@ impl<'a> Subject<'a> {
         &self.at
     }
 
+    /// Whether there is something to measure.
+    pub(super) fn is_mounted(&self) -> bool {
+        match &self.kind {
+            Kind::Barfs { mount, .. } => mount.is_some(),
+            Kind::Gocryptfs { mounted, .. } => *mounted,
+        }
+    }
+
     fn mount(&mut self) -> Outcome<()> {
         match &mut self.kind {
             Kind::Barfs {
