@@ -74,7 +74,7 @@ pub fn block(round: u64, author: u16, twin: u8, mut parents: Vec<BlockRef>) -> V
         executed,
         commands: Vec::new(),
     };
-    VerifiedBlock::assemble(block, Arc::from(&[][..]), digest)
+    VerifiedBlock::assemble(block, Arc::from(&[][..]), digest, 0)
 }
 
 /// Which of the twins, from 1; 0 for none.
