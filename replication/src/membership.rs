@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use crate::card::{CardError, MemberCard};
 use crate::checkpoint::certificate::CertificateError;
 use crate::committee::{draw, ranked};
-use crate::consensus::block::ROUND_MAX;
+use crate::consensus::rules::ROUND_MAX;
 use crate::consensus::tally::Schedule;
 use crate::params::{Params, ParamsError, Thresholds};
 use crate::roster::{Handover, Roster};

@@ -1,7 +1,7 @@
-//! Blocks: what a member signs once a round, and the stateless rules that make one valid.
+//! Blocks: what a member signs once a round, read, signed and verified.
 //!
-//! A [`VerifiedBlock`] in hand is valid by itself: shape, bounds, the author's signature and every signature inside.
-//! Whether its parents are known is the graph's business. Validity is the same at every member.
+//! A [`VerifiedBlock`] in hand is valid by itself: its shape and bounds (`rules.rs`), the author's signature and every
+//! signature inside. Whether its parents are known is the graph's business. Validity is the same at every member.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use super::header::{BlockHeader, SignedHeader, block_digest, commands_digest};
-use super::tally::MemberSet;
+use super::rules::{check, check_length, parent_places};
 use crate::ledger::claims::{Claims, Unverified};
 use crate::ledger::command::{AuthError, BlockCommand};
 use crate::membership::{Genesis, GroupId, MemberId};
@@ -20,15 +20,11 @@ use crate::wire::{self, WireError};
 
 /// The most parents that a block can name; a group's size bounds them further.
 pub const PARENTS_MAX: usize = 4096;
-/// Rounds stay below this, so that arithmetic on them never overflows.
-pub(crate) const ROUND_MAX: u64 = 1 << 48;
 /// The most commands in one block.
 pub(crate) const COMMANDS_MAX: usize = 65_536;
 const SIGNATURE_BYTES: usize = 64;
-const HEADER_BYTES_MAX: usize = 256;
 /// The most bytes of a block of any group.
 const BLOCK_BYTES_MAX: usize = 5 << 20;
-const PARENT_BYTES: usize = 42;
 pub(crate) const SIGNATURE_DOMAIN: &str = "barfs 2026 block v1";
 
 /// A block as it travels and is kept: its encoding, then the author's signature.
@@ -127,19 +123,6 @@ pub enum BlockError {
     /// A signature inside does not verify.
     #[error("a command in the block: {0}")]
     Inner(#[from] AuthError),
-}
-
-/// The most bytes of one block of a group, signature included.
-pub(crate) fn block_bytes_max(genesis: &Genesis) -> usize {
-    let commands = usize::try_from(genesis.params.block_bytes_max).unwrap_or(usize::MAX);
-    commands
-        .saturating_add(parent_places(genesis).saturating_mul(PARENT_BYTES))
-        .saturating_add(HEADER_BYTES_MAX)
-}
-
-/// Places for parents in every block of a group save those of the first round: one for each author.
-pub(crate) fn parent_places(genesis: &Genesis) -> usize {
-    genesis.thresholds().n.min(PARENTS_MAX)
 }
 
 struct Inner {
@@ -376,98 +359,4 @@ fn signer(genesis: &Genesis, bytes: &[u8]) -> Option<MemberId> {
         .verify(SIGNATURE_DOMAIN, digest.as_bytes(), &Signature(*signature))
         .ok()?;
     Some(header.author)
-}
-
-fn check_length(genesis: &Genesis, len: usize) -> Result<(), WireError> {
-    let max = block_bytes_max(genesis);
-    if len > max {
-        return Err(WireError::TooLong { len, max });
-    }
-    Ok(())
-}
-
-fn check(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
-    if block.group != genesis.group_id() || block.epoch != genesis.epoch() {
-        return Err(BlockError::Group);
-    }
-    if genesis.seated_card(block.author).is_none() {
-        return Err(BlockError::Author(block.author));
-    }
-    if !(genesis.first_round()..ROUND_MAX).contains(&block.round) {
-        return Err(BlockError::Round(block.round));
-    }
-    if !block.commands.iter().all(BlockCommand::is_allowed) {
-        return Err(BlockError::Commands(block.commands.len()));
-    }
-    check_parents(genesis, block)
-}
-
-fn check_parents(genesis: &Genesis, block: &Block) -> Result<(), BlockError> {
-    let fault = |what| Err(BlockError::Parents(what));
-    let first_round = genesis.first_round();
-    if block.round == first_round {
-        return match block.parents.is_empty() {
-            true => Ok(()),
-            false => fault("must be empty in the first round"),
-        };
-    }
-    if block.parents.len() != parent_places(genesis) {
-        return fault("are not as many as the committee has members");
-    }
-    let named = block
-        .parents
-        .iter()
-        .position(|parent| *parent == BlockRef::NONE)
-        .unwrap_or(block.parents.len());
-    let (named, free) = block
-        .parents
-        .split_at_checked(named)
-        .unwrap_or((&block.parents, &[]));
-    if free.iter().any(|place| *place != BlockRef::NONE) {
-        return fault("come after a free place");
-    }
-    let (own, others) = match named.split_first() {
-        Some((first, rest)) if first.author == block.author => (Some(first), rest),
-        _ => (None, named),
-    };
-    let previous_round = block.round - 1;
-    if own.is_some_and(|own| !(first_round..block.round).contains(&own.round)) {
-        return fault("name an own block of no earlier round");
-    }
-    check_others(genesis, block, others)?;
-    let authors = block
-        .parents
-        .iter()
-        .filter(|parent| parent.round == previous_round)
-        .count();
-    match authors >= genesis.thresholds().quorum {
-        true => Ok(()),
-        false => fault("are of too few authors of the round before"),
-    }
-}
-
-/// Parents by other authors: one of each at most, those of the round before first.
-fn check_others(genesis: &Genesis, block: &Block, others: &[BlockRef]) -> Result<(), BlockError> {
-    let fault = |what| Err(BlockError::Parents(what));
-    let mut authors = MemberSet::default();
-    let mut last = None;
-    for parent in others {
-        let in_range = (genesis.first_round()..block.round).contains(&parent.round);
-        if !in_range
-            || genesis.seated_card(parent.author).is_none()
-            || parent.author == block.author
-        {
-            return fault("name a round or author that cannot be");
-        }
-        let position = (parent.round != block.round - 1, parent.round, parent.author);
-        if last.is_some_and(|last| last >= position) {
-            return fault("are out of order");
-        }
-        last = Some(position);
-        authors.insert(parent.author);
-    }
-    match authors.len() == others.len() {
-        true => Ok(()),
-        false => fault("name two blocks of one author"),
-    }
 }

@@ -9,5 +9,6 @@ pub(crate) mod header;
 pub(crate) mod lateness;
 pub(crate) mod own;
 pub(crate) mod pace;
+pub(crate) mod rules;
 pub(crate) mod suspended;
 pub(crate) mod tally;
