@@ -26,7 +26,7 @@ const LONG: usize = 128 << 10;
 /// What was found in blocks, besides what the replica needs.
 enum Found {
     Bad(BlockBytes, BlockError),
-    Proof(Evidence),
+    Proof(Box<Evidence>),
 }
 
 /// Where blocks come from, and where they go.
@@ -100,7 +100,7 @@ impl Route {
     fn keep_proofs(&self, block: &VerifiedBlock) {
         for command in &block.block().commands {
             if let Command::Accuse { evidence } = command.command() {
-                self.tell(Found::Proof(evidence.clone()));
+                self.tell(Found::Proof(Box::new(evidence.clone())));
             }
         }
     }
@@ -246,7 +246,7 @@ impl Service {
                         let rosters = service.rosters.all();
                         tokio::task::block_in_place(|| service.accuse(&rosters, &bytes));
                     }
-                    Found::Proof(evidence) => service.keep_proof(evidence),
+                    Found::Proof(evidence) => service.keep_proof(*evidence),
                 }
             }
         });
