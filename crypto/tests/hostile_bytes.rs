@@ -102,8 +102,9 @@ fn bound(decoder: &Decoder, len: usize) -> usize {
         "key_file_body" => 8 << 20,
         // The check works with a shard of more than 64 KiB.
         "outboard" | "slice" => 160 << 10,
-        // Tables for the curve's sums.
+        // Tables for the curves' sums.
         "vrf_reveal" => 64 << 10,
+        "signature" => 4 << 10,
         // Matrices of up to 255 rows and twice as many columns.
         "shards" => 160 << 10,
         _ => 1 << 10,
