@@ -119,7 +119,7 @@ async fn shards_that_never_end_fill_no_more_than_a_share_of_the_memory() {
     // Its share, what two connections hold that nobody reads, and as much again for what allocators keep.
     assert!(most < 256 * MIB, "{} MiB of memory were taken", most / MIB);
     assert!(
-        slowest < Duration::from_secs(3),
+        slowest < Duration::from_secs(8),
         "another one waited {slowest:?}"
     );
 }
