@@ -8,7 +8,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use barfs_fs::fuse::MountOptions;
 use barfs_fs::*;
@@ -119,4 +119,31 @@ fn no_new_name_shows_before_what_was_written() {
         mount.volume.lookup(ROOT, b"renamed").unwrap().inode.size,
         14
     );
+}
+
+/// The kernel tells the times of a change only if its clock ticked since, and says some time after close(2) that the writer
+/// is gone: neither may make a file that was made safe count as changed again.
+#[test]
+fn what_was_made_safe_before_it_was_closed_stays_safe() {
+    let mount = Mount::new();
+    for number in 0..30 {
+        let path = mount.at(&format!("f{number}"));
+        let mut open = File::create(&path).unwrap();
+        open.write_all(b"safe").unwrap();
+        open.sync_all().unwrap();
+        let shown = open.metadata().unwrap().modified().unwrap();
+        drop(open);
+        assert_ne!(rung_of_closed(&path), "staged", "{number}");
+        let ino = mount
+            .volume
+            .resolve(format!("f{number}").as_bytes())
+            .unwrap();
+        let kept = mount.volume.getattr(ino).unwrap().inode.mtime;
+        let shown = shown.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            (kept.seconds, kept.nanos),
+            (shown.as_secs() as i64, shown.subsec_nanos()),
+            "{number}"
+        );
+    }
 }

@@ -280,6 +280,35 @@ fn an_unreachable_group_is_waited_for_with_a_reason_and_the_wait_can_be_ended() 
     );
 }
 
+#[test]
+fn a_volume_opens_offline_with_what_is_on_this_machine_and_tells_later_where_it_stands() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    let ino = file(&volume, ROOT, "a");
+    volume.write(ino, 0, b"data", false).unwrap();
+    sync_group(&volume);
+    volume.write(ino, 4, b" and more", false).unwrap();
+    volume.fsync(ino).unwrap();
+    vanish(volume);
+    let head = rig.group.head().unwrap();
+    rig.group.unreachable.store(true, Ordering::SeqCst);
+    let volume = rig.open();
+    assert_eq!(read_all(&volume, ino), b"data and more");
+    let late = file(&volume, ROOT, "b");
+    volume.write(late, 0, b"offline", false).unwrap();
+    assert!(volume.stands_on_head(head.as_ref()));
+    assert!(!volume.stands_on_head(None));
+    let other = GroupHead {
+        sequence: 2,
+        bytes: b"of another device".to_vec(),
+    };
+    assert!(!volume.stands_on_head(Some(&other)));
+    rig.group.unreachable.store(false, Ordering::SeqCst);
+    sync_group(&volume);
+    assert!(!volume.stands_on_head(head.as_ref()), "it has moved on");
+    assert_eq!(read_all(&rig.elsewhere().open(), late), b"offline");
+}
+
 /// The head was executed, the answer was lost, and the machine died before it heard.
 #[test]
 fn a_commit_that_was_executed_unheard_is_finished_and_not_repeated() {

@@ -36,6 +36,7 @@ pub mod rosters;
 pub mod secrets;
 pub mod serve;
 pub mod session;
+mod standing;
 pub mod statefile;
 pub mod store;
 pub mod transport;

@@ -8,7 +8,8 @@
 //!      handovers     who sat after the founders
 //!      key           master keys and device key, sealed with Argon2id and XChaCha20-Poly1305
 //!      overlay/      changes not on the group    packs/      ciphertext
-//!      lock          held by the mount           mount.sock  its control socket
+//!      lease         the last writer lease       lock        held by the mount
+//!      mount.sock    its control socket
 //! ```
 
 use std::fs::File;
@@ -262,6 +263,16 @@ impl Profile {
     /// The file of what is known of the group's rosters.
     pub fn chain_path(&self) -> PathBuf {
         self.dir.join("handovers")
+    }
+
+    /// The file of what is kept of the last writer lease.
+    pub(crate) fn standing_path(&self) -> PathBuf {
+        self.dir.join("lease")
+    }
+
+    /// The directory of changes that are not on the group.
+    pub(crate) fn overlay_path(&self) -> PathBuf {
+        self.dir.join("overlay")
     }
 
     /// What is known of the group's rosters.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barfs_fs::{StoreError, Volume, VolumeError, VolumeKeys, VolumeOptions};
+use parking_lot::Mutex;
 
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::GroupClient;
@@ -13,6 +14,7 @@ use crate::lease::Lease;
 use crate::overlay::RocksOverlay;
 use crate::packs::GroupStore;
 use crate::profile::{self, Profile, ProfileLock};
+use crate::standing::{self, Held, Standing, Waiting, remember, unanswered};
 
 /// How often a reader looks for a newer state.
 const FOLLOW: Duration = Duration::from_secs(5);
@@ -46,6 +48,9 @@ pub struct SessionOptions {
     pub access: Access,
     /// See [`BeforeCommit`].
     pub before_commit: Option<BeforeCommit>,
+    /// While the group cannot be reached, go on with what an earlier writer left on this machine, and take the lease when
+    /// the group answers.
+    pub without_group: bool,
 }
 
 impl Default for SessionOptions {
@@ -55,6 +60,7 @@ impl Default for SessionOptions {
             cache_bytes: 10 << 30,
             access: Access::Write { steal: false },
             before_commit: None,
+            without_group: false,
         }
     }
 }
@@ -67,8 +73,8 @@ pub struct Session {
     pub volume: Arc<Volume>,
     /// Its packs on the group.
     pub store: Arc<GroupStore>,
-    /// `None` for a reader.
-    lease: Option<Lease>,
+    /// Nothing for a reader, and as long as the lease is waited for.
+    lease: Held,
     /// Let go last.
     _lock: ProfileLock,
 }
@@ -98,6 +104,14 @@ pub async fn blocking<T: Send + 'static>(
         .during(Exit::Failed, "a worker ended in a panic")?
 }
 
+/// What a session may do.
+enum Right {
+    Read,
+    Writes(Lease),
+    /// It may write once the group answers; until then it goes on from here.
+    Waits(Standing),
+}
+
 impl Session {
     /// Opens the volume of `profile`; fails at once if another process or device has it.
     pub async fn open(
@@ -110,17 +124,52 @@ impl Session {
         let id = profile.volume()?;
         let client = Arc::new(GroupClient::new(profile.chain()?, device, None)?);
         // Who has left could answer with what was true when it left.
-        client.refresh().await;
+        let heard = client.refresh().await.heard;
         client.follow(profile.chain_path());
-        let lease = match options.access {
-            Access::Write { steal } => Some(Lease::acquire(Arc::clone(&client), id, steal).await?),
-            Access::Read { .. } => None,
+        let kept = profile.standing_path();
+        let without = options.without_group.then(|| Standing::load(&kept));
+        let without = without.transpose()?.flatten();
+        // Whoever never wrote here has nothing to go on with.
+        let without = without.filter(|_| profile.overlay_path().is_dir());
+        let right = match options.access {
+            Access::Read { .. } => Right::Read,
+            Access::Write { steal } => {
+                let without = without.filter(|_| !steal);
+                match without {
+                    Some(last) if !heard => Right::Waits(last),
+                    _ => match Lease::acquire(Arc::clone(&client), id, steal).await {
+                        Ok(lease) => Right::Writes(lease),
+                        Err(cause) => match without {
+                            Some(last) if unanswered(&cause) => Right::Waits(last),
+                            _ => return Err(cause.into()),
+                        },
+                    },
+                }
+            }
         };
-        if let Some(state) = client.volume(id).await? {
+        let waits = matches!(right, Right::Waits(_));
+        if !waits && let Some(state) = client.volume(id).await? {
             header::check_known(&state, &masters)?;
         }
-        let fencing = lease.as_ref().map_or(0, Lease::fencing);
-        let store = GroupStore::open(client, profile.member(), id, fencing).await?;
+        let owner = profile.member();
+        let (store, fencing, lease) = match right {
+            Right::Read => (
+                GroupStore::open(Arc::clone(&client), owner, id, 0).await?,
+                0,
+                None,
+            ),
+            Right::Writes(lease) => {
+                let fencing = lease.fencing();
+                let store = GroupStore::open(Arc::clone(&client), owner, id, fencing).await?;
+                remember(&kept, fencing, &store);
+                (store, fencing, Some(lease))
+            }
+            Right::Waits(last) => {
+                let client = Arc::clone(&client);
+                let store = GroupStore::open_waiting(client, owner, id, last.space());
+                (store, last.fencing, None)
+            }
+        };
 
         let fs_id = barfs_fs::VolumeId(id.0);
         let keys = VolumeKeys::rotated(masters.first(), masters.later(), fs_id);
@@ -139,7 +188,7 @@ impl Session {
             }
         }
         volume_options.before_commit = options.before_commit;
-        let overlay_path = profile.dir.join("overlay");
+        let overlay_path = profile.overlay_path();
         let packs = Arc::clone(&store);
         let volume = blocking(move || {
             let overlay = RocksOverlay::open(&overlay_path)
@@ -149,13 +198,20 @@ impl Session {
         })
         .await?;
         if let Some(lease) = &lease {
-            let (lost, volume) = (lease.lost(), Arc::downgrade(&volume));
-            tokio::spawn(async move {
-                let reason = lost.await;
-                if let Some(volume) = volume.upgrade() {
-                    volume.lose_lease(reason);
-                }
-            });
+            standing::watch(lease, &volume);
+        }
+        let lease: Held = Arc::new(Mutex::new(lease));
+        if waits {
+            let waiting = Waiting {
+                client,
+                id,
+                masters,
+                store: Arc::clone(&store),
+                volume: Arc::downgrade(&volume),
+                held: Arc::clone(&lease),
+                kept,
+            };
+            tokio::spawn(waiting.wait());
         }
         Ok(Self {
             profile,
@@ -168,7 +224,9 @@ impl Session {
 
     /// Gives the writer lease up, if there is one; the volume was closed before.
     pub async fn release(self) {
-        if let Some(lease) = self.lease {
+        let lease = self.lease.lock().take();
+        if let Some(lease) = lease {
+            remember(&self.profile.standing_path(), lease.fencing(), &self.store);
             lease.release().await;
         }
     }

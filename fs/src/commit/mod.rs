@@ -5,6 +5,7 @@
 
 pub(crate) mod branch;
 mod build;
+mod lease;
 mod merge;
 pub(crate) mod orders;
 pub(crate) mod place;
@@ -347,17 +348,6 @@ impl Volume {
             }
             other => other,
         }
-    }
-
-    /// Another device writes the volume now. Changes are refused from here on, and what is not on the group stays on this machine:
-    /// the next opening for writing saves it as a snapshot beside the other's state.
-    pub fn lose_lease(&self, reason: String) {
-        self.read_only.store(true, Ordering::Relaxed);
-        let mut state = self.committer.state.lock();
-        state.last_error = Some(StoreError::LeaseLost(reason.clone()).to_string());
-        state.lost = Some(reason);
-        drop(state);
-        self.committer.signal.kick();
     }
 
     /// Calls the group until it answers, telling why that takes long.

@@ -94,13 +94,16 @@ impl Volume {
         Ok(())
     }
 
-    /// The last writer closed, and the kernel has told whatever times it had to tell: where it told none since content
-    /// changed, the times that it knows hold.
+    /// The kernel has told whatever times it had to tell, because the last writer closed or everything was written back:
+    /// where it told none since content changed, the times that it knows hold.
     pub(crate) fn settle_times(&self, ino: u64, state: &mut State) -> Result<()> {
         let Some((mtime, ctime)) = state.told_times.take() else {
             return Ok(());
         };
         let mut inode = self.load(ino, state)?;
+        if (inode.mtime, inode.ctime) == (mtime, ctime) {
+            return Ok(());
+        }
         (inode.mtime, inode.ctime) = (mtime, ctime);
         let mut changes = Changes::new();
         self.save(ino, state, inode, &mut changes)?;

@@ -98,10 +98,26 @@ impl Volume {
         }
         let now = SystemTime::now();
         self.drain(ino)?;
+        self.settle(ino)?;
         self.flush()?;
         if place(ino) == Place::Live {
             self.live.get(ino.0).state.lock().synced = Some(now);
         }
         Ok(())
+    }
+
+    /// The kernel has written a file back, so the times it told are the file's. Without this they would be recorded when
+    /// the kernel says that the last writer is gone, which is some time after close(2), and the file that was just made
+    /// safe would count as changed again.
+    pub(crate) fn settle(&self, ino: InodeNo) -> Result<()> {
+        if place(ino) != Place::Live {
+            return Ok(());
+        }
+        let live = self.live.get(ino.0);
+        let mut state = live.state.lock();
+        if state.gone {
+            return Ok(());
+        }
+        self.settle_times(ino.0, &mut state)
     }
 }

@@ -137,11 +137,16 @@ impl Volume {
         rung: Rung,
         progress: &mut dyn FnMut(SyncProgress),
     ) -> Result<(), VolumeError> {
-        let safety = self.path_safety(path)?;
+        let ino = self.resolve(path)?;
+        let safety = self.safety(ino)?;
         let there = safety.kind != Kind::Directory && !safety.being_written;
         match (rung, safety.rung) {
             (_, "group") | (Rung::Local, "local") if there => Ok(()),
-            _ => self.sync(rung, progress),
+            _ => {
+                self.drain(ino)?;
+                self.settle(ino)?;
+                self.sync(rung, progress)
+            }
         }
     }
 

@@ -189,6 +189,11 @@ fn print_mount(mount: &MountStatus) {
     if mount.read_only {
         println!("  read-only");
     }
+    if mount.waits_for_group && !mount.read_only {
+        println!(
+            "  OFFLINE: mounted while the group did not answer; what is not on this machine cannot be read"
+        );
+    }
     if let Some(snapshot) = &mount.conflict {
         println!(
             "  CONFLICT: another device changed the volume; what this one had written is in .snapshots/{snapshot}"

@@ -122,6 +122,25 @@ impl MountProcess {
         }
     }
 
+    /// Stops the process where it is, as a machine that sleeps.
+    pub fn pause(&self) -> Outcome<()> {
+        self.send(rustix::process::Signal::STOP)
+    }
+
+    /// Lets a stopped process go on.
+    pub fn go_on(&self) -> Outcome<()> {
+        self.send(rustix::process::Signal::CONT)
+    }
+
+    fn send(&self, what: rustix::process::Signal) -> Outcome<()> {
+        let child = self
+            .child
+            .as_ref()
+            .ok_or_else(|| Failure::new(Exit::Failed, "the mount has ended"))?;
+        signal(child, what);
+        Ok(())
+    }
+
     /// Whether the process has ended.
     pub fn has_ended(&mut self) -> Outcome<bool> {
         let Some(child) = &mut self.child else {

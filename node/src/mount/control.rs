@@ -109,6 +109,8 @@ pub struct MountStatus {
     pub read_error: Option<String>,
     /// Whether it only reads: asked for, or because another device took the writer lease.
     pub read_only: bool,
+    /// Whether it was mounted while the group did not answer, and still waits for the writer lease.
+    pub waits_for_group: bool,
     /// The snapshot that holds changes of this machine which came too late for the volume itself.
     pub conflict: Option<String>,
     /// Bytes that the quota allows, and that are used.
@@ -187,6 +189,7 @@ impl Mount {
             last_error: status.last_error,
             read_error: self.store.read_error(),
             read_only: status.read_only,
+            waits_for_group: self.store.waits(),
             conflict: status.conflict,
             space: (space.total, space.used),
             shards_rebuilt: self.store.shards_missed(),

@@ -67,6 +67,7 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
         cache_bytes: options.cache_bytes,
         access: options.access.clone(),
         before_commit: Some(Arc::new(move || helper.now())),
+        without_group: true,
     };
     let session = Session::open(profile, passphrase, session_options).await?;
 
@@ -91,6 +92,12 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
         unmount,
     });
     let socket = socket::serve(&session.profile.socket(), Arc::clone(&mount))?;
+    if session.store.waits() {
+        eprintln!(
+            "barfs: the group does not answer: {} is mounted with what is on this machine, and what is written stays on it until the group does",
+            mount.name
+        );
+    }
     println!("{} is mounted at {}", mount.name, mount.at.display());
     let result = serve_until_end(&mount, mounted, orders, &options).await;
     socket.close().await;

@@ -8,7 +8,7 @@ mod place;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use barfs_fs::{GroupHead, PackInfo, PackNo, PackStore, Space, StoreError};
 use barfs_replication::{Command, MemberId, Outcome as LedgerOutcome, Refusal, VolumeId};
@@ -27,6 +27,8 @@ pub struct GroupStore {
     owner: MemberId,
     volume: VolumeId,
     fencing: AtomicU32,
+    /// The volume was opened without its writer lease: until it is held nothing is placed.
+    waits: AtomicBool,
     placer: Placer,
     fetcher: Fetcher,
     space: Mutex<Space>,
@@ -62,19 +64,58 @@ impl GroupStore {
         volume: VolumeId,
         fencing: u32,
     ) -> Result<Arc<Self>, GroupError> {
-        let store = Arc::new(Self {
+        let store = Arc::new(Self::new(client, owner, volume));
+        store.fencing.store(fencing, Ordering::Relaxed);
+        store.refresh_space().await?;
+        Ok(store)
+    }
+
+    /// The same while the group cannot be reached: it had this much room when it was heard last. Nothing is placed before
+    /// the writer lease is [held](Self::hold).
+    pub fn open_waiting(
+        client: Arc<GroupClient>,
+        owner: MemberId,
+        volume: VolumeId,
+        space: Space,
+    ) -> Arc<Self> {
+        let store = Self::new(client, owner, volume);
+        store.waits.store(true, Ordering::Release);
+        *store.space.lock() = space;
+        Arc::new(store)
+    }
+
+    fn new(client: Arc<GroupClient>, owner: MemberId, volume: VolumeId) -> Self {
+        Self {
             runtime: Handle::current(),
             owner,
             volume,
-            fencing: AtomicU32::new(fencing),
+            fencing: AtomicU32::new(0),
+            waits: AtomicBool::new(false),
             placer: Placer::start(Arc::clone(&client), owner, volume),
             fetcher: Fetcher::new(Arc::clone(&client), volume),
             space: Mutex::new(Space::default()),
             unread: Mutex::new(None),
             client,
-        });
-        store.refresh_space().await?;
-        Ok(store)
+        }
+    }
+
+    /// The writer lease is held, under this fencing number.
+    pub fn hold(&self, fencing: u32) {
+        self.fencing.store(fencing, Ordering::Relaxed);
+        self.waits.store(false, Ordering::Release);
+    }
+
+    /// Whether the writer lease is still waited for.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    fn check_lease(&self) -> Result<(), StoreError> {
+        if !self.waits() {
+            return Ok(());
+        }
+        let reason = "it did not answer when the volume was mounted; nothing is lost, all goes up when it does";
+        Err(StoreError::Unreachable(reason.into()))
     }
 
     /// Asks the group again how much room there is.
@@ -161,6 +202,7 @@ impl GroupStore {
 
 impl PackStore for GroupStore {
     fn put(&self, pack: PackNo, bytes: Arc<Vec<u8>>) -> Result<(), StoreError> {
+        self.check_lease()?;
         let record = self.runtime.block_on(self.placer.put(pack.0, &bytes))?;
         self.fetcher.learn(record);
         Ok(())
@@ -182,6 +224,7 @@ impl PackStore for GroupStore {
     }
 
     fn head(&self) -> Result<Option<GroupHead>, StoreError> {
+        self.check_lease()?;
         let state = self
             .runtime
             .block_on(self.client.volume(self.volume))
@@ -191,14 +234,17 @@ impl PackStore for GroupStore {
     }
 
     fn commit_head(&self, head: &GroupHead) -> Result<(), StoreError> {
+        self.check_lease()?;
         self.runtime.block_on(self.set_head(head))
     }
 
     fn list(&self) -> Result<Vec<PackInfo>, StoreError> {
+        self.check_lease()?;
         self.runtime.block_on(self.list_all())
     }
 
     fn release(&self, packs: &[PackNo]) -> Result<(), StoreError> {
+        self.check_lease()?;
         for some in packs.chunks(4096) {
             let command = Command::Release {
                 volume: self.volume,
