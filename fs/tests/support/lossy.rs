@@ -39,6 +39,7 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
 #[derive(Default)]
 struct Node {
     directory: bool,
+    socket: bool,
     now: Vec<u8>,
     synced: Vec<u8>,
     since: Vec<Change>,
@@ -224,7 +225,7 @@ impl Disk {
         attr(&image, *ino.ok_or(Errno::ENOENT)?)
     }
 
-    fn make(&self, parent: INodeNo, name: &OsStr, directory: bool) -> Result<FileAttr, Errno> {
+    fn make(&self, parent: INodeNo, name: &OsStr, kind: FileType) -> Result<FileAttr, Errno> {
         let mut image = self.up()?;
         let name = (parent.0, name.to_owned());
         if image.names.contains_key(&name) {
@@ -233,7 +234,8 @@ impl Disk {
         let ino = image.next;
         image.next += 1;
         let node = Node {
-            directory,
+            directory: kind == FileType::Directory,
+            socket: kind == FileType::Socket,
             ..Node::default()
         };
         image.nodes.insert(ino, node);
@@ -264,9 +266,10 @@ fn attr(image: &Image, ino: u64) -> Result<FileAttr, Errno> {
         mtime: now,
         ctime: now,
         crtime: now,
-        kind: match node.directory {
-            true => FileType::Directory,
-            false => FileType::RegularFile,
+        kind: match (node.directory, node.socket) {
+            (true, _) => FileType::Directory,
+            (_, true) => FileType::Socket,
+            _ => FileType::RegularFile,
         },
         perm: if node.directory { 0o755 } else { 0o644 },
         nlink: 1,
@@ -335,7 +338,25 @@ impl Filesystem for Disk {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        entry(reply, self.make(parent, name, true));
+        entry(reply, self.make(parent, name, FileType::Directory));
+    }
+
+    fn mknod(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = match mode & libc::S_IFMT {
+            libc::S_IFSOCK => self.make(parent, name, FileType::Socket),
+            libc::S_IFREG => self.make(parent, name, FileType::RegularFile),
+            _ => Err(Errno::EPERM),
+        };
+        entry(reply, made);
     }
 
     fn create(
@@ -348,7 +369,7 @@ impl Filesystem for Disk {
         _: i32,
         reply: ReplyCreate,
     ) {
-        match self.make(parent, name, false) {
+        match self.make(parent, name, FileType::RegularFile) {
             Ok(attr) => {
                 let (none, handle) = (FopenFlags::empty(), FileHandle(0));
                 reply.created(&TTL, &attr, Generation(0), handle, none);
