@@ -98,15 +98,14 @@ impl Volume {
             ));
         }
         // In this order: a commit places its packs before its head, so the list has all that this head names.
-        let head = self.space.overlay.view().base.head.clone();
-        let packs = self.store.list()?;
+        let (head, packs) = self.head_and_packs()?;
         let mut check = Check {
             volume: self,
             packs: packs.iter().map(|pack| (pack.number, pack.len)).collect(),
             used: RoaringTreemap::new(),
             seen: RoaringTreemap::new(),
             report: CheckReport {
-                packs: packs.len() as u64,
+                packs: packs.iter().filter(|pack| !pack.released).count() as u64,
                 ..CheckReport::default()
             },
             progress,
@@ -117,12 +116,34 @@ impl Volume {
         if let Some(part) = options.read_data {
             check.data(&packs, part)?;
         }
-        let used = &check.used;
-        check.report.packs_unused = packs
-            .iter()
-            .filter(|pack| !used.contains(pack.number.0))
-            .count() as u64;
+        let (mut unused, mut doomed) = (0, Vec::new());
+        for pack in &packs {
+            match (check.used.contains(pack.number.0), pack.released) {
+                (true, true) => doomed.push(pack.number.0),
+                (false, false) => unused += 1,
+                _ => {}
+            }
+        }
+        check.report.packs_unused = unused;
+        for number in doomed {
+            check.problem(format!(
+                "pack {number} is in use and was given up: it will be destroyed, unless `barfs volume veto` keeps it"
+            ));
+        }
         Ok(check.report)
+    }
+
+    /// The newest head and the packs of the moment when it was the newest: a prune that comes between would have given up
+    /// what an older one mentions.
+    fn head_and_packs(&self) -> Result<(Head, Vec<PackInfo>)> {
+        loop {
+            let head = self.space.overlay.view().base.head.clone();
+            let packs = self.store.list()?;
+            if self.space.overlay.view().base.head.sequence == head.sequence {
+                return Ok((head, packs));
+            }
+            self.check_open()?;
+        }
     }
 }
 

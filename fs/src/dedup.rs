@@ -127,6 +127,7 @@ impl Volume {
         let mut report = IndexReport::default();
         let oldest = self.space.overlay.counters().handle.saturating_sub(WINDOW);
         let mut packs = self.store.list()?;
+        packs.retain(|pack| !pack.released);
         packs.sort_unstable_by_key(|pack| std::cmp::Reverse(pack.number));
         for pack in packs {
             if self.check_open().is_err() || self.journal.stopped() {

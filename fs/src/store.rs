@@ -55,6 +55,8 @@ pub struct PackInfo {
     pub number: PackNo,
     /// Its length in bytes, before redundancy.
     pub len: u64,
+    /// Whether it was given up, and is there only until the group's grace has passed.
+    pub released: bool,
 }
 
 /// Room for this volume's packs on the group, in bytes of packs (redundancy already taken off).
@@ -128,7 +130,7 @@ pub trait PackStore: Send + Sync {
     /// Sets the head if the newest sequence is `head.sequence - 1`; returns once the group has executed it durably.
     /// Setting the very head that is the newest already succeeds (a lost answer is retried).
     fn commit_head(&self, head: &GroupHead) -> Result<(), StoreError>;
-    /// Every pack of this volume on the group.
+    /// Every pack of this volume on the group, those given up but not destroyed among them.
     fn list(&self) -> Result<Vec<PackInfo>, StoreError>;
     /// Gives packs up; the group destroys them after its grace period.
     fn release(&self, packs: &[PackNo]) -> Result<(), StoreError>;

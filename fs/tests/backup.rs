@@ -96,20 +96,27 @@ fn everything_comes_back_as_it_was_on_another_machine() {
     let volume = other.open();
     let snapshot = volume.snapshot("first").unwrap();
     let target = other.dir.path().join("restored");
-    let mut told = 0;
+    let (mut told, mut last) = (0, RestoreProgress::default());
     let options = RestoreOptions::default();
+    let mut progress = |step: &RestoreProgress| {
+        assert!(step.scanned || step.bytes_done == 0, "{step:?}");
+        (told, last) = (told + 1, step.clone());
+        true
+    };
     let report = volume
         .restore(
             &snapshot,
             &[bytes_of(&source)],
             &target,
             &options,
-            &mut |_| {
-                told += 1;
-                true
-            },
+            &mut progress,
         )
         .unwrap();
+    assert_eq!(
+        (last.bytes_done, last.files_done),
+        (last.bytes_total, last.files_total),
+        "the totals were known before anything was written"
+    );
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     assert!(report.verified >= 64 && told > 70, "{report:?}");
     let back = target.join(source.strip_prefix("/").unwrap());

@@ -63,6 +63,47 @@ fn removing_files_frees_the_quota_in_the_end() {
     assert!(volume.status().last_prune.is_some());
 }
 
+/// The group keeps what was given up until its grace has passed.
+#[test]
+fn what_was_given_up_is_given_up_and_counted_once() {
+    let rig = Rig::default();
+    rig.group.grace.store(true, Ordering::Relaxed);
+    let volume = rig.open_with(keep_nothing);
+    let kept = write_file(&volume, ROOT, "kept", &noise(17 << 20, 1));
+    write_file(&volume, ROOT, "gone", &noise(17 << 20, 2));
+    sync_group(&volume);
+    volume.unlink(ROOT, b"gone").unwrap();
+    volume.forget_all().unwrap();
+    sync_group(&volume);
+    let first = prune(&volume);
+    let listed = rig.group.list().unwrap();
+    let given_up = listed.iter().filter(|pack| pack.released);
+    let (count, bytes) =
+        given_up.fold((0, 0), |(count, bytes), pack| (count + 1, bytes + pack.len));
+    assert!(count > 0 && bytes >= 16 << 20, "{first:?}");
+    assert_eq!((first.packs_released, first.bytes_released), (count, bytes));
+    assert_eq!(first.packs_left, listed.len() as u64 - count);
+    let second = prune(&volume);
+    assert!(second.bytes_released < 1 << 20, "{second:?}");
+
+    let checked = volume.check(&CheckOptions::default(), &mut |_| true);
+    let checked = checked.unwrap();
+    assert!(checked.problems.is_empty(), "{checked:?}");
+    // Something gave up what is in use, a stolen device say: that is told while it can be taken back.
+    let doomed = rig.group.list().unwrap();
+    let doomed = doomed
+        .iter()
+        .find(|pack| !pack.released && pack.len == 16 << 20);
+    rig.group.release(&[doomed.unwrap().number]).unwrap();
+    let checked = volume.check(&CheckOptions::default(), &mut |_| true);
+    let problems = checked.unwrap().problems;
+    assert!(
+        problems.len() == 1 && problems[0].contains("veto"),
+        "{problems:?}"
+    );
+    assert!(read_all(&volume, kept) == noise(17 << 20, 1));
+}
+
 #[test]
 fn what_a_snapshot_holds_survives_and_goes_with_it() {
     let rig = Rig::default();

@@ -240,6 +240,7 @@ fn every_pack_on_the_group_opens_by_its_own_table() {
     let info = PackInfo {
         number,
         len: old.len() as u64,
+        released: false,
     };
     assert!(matches!(
         volume.scrub_pack(info),

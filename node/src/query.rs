@@ -1,8 +1,13 @@
 //! Answers questions about the ledger: the one place that turns its state into [`State`].
 
-use barfs_replication::Ledger;
+use barfs_replication::{Ledger, LiveTime, PackState, VolumeId};
 
-use crate::transport::protocol::{AccountState, PACKS_PER_QUERY, Query, State, VolumeState};
+use crate::transport::protocol::{
+    AccountState, PACKS_PER_QUERY, Query, Releasing, ReleasingPack, State, VolumeState,
+};
+
+/// Packs looked at for one answer.
+const PACKS_LOOKED_AT: usize = 8192;
 
 /// What the ledger says to a question.
 pub fn answer(ledger: &Ledger, query: &Query) -> State {
@@ -57,6 +62,34 @@ pub fn answer(ledger: &Ledger, query: &Query) -> State {
                 .filter(|member| ledger.is_convicted(*member))
                 .collect(),
         ),
+        Query::Releasing { volume, from } => State::Releasing(releasing(ledger, volume, *from)),
         Query::Device(device) => State::Device(ledger.device(*device).map(|(member, _)| member)),
+    }
+}
+
+/// Packs that are being released, from a number on, as far as one answer goes.
+fn releasing(ledger: &Ledger, volume: &VolumeId, from: u64) -> Releasing {
+    let (mut packs, mut next, mut seen) = (Vec::new(), None, 0);
+    for entry in ledger.packs_of(volume, from, PACKS_LOOKED_AT + 1) {
+        let number = entry.record.number;
+        if seen == PACKS_LOOKED_AT || packs.len() == usize::from(PACKS_PER_QUERY) {
+            next = Some(number);
+            break;
+        }
+        seen += 1;
+        if let PackState::Releasing { until, by } = entry.state {
+            packs.push(ReleasingPack {
+                number,
+                len: entry.record.len,
+                until,
+                by,
+            });
+        }
+    }
+    let now = ledger.live_time().0;
+    Releasing {
+        packs,
+        next,
+        now: LiveTime(now - now % 10_000),
     }
 }

@@ -51,6 +51,8 @@ pub struct SessionOptions {
     /// While the group cannot be reached, go on with what an earlier writer left on this machine, and take the lease when
     /// the group answers.
     pub without_group: bool,
+    /// Whether what goes to the group waits while programs need the processor.
+    pub give_way: bool,
 }
 
 impl Default for SessionOptions {
@@ -61,6 +63,7 @@ impl Default for SessionOptions {
             access: Access::Write { steal: false },
             before_commit: None,
             without_group: false,
+            give_way: true,
         }
     }
 }
@@ -176,6 +179,7 @@ impl Session {
         let mut volume_options = VolumeOptions::new(profile.dir.join("packs"));
         volume_options.cache_bytes = options.cache_bytes;
         volume_options.commit_interval = options.commit_interval;
+        volume_options.give_way = options.give_way;
         volume_options.fencing = fencing;
         match options.access {
             Access::Write { .. } => {

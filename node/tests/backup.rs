@@ -175,5 +175,22 @@ fn beside_a_mount_the_mount_does_it_and_what_fails_is_told() {
         fs::read_to_string(target.join("mine")).unwrap(),
         "from the mount"
     );
+    // An older state of it, under its snapshot's name.
+    must(exe(), &group.home, &["snapshot", "create", "then"]).unwrap();
+    fs::write(mount.at().join("mine"), "changed since").unwrap();
+    let older = group.path("older");
+    let args = [
+        "snapshot",
+        "restore",
+        "then",
+        "mine",
+        "--target",
+        text(&older),
+    ];
+    must(exe(), &group.home, &args).unwrap();
+    assert_eq!(
+        fs::read_to_string(older.join("mine")).unwrap(),
+        "from the mount"
+    );
     assert!(mount.unmount().unwrap().success());
 }

@@ -17,7 +17,7 @@ use barfs::transport::TransportError;
 use barfs::transport::endpoint::listen;
 use barfs::transport::frame::{FrameReader, Limits, send};
 use barfs::transport::protocol::{
-    AccountState, Answer, Query, Request, STATE_DOMAIN, SignedState, State, VolumeState,
+    AccountState, Answer, Query, Releasing, Request, STATE_DOMAIN, SignedState, State, VolumeState,
     state_message,
 };
 use barfs_crypto::{RecoverySecret, SigningKey};
@@ -58,6 +58,11 @@ impl Liar {
             Query::Number(_) => State::Number(u64::MAX),
             Query::Device(_) => State::Device(None),
             Query::Convicted => State::Convicted((0..4).map(barfs_replication::MemberId).collect()),
+            Query::Releasing { .. } => State::Releasing(Releasing {
+                packs: vec![],
+                next: Some(u64::MAX),
+                now: barfs_replication::LiveTime(0),
+            }),
         }
     }
 

@@ -186,6 +186,15 @@ fn the_ledger_stays_one_whatever_the_network_the_clocks_and_the_disks_do() {
             "{name}"
         );
     }
+    // With room again the node of the full disk catches up, from where its log ended.
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,size=1g", text(&small)])
+        .status()
+        .unwrap();
+    assert!(remounted.success());
+    group.cluster.kill_node(SMALL).unwrap();
+    group.cluster.start_node(SMALL).unwrap();
+    assert_one_ledger(&group, &[0, 1, 2, 3, 4, 5, 6]);
     assert!(mount.unmount().unwrap().success());
 }
 

@@ -17,6 +17,14 @@ fn lines(group: &Group, args: &[&str]) -> Vec<Value> {
     ended.stdout.lines().map(parse).collect()
 }
 
+/// The one JSON value that a command printed.
+fn value_of(group: &Group, args: &[&str]) -> Value {
+    let pass = group.cluster.passphrase_file();
+    let args = [args, &["--passphrase-file", text(&pass), "--json"]].concat();
+    let ended = must(exe(), &group.home, &args).unwrap();
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
 fn names(list: &Value) -> Vec<String> {
     let name = |snapshot: &Value| snapshot["name"].as_str().unwrap().to_owned();
     list["snapshots"]
@@ -123,6 +131,51 @@ fn a_deleted_file_comes_back_from_a_snapshot_and_its_quota_after_forgetting_it()
     assert!(
         freed >= 6 << 20,
         "the deleted file's bytes are given up: {pruned:?}"
+    );
+
+    // Until the grace has passed nothing is destroyed, and another device of the owner can keep it.
+    let told = value_of(&group, &["volume", "released"]);
+    assert_eq!(told[0]["by"], "this device", "{told}");
+    assert!(
+        told[0]["bytes"].as_u64() >= Some(freed),
+        "{told} {pruned:?}"
+    );
+    assert!(told[0]["last_in_s"].as_u64() > Some(6 * 86_400), "{told}");
+    let own = group.barfs(&["volume", "veto", "--passphrase-file", text(&pass)]);
+    assert_eq!(own.code(), i32::from(Exit::Incomplete as u8), "{own:?}");
+    assert!(own.stderr.contains("--words"), "{own:?}");
+    let device = group.path("device");
+    group.cluster.recover(0, 2, &device).unwrap();
+    let kept = must(
+        exe(),
+        &device,
+        &["volume", "veto", "--passphrase-file", text(&pass)],
+    );
+    let packs = told[0]["packs"].as_u64().unwrap();
+    let kept = kept.unwrap().stdout;
+    assert!(kept.starts_with(&format!("{packs} packs")), "{kept}");
+    assert_eq!(
+        value_of(&group, &["volume", "released"]),
+        serde_json::json!([])
+    );
+
+    // The next prune gives it up again, and the 24 words keep even that.
+    with(&["prune"]);
+    let words = &group.cluster.nodes()[0].phrase_file;
+    let args = [
+        "volume",
+        "veto",
+        "--words",
+        "--phrase-file",
+        text(words),
+        "--passphrase-file",
+        text(&pass),
+    ];
+    let kept = must(exe(), &group.home, &args).unwrap().stdout;
+    assert!(!kept.starts_with("0 packs"), "{kept}");
+    assert_eq!(
+        value_of(&group, &["volume", "released"]),
+        serde_json::json!([])
     );
 
     let mount = group.mount();

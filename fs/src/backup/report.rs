@@ -142,10 +142,14 @@ impl Default for RestoreOptions {
 pub struct RestoreProgress {
     /// Files, directories and the rest that were dealt with.
     pub files_done: u64,
-    /// Inodes in the snapshot: at least as many as there are to restore.
+    /// Found so far.
     pub files_total: u64,
-    /// Bytes written.
+    /// Bytes written, or found to be there already.
     pub bytes_done: u64,
+    /// Bytes of files found so far.
+    pub bytes_total: u64,
+    /// Whether everything was found, so that the totals are final. Nothing is written before.
+    pub scanned: bool,
     /// What is being dealt with.
     pub current: PathBuf,
 }

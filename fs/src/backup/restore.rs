@@ -1,6 +1,6 @@
 //! From a snapshot back to disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -69,10 +69,7 @@ impl Volume {
             volume: self,
             browse: Browse::new(self, snapshot)?,
             options,
-            told: RestoreProgress {
-                files_total: snapshot.files,
-                ..RestoreProgress::default()
-            },
+            told: RestoreProgress::default(),
             progress,
             report: RestoreReport::default(),
             linked: HashMap::new(),
@@ -83,6 +80,11 @@ impl Volume {
         for path in paths {
             found.push(restore.resolve(path)?);
         }
+        let mut linked = HashSet::new();
+        for (_, ino) in &found {
+            restore.measure(*ino, &mut linked)?;
+        }
+        restore.told.scanned = true;
         for (names, ino) in found {
             restore.descend(target, &names, ino)?;
         }
@@ -107,6 +109,52 @@ impl Restore<'_> {
         }
         self.browse.inode(at)?;
         Ok((names, at))
+    }
+
+    /// Counts what there is to restore; `linked` are inodes with several names that were counted.
+    fn measure(&mut self, ino: u64, linked: &mut HashSet<u64>) -> Result<()> {
+        let inode = self.browse.inode(ino)?;
+        self.told.files_total += 1;
+        self.go_on()?;
+        if inode.kind == Kind::Directory {
+            return self.each_entry(ino, &mut |restore, entry| {
+                restore.measure(entry.ino.0, linked)
+            });
+        }
+        if inode.kind == Kind::File && (inode.nlink <= 1 || linked.insert(ino)) {
+            self.told.bytes_total += inode.allocated;
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        match (self.progress)(&self.told) {
+            true => Ok(()),
+            false => Err(VolumeError::Cancelled { bytes: 0 }),
+        }
+    }
+
+    fn each_entry(
+        &mut self,
+        ino: u64,
+        act: &mut dyn FnMut(&mut Self, DirEntry) -> Result<()>,
+    ) -> Result<()> {
+        let mut after = 0;
+        loop {
+            // Some at a time: a directory may be larger than memory.
+            let mut some: Vec<DirEntry> = Vec::new();
+            self.browse.entries(ino, after, &mut |entry| {
+                some.push(entry);
+                some.len() < 1024
+            })?;
+            let Some(last) = some.last() else {
+                return Ok(());
+            };
+            after = last.cookie;
+            for entry in some {
+                act(self, entry)?;
+            }
+        }
     }
 
     /// Makes the directories above a path, then restores it, then gives those directories what they had.
@@ -142,9 +190,7 @@ impl Restore<'_> {
     fn path(&mut self, path: &Path, ino: u64) -> Result<()> {
         self.told.files_done += 1;
         self.told.current = path.to_path_buf();
-        if !(self.progress)(&self.told) {
-            return Err(VolumeError::Cancelled { bytes: 0 });
-        }
+        self.go_on()?;
         let inode = self.browse.inode(ino)?;
         if inode.kind == Kind::Directory {
             return self.directory(path, ino, &inode);
@@ -167,20 +213,10 @@ impl Restore<'_> {
             self.problem(path, error.to_string());
             return Ok(());
         }
-        let mut after = 0;
-        loop {
-            // Some at a time: a directory may be larger than memory.
-            let mut some: Vec<DirEntry> = Vec::new();
-            self.browse.entries(ino, after, &mut |entry| {
-                some.push(entry);
-                some.len() < 1024
-            })?;
-            let Some(last) = some.last() else { break };
-            after = last.cookie;
-            for entry in some {
-                self.path(&path.join(OsStr::from_bytes(&entry.name)), entry.ino.0)?;
-            }
-        }
+        self.each_entry(ino, &mut |restore, entry| {
+            let path = path.join(OsStr::from_bytes(&entry.name));
+            restore.path(&path, entry.ino.0)
+        })?;
         // The root of the volume is not the directory that was asked for.
         if ino == ROOT.0 {
             return Ok(());
@@ -213,6 +249,7 @@ impl Restore<'_> {
             };
             if keep {
                 self.report.files_unchanged += 1;
+                self.told.bytes_done += inode.allocated;
                 self.linked.entry(ino).or_insert_with(|| path.to_path_buf());
                 return Ok(self.dress(path, ino, inode)?);
             }
@@ -271,9 +308,7 @@ impl Restore<'_> {
             target::write(&file, *offset, bytes.get(..len).unwrap_or_default())?;
             self.report.bytes += len as u64;
             self.told.bytes_done += len as u64;
-            if !(self.progress)(&self.told) {
-                return Err(VolumeError::Cancelled { bytes: 0 }.into());
-            }
+            self.go_on()?;
         }
         if self.options.verify {
             for (offset, extent) in &extents {

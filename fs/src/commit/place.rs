@@ -106,6 +106,7 @@ impl<'a> Placer<'a> {
         self.placed.push(PackInfo {
             number: filling.number,
             len,
+            released: false,
         });
         self.uploads.put(filling.number, Pack::Whole(bytes))
     }

@@ -205,7 +205,8 @@ impl Volume {
     }
 
     fn finish_report(&self, mut report: PruneReport) -> Result<PruneReport> {
-        let left = self.store.list()?;
+        let mut left = self.store.list()?;
+        left.retain(|pack| !pack.released);
         report.packs_left = left.len() as u64;
         report.bytes_left = left.iter().map(|pack| pack.len).sum();
         *self.pruner.last.lock() = self.space.overlay.view().base.head.sequence;
@@ -241,7 +242,9 @@ impl Volume {
             fencing < ours || (fencing == ours && counter < floor)
         };
         let mut packs = self.store.list()?;
-        packs.retain(|pack| old(pack.number) && !self.files.is_pinned(pack.number));
+        packs.retain(|pack| {
+            !pack.released && old(pack.number) && !self.files.is_pinned(pack.number)
+        });
         Ok(packs)
     }
 

@@ -91,6 +91,7 @@ impl PackStore for DiskGroup {
                 all.push(PackInfo {
                     number: PackNo(u64::from_str_radix(number, 16).unwrap()),
                     len: entry.metadata().map_err(local)?.len(),
+                    released: false,
                 });
             }
         }

@@ -43,12 +43,19 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// Paths in the volume (everything otherwise)
     paths: Vec<String>,
-    /// Directory of this machine to put them below
-    #[arg(long, value_name = "DIR")]
-    target: PathBuf,
     /// From this snapshot: its name or its number (the newest state otherwise)
     #[arg(long)]
     snapshot: Option<String>,
+    #[command(flatten)]
+    how: RestoreHow,
+}
+
+/// Where a restore goes, and how.
+#[derive(Args)]
+pub(crate) struct RestoreHow {
+    /// Directory of this machine to put them below
+    #[arg(long, value_name = "DIR")]
+    target: PathBuf,
     /// When to replace a file that is there
     #[arg(long, value_enum, default_value_t)]
     overwrite: When,
@@ -140,21 +147,30 @@ fn refuse_own_mount(paths: &[PathBuf]) -> Outcome<()> {
 }
 
 pub(crate) fn restore(args: RestoreArgs) -> Outcome<()> {
-    let doing = || format!("cannot use {}", args.target.display());
-    if !args.dry_run {
-        std::fs::create_dir_all(&args.target).during(Exit::Failed, doing())?;
+    restore_from(args.snapshot, args.paths, &args.how)
+}
+
+/// Restores paths of a snapshot; everything for no path, the newest state for no snapshot.
+pub(crate) fn restore_from(
+    snapshot: Option<String>,
+    paths: Vec<String>,
+    how: &RestoreHow,
+) -> Outcome<()> {
+    let doing = || format!("cannot use {}", how.target.display());
+    if !how.dry_run {
+        std::fs::create_dir_all(&how.target).during(Exit::Failed, doing())?;
     }
-    let target = std::path::absolute(&args.target).during(Exit::Failed, doing())?;
+    let target = std::path::absolute(&how.target).during(Exit::Failed, doing())?;
     let job = RestoreJob {
-        snapshot: args.snapshot,
-        paths: args.paths,
+        snapshot,
+        paths,
         target,
-        overwrite: args.overwrite,
-        no_verify: args.no_verify,
-        dry_run: args.dry_run,
+        overwrite: how.overwrite,
+        no_verify: how.no_verify,
+        dry_run: how.dry_run,
     };
-    let done = on_volume(&args.which, vec![Job::Restore(job)])?;
-    print_all(&done, args.which.json)
+    let done = on_volume(&how.which, vec![Job::Restore(job)])?;
+    print_all(&done, how.which.json)
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Outcome<()> {

@@ -113,7 +113,10 @@ impl Display {
             Step::Doing(what) => self.spinner.show(what),
             Step::Files {
                 doing, done, total, ..
-            } => self.bar.show_as(doing, *done, *total),
+            } => {
+                std::mem::take(&mut self.spinner).finish();
+                self.bar.show_as(doing, *done, *total);
+            }
             Step::Difference { path, how } if self.json => {
                 println!("{}", serde_json::json!({ "path": path, "how": how }));
             }

@@ -155,20 +155,23 @@ fn print_members(members: &Members) {
         print_member(member, drawn);
     }
     if let Some(risk) = members.committee_risk {
-        println!(
-            "{} of them sit in the committee. The chance that more of it lie than it stands is {risk:.1e} for each draw{}.",
-            members.committee,
-            if risk > risk_max() {
-                ": TOO HIGH for so large a group"
-            } else {
-                ""
-            }
-        );
+        println!("{}", about_committee(members.committee, risk));
     }
     if !members.applicants.is_empty() {
         println!("Waiting for votes (`barfs group vote --join KEY`):");
         members.applicants.iter().for_each(print_applicant);
     }
+}
+
+/// What there is to say of a committee that was drawn.
+pub(super) fn about_committee(seats: usize, risk: f64) -> String {
+    let judged = match risk > risk_max() {
+        true => ": TOO HIGH for so large a group",
+        false => "",
+    };
+    format!(
+        "{seats} of them sit in the committee. The chance that more of it lie than it stands is {risk:.1e} for each draw{judged}."
+    )
 }
 
 /// What the chance of a bad committee should stay below.

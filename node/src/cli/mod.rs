@@ -13,6 +13,7 @@ mod members;
 mod mount;
 mod node;
 mod recover;
+mod released;
 mod report;
 mod snapshot;
 mod status;

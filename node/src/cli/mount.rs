@@ -43,6 +43,9 @@ pub(crate) struct MountArgs {
     /// How long fsync waits for the group before it fails
     #[arg(long, value_parser = super::parse_duration, default_value = "60s")]
     fsync_limit: Duration,
+    /// Send to the group at full speed even while programs need the processor
+    #[arg(long)]
+    no_give_way: bool,
     /// Take the volume from another device that is lost
     #[arg(long)]
     steal: bool,
@@ -104,6 +107,7 @@ pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
             SafeOn::Group => Rung::Group,
         },
         fsync_limit: args.fsync_limit,
+        give_way: !args.no_give_way,
     };
     super::runtime()?.block_on(mount::run(profile, passphrase.as_bytes(), &at, options))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::archive::{RestoreHow, restore_from};
 use super::job::{Which, on_volume};
 use super::report::print_all;
 use crate::exit::{Exit, Failure, Outcome};
@@ -31,6 +32,15 @@ pub(crate) enum SnapshotCommand {
         to: Option<String>,
         #[command(flatten)]
         which: Which,
+    },
+    /// Bring paths of a snapshot back to a directory of this machine, as `barfs restore --snapshot` does
+    Restore {
+        /// The snapshot: its name or its number
+        name: String,
+        /// Paths in the volume (everything otherwise)
+        paths: Vec<String>,
+        #[command(flatten)]
+        how: RestoreHow,
     },
     /// Forget snapshots: those named, or those that no rule keeps
     Forget(ForgetArgs),
@@ -126,6 +136,7 @@ pub(crate) fn run(command: SnapshotCommand) -> Outcome<()> {
             let done = on_volume(&which, vec![Job::DiffSnapshots { from, to }])?;
             print_all(&done, which.json)
         }
+        SnapshotCommand::Restore { name, paths, how } => restore_from(Some(name), paths, &how),
         SnapshotCommand::Forget(args) => forget(args),
     }
 }

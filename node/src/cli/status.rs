@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::human;
+use super::members::about_committee;
 use super::mount::mounts;
 use super::node::DEFAULT_DIR;
 use crate::control;
@@ -99,10 +100,21 @@ fn print_node(node: &NodeStatus) {
         "  ledger: {} commands, round {}",
         node.ledger_index, node.committed_round
     );
-    if !node.seated {
+    if let Some(risk) = node.committee_risk {
         println!(
-            "  this node does not sit in the committee: it has not been taken in yet, or has left"
+            "  {} members; {}",
+            node.members,
+            about_committee(node.committee, risk)
         );
+    }
+    match (node.seated, node.committee_risk) {
+        (true, _) => {}
+        (false, Some(_)) => {
+            println!("  this node has no seat in the committee for now, and follows it")
+        }
+        (false, None) => println!(
+            "  this node does not sit in the committee: it has not been taken in yet, or has left"
+        ),
     }
     if node.recovering {
         println!("  RECOVERING: this node lost its log and asks the others where it stood");

@@ -8,6 +8,7 @@ use barfs_replication::{Command, Genesis, MemberId, SignedHome, VolumeId};
 use clap::{Args, Subcommand};
 
 use super::node::DEFAULT_DIR;
+use super::released::{self, ReleasedArgs, VetoArgs};
 use crate::control;
 use crate::daemon::{ControlReply, ControlRequest};
 use crate::datadir::DataDir;
@@ -21,6 +22,10 @@ use crate::{header, secrets};
 pub(crate) enum VolumeCommand {
     /// Make a volume on the group of this machine's node
     Create(CreateArgs),
+    /// Show what was given up and is not destroyed yet
+    Released(ReleasedArgs),
+    /// Keep what was given up and is not destroyed yet
+    Veto(VetoArgs),
     /// List the volumes of this machine
     List {
         /// Print JSON
@@ -47,6 +52,8 @@ pub(crate) struct CreateArgs {
 pub(crate) fn run(command: VolumeCommand) -> Outcome<()> {
     match command {
         VolumeCommand::Create(args) => super::runtime()?.block_on(create(&args)),
+        VolumeCommand::Released(args) => super::runtime()?.block_on(released::released(&args)),
+        VolumeCommand::Veto(args) => super::runtime()?.block_on(released::veto(&args)),
         VolumeCommand::List { json } => list(json),
     }
 }

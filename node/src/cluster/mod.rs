@@ -189,11 +189,16 @@ impl Cluster {
 
     /// Makes one more node that belongs to no group yet, and does not run; returns its index.
     pub fn add_node(&mut self, pledge: u64) -> Outcome<usize> {
+        let place = loopback(&self.exe, 1)?.pop();
+        let place = place.ok_or_else(|| Failure::new(Exit::Failed, "no free port"))?;
+        self.add_node_at(place, pledge)
+    }
+
+    /// The same at this place.
+    pub fn add_node_at(&mut self, place: Place, pledge: u64) -> Outcome<usize> {
         let index = self.nodes.len();
-        for place in loopback(&self.exe, 1)? {
-            self.nodes
-                .push(NodeProcess::init(place, &self.dir, index, pledge)?);
-        }
+        let node = NodeProcess::init(place, &self.dir, index, pledge)?;
+        self.nodes.push(node);
         Ok(index)
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use barfs_replication::{Command, MemberId};
 use serde::{Deserialize, Serialize};
 
+use super::members::risk_of;
 use super::membership::{MembershipReply, MembershipRequest};
 use super::rekey::Rekey;
 use super::witness::Witness;
@@ -92,6 +93,12 @@ pub struct NodeStatus {
     pub member: MemberStatus,
     /// Whether this node sits in the committee: it does not before it was taken in and after it left.
     pub seated: bool,
+    /// Members in all, of whom `committee` sit.
+    pub members: usize,
+    /// Members that sit in the committee.
+    pub committee: usize,
+    /// The chance of a committee with more liars than it tolerates, at each draw; nothing where everybody sits.
+    pub committee_risk: Option<f64>,
     /// How often the committee has changed.
     pub epoch: u32,
     /// The other members.
@@ -247,7 +254,8 @@ impl NodeControl {
             .map_err(|_| Failure::new(Exit::Failed, "the node is stopping"))?;
         let usage = service.store.usage();
         let rosters = &service.rosters;
-        let thresholds = rosters.present().thresholds();
+        let roster = rosters.present();
+        let thresholds = roster.thresholds();
         let others = self
             .links
             .all()
@@ -264,7 +272,10 @@ impl NodeControl {
         Ok(NodeStatus {
             group: rosters.founding().name.clone(),
             seated,
-            epoch: rosters.present().epoch(),
+            members: roster.ids().len(),
+            committee: roster.committee().len(),
+            committee_risk: risk_of(&roster),
+            epoch: roster.epoch(),
             group_id: service.group.0.to_hex(),
             member,
             others,

@@ -11,6 +11,7 @@ mod beacon;
 mod control;
 mod devices;
 mod housekeeping;
+mod members;
 mod membership;
 mod rejoin;
 mod rekey;
@@ -48,9 +49,8 @@ pub use control::{
     ControlReply, ControlRequest, DeviceInfo, MemberStatus, NodeStatus, VolumeSummary,
 };
 use housekeeping::Housekeeper;
-pub use membership::{
-    ApplicantInfo, Ballot, MemberInfo, Members, MembershipReply, MembershipRequest,
-};
+pub use members::{ApplicantInfo, MemberInfo, Members};
+pub use membership::{Ballot, MembershipReply, MembershipRequest};
 use rekey::Rekey;
 use start::{Identity, Restored, restore};
 use sweep::sweep_forever;

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{GroupId, Issuer, MemberId, VolumeId};
+use barfs_replication::{GroupId, Issuer, LiveTime, MemberId, VolumeId};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use s2n_quic::Client;
@@ -23,8 +23,8 @@ use super::peer::Peer;
 use crate::transport::TransportError;
 use crate::transport::endpoint::dialler;
 use crate::transport::protocol::{
-    Answer, Query, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState, State, VolumeState,
-    recovery_proof, state_message,
+    Answer, Query, RECOVERY_DOMAIN, ReleasingPack, Request, STATE_DOMAIN, SignedState, State,
+    VolumeState, recovery_proof, state_message,
 };
 
 /// How long one member may take to answer a question.
@@ -252,6 +252,25 @@ impl GroupClient {
                 return Err(self.unreachable(&done, self.thresholds().quorum));
             }
             tokio::time::sleep(REPEAT).await;
+        }
+    }
+
+    /// All packs of a volume that were given up and are not destroyed yet, in order of number, and the group's live time.
+    pub async fn releasing(
+        &self,
+        volume: VolumeId,
+    ) -> Result<(Vec<ReleasingPack>, LiveTime), GroupError> {
+        let (mut packs, mut from) = (Vec::new(), 0);
+        loop {
+            let query = Query::Releasing { volume, from };
+            let State::Releasing(page) = self.query(query, Fresh::Ordered).await? else {
+                return Err(GroupError::Protocol("not packs given up".into()));
+            };
+            packs.extend(page.packs);
+            match page.next {
+                Some(next) if next > from => from = next,
+                _ => return Ok((packs, page.now)),
+            }
         }
     }
 

@@ -246,11 +246,17 @@ pub(super) fn restore(
 }
 
 fn restore_step(step: &RestoreProgress) -> Step {
+    if !step.scanned {
+        return Step::Doing(format!("looking at {} files", step.files_total));
+    }
     Step::Files {
-        doing: format!("restoring {} files", step.files_total),
+        doing: format!(
+            "restoring {} of {} files",
+            step.files_done, step.files_total
+        ),
         files: step.files_done,
         done: step.bytes_done,
-        total: 0,
+        total: step.bytes_total,
     }
 }
 

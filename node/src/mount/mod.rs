@@ -38,6 +38,8 @@ pub struct Options {
     pub fsync: Rung,
     /// How long fsync(2) waits for the group before it fails.
     pub fsync_limit: Duration,
+    /// Whether what goes to the group waits while programs need the processor.
+    pub give_way: bool,
     /// What it is mounted for.
     pub access: Access,
 }
@@ -68,6 +70,7 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
         access: options.access.clone(),
         before_commit: Some(Arc::new(move || helper.now())),
         without_group: true,
+        give_way: options.give_way,
     };
     let session = Session::open(profile, passphrase, session_options).await?;
 

@@ -169,6 +169,17 @@ impl GroupStore {
     }
 
     async fn list_all(&self) -> Result<Vec<PackInfo>, StoreError> {
+        // What is given up between the two questions counts as there: the next list shows it.
+        let (released, _) = self
+            .client
+            .releasing(self.volume)
+            .await
+            .map_err(store_error)?;
+        let is_released = |number: u64| {
+            released
+                .binary_search_by_key(&number, |pack| pack.number)
+                .is_ok()
+        };
         let (mut from, mut packs) = (0, Vec::new());
         loop {
             let query = Query::Packs {
@@ -189,6 +200,7 @@ impl GroupStore {
             packs.extend(records.iter().map(|record| PackInfo {
                 number: PackNo(record.number),
                 len: record.len,
+                released: is_released(record.number),
             }));
             match records.last() {
                 Some(last) if records.len() == usize::from(PACKS_PER_QUERY) => {

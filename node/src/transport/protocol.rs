@@ -5,8 +5,8 @@
 
 use barfs_crypto::{Digest, NodeId, ShardProof, Signature};
 use barfs_replication::{
-    GroupId, Handover, InviteToken, Issuer, MemberCard, MemberId, Outcome as LedgerOutcome,
-    PackRecord, Receipt, Reject, SignedCommand, SignedHome, VolumeId,
+    GroupId, Handover, InviteToken, Issuer, LiveTime, MemberCard, MemberId,
+    Outcome as LedgerOutcome, PackRecord, Receipt, Reject, SignedCommand, SignedHome, VolumeId,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -124,6 +124,13 @@ pub enum Query {
     Device(NodeId),
     /// Members that have been shown to lie, and so are not drawn to hold anything new: [`State::Convicted`].
     Convicted,
+    /// Packs of a volume that were given up and are not destroyed yet, from this number on: [`State::Releasing`].
+    Releasing {
+        /// The volume.
+        volume: VolumeId,
+        /// The first number wanted.
+        from: u64,
+    },
 }
 
 /// The most packs in one answer.
@@ -146,6 +153,32 @@ pub enum State {
     Device(Option<MemberId>),
     /// See [`Query::Convicted`]; ascending.
     Convicted(Vec<MemberId>),
+    /// See [`Releasing`].
+    Releasing(Releasing),
+}
+
+/// Packs that were given up, in order of number.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Releasing {
+    /// At most [`PACKS_PER_QUERY`].
+    pub packs: Vec<ReleasingPack>,
+    /// Where to go on; `None` after the last pack of the volume.
+    pub next: Option<u64>,
+    /// Live time now, cut to ten seconds: those who answer a moment later say the same.
+    pub now: LiveTime,
+}
+
+/// A pack that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ReleasingPack {
+    /// Its number.
+    pub number: u64,
+    /// Its length in bytes, before redundancy.
+    pub len: u64,
+    /// When it is destroyed.
+    pub until: LiveTime,
+    /// Who gave it up.
+    pub by: Issuer,
 }
 
 /// What the ledger says of a volume.
