@@ -319,7 +319,13 @@ fn seal_meta() -> Vec<u8> {
 }
 
 fn seal_pack() -> Vec<u8> {
-    pack::finish(&keys(), (VOLUME, PackNo(3)), vec![9; 500], &a_table()).unwrap_or_default()
+    pack::finish(
+        keys().newest(),
+        (VOLUME, PackNo(3)),
+        vec![9; 500],
+        &a_table(),
+    )
+    .unwrap_or_default()
 }
 
 fn pack_text() -> Vec<u8> {

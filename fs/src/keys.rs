@@ -80,6 +80,18 @@ impl VolumeKeys {
         &self.eras.0
     }
 
+    /// The first keys, newest first, for which `fits` holds.
+    pub(crate) fn era_where(&self, fits: impl Fn(&Era) -> bool) -> Option<&Era> {
+        std::iter::once(&self.eras.0)
+            .chain(&self.eras.1)
+            .find(|era| fits(era))
+    }
+
+    /// Whether the master key was ever replaced.
+    pub(crate) fn were_replaced(&self) -> bool {
+        !self.eras.1.is_empty()
+    }
+
     /// What `open` makes of the first keys, newest first, under which it succeeds, and whether those are the newest. Only
     /// authentication tells which they are.
     pub(crate) fn open_with<T, E>(

@@ -42,7 +42,7 @@ pub(crate) fn recover(
     let nonces = Arc::new(Nonces::new()?);
     let meta = match overlay.get(&META_KEY)? {
         Some(_) if options.read_only => None,
-        Some(sealed) => Some(own_meta(&keys, id, &sealed)?),
+        Some(sealed) => Some(local::open::<Meta>(&keys, id, &META_KEY, &sealed)?),
         None => None,
     };
     if meta.is_some() {
@@ -130,19 +130,6 @@ pub(crate) fn recover(
         first_time,
         conflict,
     })
-}
-
-/// What the last run on this machine left. A commit that was begun under older keys must end under them: built anew under
-/// others, its packs would have two contents.
-fn own_meta(keys: &VolumeKeys, id: VolumeId, sealed: &[u8]) -> Result<Meta> {
-    let (meta, newest) = local::open_and_tell::<Meta>(keys, id, &META_KEY, sealed)?;
-    if meta.frozen.is_some() && !newest {
-        return Err(VolumeError::Invalid(
-            "a commit was begun under the former master key: open the volume with it, wait until all is on the group, then \
-             replace the key",
-        ));
-    }
-    Ok(meta)
 }
 
 /// What a volume is opened with.

@@ -121,24 +121,89 @@ fn keys_are_replaced_again_and_again_and_prune_and_snapshots_go_on() {
     assert!(walk(&volume, ".snapshots/pin1/f2").is_err());
 }
 
+/// Wherever an upload stood when the key was replaced: its packs may be on the group already, and come out the same.
 #[test]
-fn a_commit_that_was_begun_must_end_under_its_own_key() {
+fn a_commit_begun_before_the_key_was_replaced_goes_up_after_it() {
     let rig = Rig::default();
     let volume = rig.open();
-    write_file(&volume, ROOT, "f", &noise(50_000, 1));
+    let dir = make(&volume, ROOT, "dir", Kind::Directory);
+    // Enough for local packs that go up under their own number, and one that is not full.
+    write_file(&volume, dir, "large", &noise(40 << 20, 1));
+    write_file(&volume, dir, "small", &noise(50_000, 2));
+    rig.group.refuse_head.store(true, Ordering::SeqCst);
+    assert!(volume.sync(Rung::Group, &mut |_| ()).is_err());
+    write_file(&volume, ROOT, "later", &noise(20 << 20, 3));
+    volume.sync(Rung::Local, &mut |_| ()).unwrap();
+    vanish(volume);
+    let placed: Vec<PackNo> = rig.group.packs.lock().unwrap().keys().copied().collect();
+    assert!(placed.len() >= 3, "the upload was under way: {placed:?}");
+    let begun = rig.group.puts.load(Ordering::SeqCst);
+
+    let expected = |volume: &Volume| {
+        for (path, data) in [
+            ("dir/large", noise(40 << 20, 1)),
+            ("dir/small", noise(50_000, 2)),
+            ("later", noise(20 << 20, 3)),
+        ] {
+            assert!(
+                read_all(volume, walk(volume, path).unwrap()) == data,
+                "{path}"
+            );
+        }
+    };
+    // Interrupted again under the next key, and ended under the one after that.
+    let volume = open(&rig, rotated(&[2])).unwrap();
+    expected(&volume);
+    assert!(volume.sync(Rung::Group, &mut |_| ()).is_err());
+    write_file(&volume, ROOT, "under two", &noise(1 << 20, 4));
+    volume.sync(Rung::Local, &mut |_| ()).unwrap();
+    vanish(volume);
+    rig.group.refuse_head.store(false, Ordering::SeqCst);
+    let volume = open(&rig, rotated(&[2, 5])).unwrap();
+    sync_group(&volume);
+    expected(&volume);
+    volume.close().unwrap();
+    let again = rig.group.puts.load(Ordering::SeqCst) - begun;
+    assert!(
+        again as usize > placed.len(),
+        "packs were put again: {again}"
+    );
+    let volume = open(&rig.elsewhere(), rotated(&[2, 5])).unwrap();
+    expected(&volume);
+    let path = walk(&volume, "under two").unwrap();
+    assert!(read_all(&volume, path) == noise(1 << 20, 4));
+    is_sound(&volume);
+}
+
+/// The key was replaced by the device that took the lease, while this one was in the middle of an upload.
+#[test]
+fn a_commit_begun_under_the_former_key_is_saved_beside_what_another_wrote_under_the_new_one() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    write_file(&volume, ROOT, "both", b"before");
+    sync_group(&volume);
+    write_file(&volume, ROOT, "ours", &noise(18 << 20, 1));
     rig.group.refuse_head.store(true, Ordering::SeqCst);
     assert!(volume.sync(Rung::Group, &mut |_| ()).is_err());
     vanish(volume);
     rig.group.refuse_head.store(false, Ordering::SeqCst);
-    let refused = open(&rig, rotated(&[2]));
-    assert!(
-        matches!(refused, Err(VolumeError::Invalid(_))),
-        "{:?}",
-        refused.err()
-    );
-    let volume = rig.open();
+    let theirs = rig.elsewhere();
+    let mut options = quiet_options(&theirs.cache());
+    options.fencing = 4;
+    let group = theirs.group.clone();
+    let volume = Volume::open(ID, rotated(&[2]), group, theirs.overlay.clone(), options).unwrap();
+    write_file(&volume, ROOT, "both", b"theirs");
     sync_group(&volume);
     volume.close().unwrap();
-    let volume = open(&rig, rotated(&[2])).unwrap();
-    assert!(read_all(&volume, walk(&volume, "f").unwrap()) == noise(50_000, 1));
+
+    let mut options = quiet_options(&rig.cache());
+    options.fencing = 5;
+    options.save_conflicts_as = Some("laptop".into());
+    let group = rig.group.clone();
+    let volume = Volume::open(ID, rotated(&[2]), group, rig.overlay.clone(), options).unwrap();
+    let name = volume.status().conflict.unwrap();
+    let kept = walk(&volume, &format!(".snapshots/{name}/ours")).unwrap();
+    assert!(read_all(&volume, kept) == noise(18 << 20, 1));
+    assert_eq!(read_all(&volume, walk(&volume, "both").unwrap()), b"theirs");
+    is_sound(&volume);
 }

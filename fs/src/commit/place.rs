@@ -97,7 +97,7 @@ impl<'a> Placer<'a> {
         };
         let volume = self.volume;
         let names = (volume.id, filling.number);
-        let bytes = pack::finish(&volume.keys, names, filling.bytes, &filling.table)?;
+        let bytes = pack::finish(volume.keys.newest(), names, filling.bytes, &filling.table)?;
         if let Err(error) = volume.files.keep_whole(filling.number, &bytes) {
             // Only a cache: the group will have it.
             tracing::warn!(%error, "the pack cache could not keep a pack");

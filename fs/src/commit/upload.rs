@@ -32,7 +32,8 @@ impl Pack {
             Self::Local(end, table) => {
                 let bytes = volume.files.read_into(spare, number, &(0..end))?;
                 let bytes = bytes.ok_or_else(|| lost(number))?;
-                pack::finish(&volume.keys, (volume.id, number), bytes, &table)
+                let era = pack::era_of_local(&volume.keys, volume.id, &bytes, &table);
+                pack::finish(era, (volume.id, number), bytes, &table)
             }
         }
     }

@@ -128,16 +128,6 @@ pub(crate) fn open<T: BorshDeserialize>(
     physical: &[u8],
     bytes: &[u8],
 ) -> Result<T> {
-    open_and_tell(keys, volume, physical, bytes).map(|(value, _)| value)
-}
-
-/// The same, and whether it was sealed under the newest keys.
-pub(crate) fn open_and_tell<T: BorshDeserialize>(
-    keys: &VolumeKeys,
-    volume: VolumeId,
-    physical: &[u8],
-    bytes: &[u8],
-) -> Result<(T, bool)> {
     let what = "the local state";
     let (version, sealed) = bytes
         .split_first()
@@ -150,8 +140,8 @@ pub(crate) fn open_and_tell<T: BorshDeserialize>(
         });
     }
     let aad = aad(volume, physical);
-    let (plain, newest) = keys
+    let (plain, _) = keys
         .open_with(|era| open_random(&era.local, &aad, sealed))
         .map_err(|_| VolumeError::WrongKey { what })?;
-    Ok((decode(what, &plain)?, newest))
+    decode(what, &plain)
 }

@@ -5,13 +5,13 @@
 //! ```
 //! The padding lies inside the sealed table, so from outside a pack is noise of one of five lengths.
 
-use barfs_crypto::{Digest, keyed, open_random, seal_random};
+use barfs_crypto::{Digest, keyed, open_message, open_random, seal_random};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::blob::{BlobAddr, BlobKind, Codec};
+use super::blob::{self, BlobAddr, BlobKind, Codec};
 use super::{FORMAT_VERSION, encode};
 use crate::error::{Result, VolumeError};
-use crate::keys::VolumeKeys;
+use crate::keys::{Era, VolumeKeys};
 use crate::store::{PackNo, VolumeId};
 
 /// The five lengths that a pack may have, in bytes.
@@ -74,26 +74,48 @@ const PART_FOOTER: u8 = 1;
 
 /// The nonce of one part: a keyed hash of what is sealed. A pack that is built twice comes out the same, and no nonce
 /// serves two messages.
-fn nonce(keys: &VolumeKeys, aad: &[u8], plain: &[u8]) -> [u8; barfs_crypto::NONCE_BYTES] {
+fn nonce(era: &Era, aad: &[u8], plain: &[u8]) -> [u8; barfs_crypto::NONCE_BYTES] {
     let message = [&(aad.len() as u64).to_le_bytes(), aad, plain].concat();
     let mut nonce = [0; barfs_crypto::NONCE_BYTES];
-    for (to, from) in nonce
-        .iter_mut()
-        .zip(keyed(&keys.newest().table_nonce, &message).0)
-    {
+    for (to, from) in nonce.iter_mut().zip(keyed(&era.table_nonce, &message).0) {
         *to = from;
     }
     nonce
 }
 
-fn seal_part(keys: &VolumeKeys, names: (VolumeId, PackNo), part: u8, plain: &[u8]) -> Vec<u8> {
+fn seal_part(era: &Era, names: (VolumeId, PackNo), part: u8, plain: &[u8]) -> Vec<u8> {
     let aad = aad(names.0, names.1, part);
-    seal_random(&keys.newest().table, nonce(keys, &aad, plain), &aad, plain)
+    seal_random(&era.table, nonce(era, &aad, plain), &aad, plain)
+}
+
+/// The keys that the table of a local pack is sealed under: those of its blobs. A pack is begun and ended by one opening of
+/// the volume, so they are the same at every try to send it, whichever keys came since, and it never has two contents.
+pub(crate) fn era_of_local<'a>(
+    keys: &'a VolumeKeys,
+    volume: VolumeId,
+    blobs: &[u8],
+    table: &[TableEntry],
+) -> &'a Era {
+    if !keys.were_replaced() {
+        return keys.newest();
+    }
+    let mut entries: Vec<_> = table.iter().collect();
+    // The first is short, and the next are needed only if it is damaged.
+    entries.sort_unstable_by_key(|entry| entry.len);
+    let era_of = |entry: &TableEntry| {
+        let start = entry.offset as usize;
+        let sealed = blobs.get(start..start.checked_add(entry.len as usize)?)?;
+        let aad = blob::aad(volume, entry.kind, entry.codec);
+        keys.era_where(|era| open_message(&era.seal, &entry.seal, &aad, sealed).is_ok())
+    };
+    // Where no blob opens, nothing of the pack can be read, whatever seals its table.
+    let found = entries.into_iter().find_map(era_of);
+    found.unwrap_or_else(|| keys.newest())
 }
 
 /// Appends table and padding to the blobs of a pack. The result has exactly one of the class lengths.
 pub(crate) fn finish(
-    keys: &VolumeKeys,
+    era: &Era,
     names: (VolumeId, PackNo),
     mut blobs: Vec<u8>,
     table: &[TableEntry],
@@ -104,8 +126,8 @@ pub(crate) fn finish(
     let mut plain = encode("a pack table", &table)?;
     plain.resize(class - blobs.len() - FOOTER_BYTES - RANDOM_SEAL_BYTES, 0);
     blobs.reserve_exact(class - blobs.len());
-    blobs.extend_from_slice(&seal_part(keys, names, PART_TABLE, &plain));
-    blobs.extend_from_slice(&seal_part(keys, names, PART_FOOTER, &offset.to_le_bytes()));
+    blobs.extend_from_slice(&seal_part(era, names, PART_TABLE, &plain));
+    blobs.extend_from_slice(&seal_part(era, names, PART_FOOTER, &offset.to_le_bytes()));
     debug_assert_eq!(blobs.len(), class);
     Ok(blobs)
 }
@@ -209,9 +231,21 @@ mod tests {
         assert!(borsh::to_vec(&entry).unwrap().len() <= ENTRY_BYTES_MAX);
         for blobs in [0, 700, 65_000, 300_000, 9 << 20] {
             let table_in = vec![entry.clone(); 5];
-            let pack = finish(&keys, (volume, PackNo(3)), vec![0xab; blobs], &table_in).unwrap();
+            let pack = finish(
+                keys.newest(),
+                (volume, PackNo(3)),
+                vec![0xab; blobs],
+                &table_in,
+            )
+            .unwrap();
             assert!(PACK_CLASSES.contains(&pack.len()));
-            let again = finish(&keys, (volume, PackNo(3)), vec![0xab; blobs], &table_in).unwrap();
+            let again = finish(
+                keys.newest(),
+                (volume, PackNo(3)),
+                vec![0xab; blobs],
+                &table_in,
+            )
+            .unwrap();
             assert!(again == pack, "built twice, a pack comes out the same");
             assert_eq!(table(&keys, volume, PackNo(3), &pack).unwrap(), table_in);
             assert!(table(&keys, volume, PackNo(4), &pack).is_err());
