@@ -105,6 +105,12 @@ pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
         .map(|bytes| u64::from_be_bytes(*bytes))
 }
 
+/// The inode that a key of the tree space (space byte first) belongs to; 0 for marks of orphans.
+pub(crate) fn inode_of(key: &[u8]) -> Option<u64> {
+    let bytes = key.get(1..9)?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*bytes))
+}
+
 /// Whether a key of the tree space (space byte first) names an extent.
 pub(crate) fn is_extent(key: &[u8]) -> bool {
     key.len() == 18 && key.get(9) == Some(&TAG_EXTENT)

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::names::{free_name, time_name};
 use super::retention::{Retention, Verdict, judge, thin};
+use crate::commit::branch;
 use crate::commit::orders::Orders;
 use crate::commit::place::Placer;
 use crate::commit::sinks::MapSink;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub pinned: bool,
     /// Whether it is the newest committed state.
     pub newest: bool,
+    /// Saved beside what another device wrote: nobody may have looked at it yet, so no rule forgets it.
+    pub conflict: bool,
     /// Inodes in it.
     pub files: u64,
     /// Handle of its root.
@@ -179,6 +182,7 @@ fn listed(volume: &Volume, base: &Base) -> Result<Vec<Snapshot>> {
         seconds: record.seconds,
         pinned: record.pinned,
         newest: base.group.is_some() && sequence == newest,
+        conflict: sequence & branch::BRANCH != 0,
         files: record.files,
         tree: record.tree,
     };
@@ -187,6 +191,9 @@ fn listed(volume: &Volume, base: &Base) -> Result<Vec<Snapshot>> {
     list.sort_by_key(|snapshot| (snapshot.newest, snapshot.seconds, snapshot.sequence));
     Ok(list)
 }
+
+/// Why a conflict snapshot stays.
+const CONFLICT: &str = "conflict: forgotten by its name only";
 
 fn check_label(name: &str) -> Result<()> {
     if name.starts_with('.') {
@@ -299,7 +306,8 @@ impl Volume {
     }
 
     /// Judges the pinned snapshots by rules, newest first, and forgets those that no rule keeps, unless `dry_run`.
-    /// Heads that nobody pinned thin out by themselves and are not judged.
+    /// Heads that nobody pinned thin out by themselves and are not judged. Conflict snapshots stay, and do not count among those
+    /// that rules count: only by name can they be forgotten.
     ///
     /// # Errors
     /// `Invalid` for rules that keep nothing; as [`Volume::snapshot_forget`].
@@ -312,9 +320,18 @@ impl Volume {
             return Err(VolumeError::Invalid("rules that keep no snapshot"));
         }
         let list = self.snapshots()?;
-        let pinned = list.iter().filter(|snapshot| snapshot.pinned);
-        let pinned: Vec<(u64, i64)> = pinned.map(|s| (s.sequence, s.seconds)).collect();
-        let verdicts = judge(rules, Stamp::now().seconds, &pinned);
+        let of = |conflict: bool| {
+            let pinned = list
+                .iter()
+                .filter(move |one| one.pinned && one.conflict == conflict);
+            pinned.map(|one| (one.sequence, one.seconds))
+        };
+        let pinned: Vec<(u64, i64)> = of(false).collect();
+        let mut verdicts = judge(rules, Stamp::now().seconds, &pinned);
+        verdicts.extend(of(true).map(|(sequence, _)| Verdict {
+            sequence,
+            reasons: vec![CONFLICT],
+        }));
         let gone: Vec<u64> = verdicts
             .iter()
             .filter(|v| !v.keeps())

@@ -36,10 +36,11 @@ fn print(done: &Done, json: bool) -> Outcome<()> {
 }
 
 fn print_snapshot(snapshot: &SnapshotInfo) {
-    let kept = match (snapshot.pinned, snapshot.newest) {
-        (true, _) => "kept until forgotten",
-        (false, true) => "newest",
-        (false, false) => "automatic",
+    let kept = match (snapshot.conflict, snapshot.pinned, snapshot.newest) {
+        (true, _, _) => "conflict, kept until forgotten by its name",
+        (_, true, _) => "kept until forgotten",
+        (_, false, true) => "newest",
+        (_, false, false) => "automatic",
     };
     println!(
         "{:>6}  {:<32}  {:>9} files  {kept}",

@@ -43,6 +43,9 @@ pub struct SnapshotInfo {
     pub pinned: bool,
     /// Whether it is the newest state.
     pub newest: bool,
+    /// Whether it holds what a device had changed while another wrote: no rule forgets it.
+    #[serde(default)]
+    pub conflict: bool,
     /// Files and directories in it.
     pub files: u64,
 }
@@ -82,6 +85,7 @@ pub(super) fn info(snapshot: &Snapshot) -> SnapshotInfo {
         time: snapshot.seconds,
         pinned: snapshot.pinned,
         newest: snapshot.newest,
+        conflict: snapshot.conflict,
         files: snapshot.files,
     }
 }

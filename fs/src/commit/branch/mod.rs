@@ -1,17 +1,24 @@
 //! What a machine wrote on a head that is no longer the newest: saved as a pinned snapshot beside what others wrote.
 //!
 //! The changes become a tree on the head that they stand on; the newest head's own tree stays as it is. Handles that
-//! both writers minted are shifted, so that none stands for two chunks. Local state is given up only when the head that
-//! lists the branch is the group's; interrupted before, it is done again.
+//! both writers minted are shifted, so that none stands for two chunks. Where the head that they stand on is no longer kept
+//! (it thinned out and was pruned), they become a tree on the newest head, see `graft`. Local state is given up only when
+//! the head that lists the branch is the group's; interrupted before, it is done again.
 
-use super::build::{MapChanges, live_blobs, move_blobs, new_map, place_tree};
-use super::merge::Merged;
-use super::orders::Orders;
-use super::place::Placer;
-use super::rows::Rows;
-use super::sinks::{MapSink, TreeSink};
-use super::upload::Uploads;
-use crate::error::{Result, VolumeError};
+mod graft;
+mod settle;
+mod sides;
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::commit::build::{MapChanges, live_blobs, move_blobs, new_map, place_tree};
+use crate::commit::merge::Merged;
+use crate::commit::orders::Orders;
+use crate::commit::place::Placer;
+use crate::commit::rows::Rows;
+use crate::commit::sinks::{MapSink, TreeSink};
+use crate::commit::upload::Uploads;
+use crate::error::Result;
 use crate::format::encode;
 use crate::format::head::{self, Head, TreeRoot};
 use crate::format::key::{self, SPACE_TREE};
@@ -25,7 +32,7 @@ use crate::tree::update::{Change, apply};
 use crate::volume::Volume;
 
 /// Set in the sequence of a branch: it was never the head that carries it.
-const BRANCH: u64 = 1 << 63;
+pub(crate) const BRANCH: u64 = 1 << 63;
 
 /// Handles from `first` on were minted by this machine alone, and by others too: they become others.
 #[derive(Clone, Copy)]
@@ -75,30 +82,35 @@ pub(crate) fn save(
             .saturating_sub(stood_on.counters.handle),
     };
     let now = Stamp::now().seconds;
-    let wanted = format!("conflict-{device}-{}", time_name(now));
     let list = crate::snapshot::list::records(volume, newest)?;
-    let name = free_name(
-        &wanted,
-        newest.sequence + 1,
-        list.values().map(|record| record.name.as_str()),
-    );
+    let name_of = |whole: bool| {
+        let lacks = if whole { "" } else { "-incomplete" };
+        let wanted = format!("conflict-{device}-{}{lacks}", time_name(now));
+        free_name(
+            &wanted,
+            newest.sequence + 1,
+            list.values().map(|record| record.name.as_str()),
+        )
+    };
+    let mut name = String::new();
     let made = Uploads::run(volume, |uploads| {
         let mut placer = Placer::new(volume, uploads);
         let mut map = MapChanges::new();
-        let (root, files) = branch_tree(
+        let tree = branch_tree(
             volume,
             &mut placer,
             (&stood_on, newest),
             (meta, shift),
             &mut map,
         )?;
+        name = name_of(tree.whole);
         let record = SnapshotRecord {
             name: name.clone(),
             seconds: now,
             until: now,
             pinned: true,
-            tree: root,
-            files,
+            tree: tree.root,
+            files: tree.files,
             fencing: stood_on.fencing,
         };
         let map = new_map(volume, &mut placer, newest, map, &Orders::default())?;
@@ -147,64 +159,140 @@ pub(crate) fn save(
     Ok(name)
 }
 
-/// The tree of the branch, placed; its root, and its inodes.
+/// The tree of a branch, placed.
+struct BranchTree {
+    root: Option<u64>,
+    /// Inodes in it.
+    files: u64,
+    /// No file lacks anything.
+    whole: bool,
+}
+
+/// What the changes become a tree on.
+struct Ground {
+    under: Head,
+    files: u64,
+    graft: Option<graft::Graft>,
+}
+
 fn branch_tree<'a>(
     volume: &'a Volume,
     placer: &mut Placer<'a>,
     (stood_on, newest): (&Head, &Head),
     (meta, shift): (&Meta, Shift),
     map: &mut MapChanges,
-) -> Result<(Option<u64>, u64)> {
+) -> Result<BranchTree> {
     let generations = [Some(meta.active), meta.frozen];
+    let mut own = HashSet::new();
     for generation in generations.into_iter().flatten() {
         for blobs in live_blobs(volume, generation)?.into_values() {
-            let shifted = blobs
+            let shifted: Vec<_> = blobs
                 .into_iter()
                 .map(|(handle, blob)| (shift.of(handle), blob))
                 .collect();
+            own.extend(shifted.iter().map(|(handle, _)| *handle));
             move_blobs(volume, placer, &shifted, map)?;
         }
     }
-    let rows = |generation| {
-        Rows::new(volume, generation, SPACE_TREE).map(move |change| shift.change(change))
+    let ours = || {
+        let rows = |generation| {
+            Rows::new(volume, generation, SPACE_TREE).map(move |change| shift.change(change))
+        };
+        Merged::new(
+            rows(meta.active),
+            meta.frozen.map(rows).into_iter().flatten(),
+        )
     };
-    let newer = rows(meta.active);
-    let older = meta.frozen.map(rows).into_iter().flatten();
-    let before = match stood_on.tree {
-        None => None,
-        Some(root) => {
-            let addr = volume.space.nodes.map_get(newest, root.handle)?;
-            let gone = || {
-                VolumeError::damaged(
-                    "the state that this machine's changes stand on: it was pruned",
-                )
-            };
-            Some(TreeRoot {
-                handle: root.handle,
-                addr: addr.ok_or_else(gone)?,
-            })
-        }
-    };
+    let ground = ground(volume, (stood_on, newest), &ours, &own)?;
     let under = Head {
-        tree: before,
         map: newest.map,
-        ..Head::default()
+        ..ground.under
     };
+    let before = under.tree;
     let source = TreeView {
         nodes: &volume.space.nodes,
         head: &under,
     };
     let mut sink = TreeSink::new(volume);
     let handle = before.map(|root| root.handle);
-    let root = apply(
-        &source,
-        &mut sink,
-        handle.as_ref(),
-        Merged::new(newer, older),
-    )?;
-    let files = stood_on.files.saturating_add_signed(sink.files);
+    let whole = ground
+        .graft
+        .as_ref()
+        .is_none_or(|graft| graft.incomplete == 0);
+    let fixes = ground.graft.map(|graft| graft.fixes).unwrap_or_default();
+    let changes = Merged::new(fixes.into_iter().map(Ok), ours());
+    let root = apply(&source, &mut sink, handle.as_ref(), changes)?;
+    let files = ground.files.saturating_add_signed(sink.files);
     let placed = place_tree(placer, (root, before), sink, map)?;
-    Ok((placed.map(|root| root.handle), files))
+    Ok(BranchTree {
+        root: placed.map(|root| root.handle),
+        files,
+        whole,
+    })
+}
+
+/// The head that the changes stand on; the newest one, with what that takes, where it is no longer kept.
+fn ground<I: Iterator<Item = Result<Change>>>(
+    volume: &Volume,
+    (stood_on, newest): (&Head, &Head),
+    ours: &dyn Fn() -> I,
+    own: &HashSet<u64>,
+) -> Result<Ground> {
+    let kept = match stood_on.tree {
+        None => Some(None),
+        Some(root) => {
+            let addr = volume.space.nodes.map_get(newest, root.handle)?;
+            addr.map(|addr| {
+                Some(TreeRoot {
+                    handle: root.handle,
+                    addr,
+                })
+            })
+        }
+    };
+    if let Some(tree) = kept {
+        let under = Head {
+            tree,
+            ..Head::default()
+        };
+        return Ok(Ground {
+            under,
+            files: stood_on.files,
+            graft: None,
+        });
+    }
+    let parting = graft::Parting {
+        ino: stood_on.counters.ino,
+        handle: stood_on.counters.handle,
+        seconds: stood_on.seconds,
+    };
+    let mut changes = BTreeMap::new();
+    for change in ours() {
+        let (key, value) = change?;
+        changes.insert(key, value);
+    }
+    let lookup = graft::Lookup {
+        value: &|key| match changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => volume.space.nodes.tree_get(newest, key),
+        },
+        has_chunk: &|handle| {
+            Ok(own.contains(&handle) || volume.space.nodes.map_get(newest, handle)?.is_some())
+        },
+    };
+    let both = (ours(), sides::TreeRows::new(volume, newest));
+    let graft = graft::find(&volume.keys, &parting, both, &lookup)?;
+    tracing::warn!(
+        base = stood_on.sequence,
+        incomplete = graft.incomplete,
+        displaced = graft.displaced,
+        "the head that this machine's changes stand on was pruned: they are saved on the newest one"
+    );
+    Ok(Ground {
+        under: newest.clone(),
+        files: newest.files,
+        graft: Some(graft),
+    })
 }
 
 /// What a volume needs to save a branch: the newest head, and counters beyond those of both writers.
