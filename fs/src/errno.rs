@@ -24,9 +24,11 @@ pub fn errno(error: &VolumeError) -> i32 {
         VolumeError::AttributeRange => libc::ERANGE,
         VolumeError::AttributeTooLarge => libc::E2BIG,
         VolumeError::WrongKey { .. }
+        | VolumeError::KeysReplaced
         | VolumeError::Damaged { .. }
         | VolumeError::Version { .. }
         | VolumeError::Diverged { .. }
+        | VolumeError::OlderHead { .. }
         | VolumeError::Closed => libc::EIO,
         VolumeError::Cancelled { .. } => libc::EINTR,
         VolumeError::WouldWait => libc::EAGAIN,

@@ -66,6 +66,12 @@ pub enum VolumeError {
         /// What would not open.
         what: &'static str,
     },
+    /// A head that came after one which these keys open does not open under them.
+    #[error(
+        "the volume's keys were replaced on another device, this one cannot read what was written since: unmount the volume, run \
+         `barfs key update` here, and mount it again"
+    )]
+    KeysReplaced,
     /// Bytes that should decode do not.
     #[error("{what} is damaged")]
     Damaged {
@@ -94,6 +100,17 @@ pub enum VolumeError {
         /// Sequence of the group's head.
         group: u64,
         /// Sequence that the local changes stand on.
+        local: u64,
+    },
+    /// The group shows an older head than one that this machine has seen, or none.
+    #[error(
+        "the group shows an older state of the volume (head {group}) than this machine has seen (head {local}): nothing was \
+         changed, try again when more members run"
+    )]
+    OlderHead {
+        /// Sequence of the group's head; 0 for none.
+        group: u64,
+        /// Sequence of the head that is known.
         local: u64,
     },
     /// The group or the local database failed.

@@ -37,7 +37,7 @@ impl Volume {
             return Ok(false);
         }
         if group.sequence <= known.head.sequence {
-            return Err(VolumeError::Diverged {
+            return Err(VolumeError::OlderHead {
                 group: group.sequence,
                 local: known.head.sequence,
             });
@@ -67,7 +67,10 @@ impl Volume {
 
 /// Opens a head that comes after a known one.
 fn follows(keys: &VolumeKeys, id: VolumeId, group: &GroupHead, known: &Base) -> Result<Head> {
-    let head = head::open(keys, id, group)?;
+    let head = head::open(keys, id, group).map_err(|error| match error {
+        VolumeError::WrongKey { .. } => VolumeError::KeysReplaced,
+        other => other,
+    })?;
     let next = group.sequence == known.head.sequence + 1;
     if next && head.previous != known.group.as_ref().map(head::digest) {
         return Err(VolumeError::damaged("the chain of heads"));

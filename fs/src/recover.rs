@@ -265,14 +265,18 @@ fn reconcile(
         return Ok(meta);
     }
     let sequence = |head: &Option<GroupHead>| head.as_ref().map_or(0, |head| head.sequence);
-    let diverged = VolumeError::Diverged {
-        group: sequence(&group),
-        local: sequence(&meta.base),
-    };
-    let Some(group) = group else {
-        return Err(diverged);
+    let (theirs, known) = (sequence(&group), sequence(&meta.base));
+    // What was committed once stays so: whoever shows less shows an old state, and nothing may be given up or saved upon it.
+    let Some(group) = group.filter(|_| theirs > known) else {
+        return Err(VolumeError::OlderHead {
+            group: theirs,
+            local: known,
+        });
     };
     let head = head::open(keys, id, &group)?;
+    if theirs == known + 1 && head.previous != meta.base.as_ref().map(head::digest) {
+        return Err(VolumeError::damaged("the chain of heads"));
+    }
     if meta.intents.contains(&group) {
         // The commit was executed; we did not live to hear it.
         meta.frozen = None;
@@ -284,8 +288,11 @@ fn reconcile(
                 .map(|found| !found.is_empty())
         };
         let changes = has(meta.active)? || meta.frozen.map_or(Ok(false), has)?;
-        if changes || head.sequence <= sequence(&meta.base) {
-            return Err(diverged);
+        if changes {
+            return Err(VolumeError::Diverged {
+                group: theirs,
+                local: known,
+            });
         }
         meta.files = head.files;
         meta.frozen = None;

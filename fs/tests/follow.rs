@@ -83,11 +83,41 @@ fn a_reader_looks_for_newer_heads_by_itself() {
     let newest = rig.group.head.lock().unwrap().replace(old);
     assert!(matches!(
         reader.refresh(),
-        Err(VolumeError::Diverged { group: 1, local: 2 })
+        Err(VolumeError::OlderHead { group: 1, local: 2 })
     ));
     *rig.group.head.lock().unwrap() = newest;
     reader.close().unwrap();
     vanish(reader);
+}
+
+#[test]
+fn a_reader_says_what_to_do_when_the_keys_were_replaced() {
+    let rig = Rig::default();
+    let writer = rig.open();
+    write_file(&writer, ROOT, "f", b"one");
+    sync_group(&writer);
+    writer.close().unwrap();
+    let reader = rig.elsewhere().open_with(|options| {
+        read_only(options);
+        options.follow = Some(std::time::Duration::from_millis(20));
+    });
+    let master = |seed| barfs_crypto::MasterKey::from_bytes([seed; 32]);
+    let keys = VolumeKeys::rotated(&master(1), &[master(2)], ID);
+    let (group, overlay) = (rig.group.clone(), rig.overlay.clone());
+    let writer = Volume::open(ID, keys, group, overlay, quiet_options(&rig.cache())).unwrap();
+    write_file(&writer, ROOT, "f", b"two");
+    sync_group(&writer);
+    let begun = std::time::Instant::now();
+    let told = loop {
+        if let Some(told) = reader.status().last_error {
+            break told;
+        }
+        assert!(begun.elapsed().as_secs() < 20, "it never said anything");
+        std::thread::yield_now();
+    };
+    assert!(told.contains("barfs key update"), "{told}");
+    assert!(matches!(reader.refresh(), Err(VolumeError::KeysReplaced)));
+    assert_eq!(read_all(&reader, walk(&reader, "f").unwrap()), b"one");
 }
 
 #[test]
