@@ -231,6 +231,13 @@ fn two_snapshots_are_compared_by_path() {
         write_file(&volume, dir, name, name.as_bytes());
     }
     write_file(&volume, ROOT, "kind", b"");
+    let dressed = write_file(&volume, dir, "attribute", b"");
+    let folder = make(&volume, ROOT, "folder", Kind::Directory);
+    for ino in [dressed, folder] {
+        volume
+            .setxattr(ino, b"user.a", b"one", XattrMode::Set)
+            .unwrap();
+    }
     let before = volume.snapshot_create(None, &mut |_| ()).unwrap();
     volume.unlink(dir, b"gone").unwrap();
     volume
@@ -258,6 +265,20 @@ fn two_snapshots_are_compared_by_path() {
         assert_eq!((now.size, now.mtime), (was.size, was.mtime));
         assert!(!ctime || now.ctime == was.ctime);
     }
+    // Another value of an attribute, and nothing else that shows: of a file within the same tick, of a directory at any time.
+    for (name, value) in [("dir/attribute", "two"), ("folder", "two")] {
+        let ino = walk(&volume, name).unwrap();
+        let was = volume.getattr(ino).unwrap().inode;
+        volume
+            .setxattr(ino, b"user.a", value.as_bytes(), XattrMode::Set)
+            .unwrap();
+        let times = SetAttr {
+            mtime: Some(was.mtime),
+            ctime: Some(was.ctime),
+            ..SetAttr::default()
+        };
+        assert_eq!(volume.setattr(ino, times).unwrap().inode, was);
+    }
     volume.unlink(ROOT, b"kind").unwrap();
     let kind = make(&volume, ROOT, "kind", Kind::Directory);
     write_file(&volume, kind, "in", b"");
@@ -270,11 +291,13 @@ fn two_snapshots_are_compared_by_path() {
     volume.snapshot_diff(&before, &after, &mut visit).unwrap();
     told.sort_by(|a, b| a.0.cmp(&b.0));
     let expected = [
+        ("dir/attribute", Difference::Metadata),
         ("dir/dated", Difference::Content),
         ("dir/gone", Difference::Removed),
         ("dir/grown", Difference::Content),
         ("dir/mode", Difference::Metadata),
         ("dir/tick", Difference::Content),
+        ("folder", Difference::Metadata),
         ("kind", Difference::Kind),
         ("kind/in", Difference::Added),
     ];

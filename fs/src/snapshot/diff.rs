@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::browse::Browse;
 use super::list::Snapshot;
+use crate::backup::is_hidden;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, Kind, ROOT};
 use crate::volume::Volume;
@@ -63,6 +64,13 @@ fn chunks(browse: &Browse<'_>, ino: u64) -> Result<u64> {
     Ok(all.finish())
 }
 
+/// The attributes that programs see.
+fn attributes(browse: &Browse<'_>, ino: u64) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let shown = browse.xattrs(ino)?.into_iter();
+    let shown = shown.filter(|xattr| !is_hidden(&xattr.name));
+    Ok(shown.map(|xattr| (xattr.name, xattr.value)).collect())
+}
+
 impl Walk<'_> {
     fn tell(&mut self, path: &[u8], difference: Difference) {
         if !self.stopped {
@@ -92,6 +100,12 @@ impl Walk<'_> {
         Ok(old != new || self.differs(ino, old.size)?)
     }
 
+    /// Whether records that are alike have other attributes: no time tells of a second change within one tick of the clock, nor
+    /// does one of a directory, whose times its names change too.
+    fn redressed(&self, ino: u64, inode: &Inode) -> Result<bool> {
+        Ok(inode.xattrs > 0 && attributes(&self.from, ino)? != attributes(&self.to, ino)?)
+    }
+
     fn differs(&self, ino: u64, size: u64) -> Result<bool> {
         for at in (0..size).step_by(PIECE as usize) {
             if self.from.read(ino, at, PIECE)? != self.to.read(ino, at, PIECE)? {
@@ -113,15 +127,18 @@ impl Walk<'_> {
             (None, _) => Some(Difference::Added),
             (_, None) => Some(Difference::Removed),
             (Some(old), Some(new)) if old.kind != new.kind => Some(Difference::Kind),
-            (Some(old), Some(_)) if old.kind == Kind::Directory => {
+            (Some(old), Some(new)) if old.kind == Kind::Directory => {
                 let same = |inode: &Inode| (inode.mode, inode.uid, inode.gid, inode.xattrs);
-                let differs = new.as_ref().is_some_and(|new| same(old) != same(new));
+                let differs = same(old) != same(new)
+                    || (before == after && self.redressed(before.unwrap_or_default(), old)?);
                 differs.then_some(Difference::Metadata)
             }
             (Some(old), Some(new)) if before == after && same_content(old, new) => {
-                match self.rewritten(before.unwrap_or_default(), (old, new))? {
+                let ino = before.unwrap_or_default();
+                match self.rewritten(ino, (old, new))? {
                     true => Some(Difference::Content),
-                    false => (old != new).then_some(Difference::Metadata),
+                    false if old != new || self.redressed(ino, old)? => Some(Difference::Metadata),
+                    false => None,
                 }
             }
             _ => Some(Difference::Content),
