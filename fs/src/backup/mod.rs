@@ -12,6 +12,7 @@ mod scan;
 mod send;
 mod source;
 mod target;
+mod things;
 
 pub(crate) use source::Mark;
 

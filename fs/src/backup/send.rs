@@ -1,23 +1,17 @@
-//! Making the volume like the source, one thing at a time.
+//! Making the volume like the source: the walk through its directories, one thing at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::XATTR_SOURCE;
 use super::making::{Making, Stop};
 use super::report::{BackupOptions, BackupProgress, BackupReport, Problem};
 use super::scan::{Event, Item, Rules, Totals, walk};
-use super::source::{self, Mark};
+use super::source;
 use crate::error::{Result, VolumeError};
-use crate::format::record::{Inode, InodeNo, Kind, ROOT, Xattr};
-use crate::ops::attr::SetAttr;
+use crate::format::record::{Inode, InodeNo, Kind, ROOT};
 use crate::ops::names::Create;
-use crate::ops::rename::{NameAt, RenameMode};
-use crate::ops::xattr::XattrMode;
 use crate::volume::Volume;
 
 /// A directory that is being dealt with.
@@ -28,20 +22,17 @@ struct Open {
     item: Item,
 }
 
-struct Send<'a> {
-    volume: &'a Volume,
-    options: &'a BackupOptions,
+pub(super) struct Send<'a> {
+    pub(super) volume: &'a Volume,
+    pub(super) options: &'a BackupOptions,
     totals: &'a Totals,
-    told: BackupProgress,
+    pub(super) told: BackupProgress,
     progress: &'a mut dyn FnMut(&BackupProgress) -> bool,
-    report: BackupReport,
+    pub(super) report: BackupReport,
     open: Vec<Open>,
     /// Files with several names: where the volume has the first one.
-    linked: HashMap<(u64, u64), InodeNo>,
+    pub(super) linked: HashMap<(u64, u64), InodeNo>,
 }
-
-/// The name under which a changed file is written before it takes its place.
-const BESIDE: &[u8] = b".barfs-backup-in-progress";
 
 impl Volume {
     /// Backs up files and directories of this machine. Each stands in the volume under `options.into` and its whole
@@ -113,7 +104,7 @@ impl Volume {
     }
 
     /// What a name in a directory of the present leads to, without counting a reference.
-    fn present(&self, parent: InodeNo, name: &[u8]) -> Result<Option<(InodeNo, Inode)>> {
+    pub(super) fn present(&self, parent: InodeNo, name: &[u8]) -> Result<Option<(InodeNo, Inode)>> {
         let slot = self.slot(parent.0, name)?;
         match slot.entry().map(|entry| InodeNo(entry.ino)) {
             Some(ino) => Ok(Some((ino, self.getattr(ino)?.inode))),
@@ -123,7 +114,7 @@ impl Volume {
 }
 
 impl Send<'_> {
-    fn tell(&mut self, path: &Path) -> Result<()> {
+    pub(super) fn tell(&mut self, path: &Path) -> Result<()> {
         self.told.files_total = self.totals.files.load(Ordering::Relaxed);
         self.told.bytes_total = self.totals.bytes.load(Ordering::Relaxed);
         self.told.scanned = self.totals.done.load(Ordering::Acquire);
@@ -177,7 +168,7 @@ impl Send<'_> {
         Ok(())
     }
 
-    fn problem(&mut self, path: PathBuf, reason: String) {
+    pub(super) fn problem(&mut self, path: PathBuf, reason: String) {
         self.report.problems.push(Problem { path, reason });
     }
 
@@ -189,14 +180,14 @@ impl Send<'_> {
     }
 
     /// The source has this name: the volume must not give it up.
-    fn seen(&mut self, path: &Path) {
+    pub(super) fn seen(&mut self, path: &Path) {
         if let (Some(open), Some(name)) = (self.open.last_mut(), path.file_name()) {
             open.seen.insert(name.as_bytes().to_vec());
         }
     }
 
     /// The directory of the volume that holds `path`, made with those above it if need be.
-    fn parent(&mut self, path: &Path) -> Result<Option<InodeNo>> {
+    pub(super) fn parent(&mut self, path: &Path) -> Result<Option<InodeNo>> {
         if let Some(open) = self.open.last() {
             return Ok(open.ino);
         }
@@ -228,7 +219,7 @@ impl Send<'_> {
         Ok(Some(at))
     }
 
-    fn make(&self, parent: InodeNo, name: &[u8], making: &Making) -> Result<InodeNo> {
+    pub(super) fn make(&self, parent: InodeNo, name: &[u8], making: &Making) -> Result<InodeNo> {
         let create = Create {
             kind: making.kind,
             mode: making.mode,
@@ -295,7 +286,7 @@ impl Send<'_> {
         self.dress(ino, &open.item.meta, xattrs, false)
     }
 
-    fn remove(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
+    pub(super) fn remove(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
         let Some((ino, inode)) = self.volume.present(parent, name)? else {
             return Ok(());
         };
@@ -314,187 +305,6 @@ impl Send<'_> {
             self.volume.unlink(parent, name)?;
         }
         self.volume.tell_kernel_name(parent, name);
-        Ok(())
-    }
-
-    /// Deals with anything but a directory.
-    fn thing(&mut self, item: &Item) -> std::result::Result<(), Stop> {
-        self.seen(&item.path);
-        let is_file = item.meta.is_file();
-        let parent = self.parent(&item.path)?;
-        let Some(name) = item.path.file_name().map(|name| name.as_bytes().to_vec()) else {
-            return Ok(());
-        };
-        let there = match parent {
-            Some(parent) => self.volume.present(parent, &name)?,
-            None => None,
-        };
-        let mark = Mark::of(&item.meta);
-        let identity = (item.meta.dev(), item.meta.ino());
-        let several = item.meta.nlink() > 1;
-        if let Some((ino, _)) = there
-            .as_ref()
-            .filter(|(_, inode)| inode.kind == source::kind(&item.meta))
-            && self.mark_of(*ino)? == Some(mark)
-        {
-            let first = self.linked.get(&identity).copied();
-            if first.is_none_or(|first| first == *ino) {
-                self.linked.extend(several.then_some((identity, *ino)));
-                self.report.files_unchanged += u64::from(is_file);
-                self.report.others += u64::from(!is_file);
-                return Ok(());
-            }
-        }
-        match (is_file, there.is_some()) {
-            (false, _) => self.report.others += 1,
-            (true, false) => self.report.files_new += 1,
-            (true, true) => self.report.files_changed += 1,
-        }
-        if self.options.dry_run {
-            self.report.bytes_read += if is_file { item.meta.len() } else { 0 };
-            return Ok(());
-        }
-        let Some(parent) = parent else { return Ok(()) };
-        self.replace(item, (parent, &name), there.is_some())
-    }
-
-    /// Puts a thing under its name: at once where nothing is, else beside and over.
-    fn replace(
-        &mut self,
-        item: &Item,
-        (parent, name): (InodeNo, &[u8]),
-        there: bool,
-    ) -> std::result::Result<(), Stop> {
-        let identity = (item.meta.dev(), item.meta.ino());
-        let first = self.linked.get(&identity).copied();
-        let under = if there { BESIDE } else { name };
-        if there {
-            self.remove(parent, BESIDE)?;
-        }
-        let ino = match first {
-            Some(first) => {
-                self.volume.link(first, parent, under)?;
-                self.volume.forget(first, 1);
-                self.volume.tell_kernel_name(parent, under);
-                first
-            }
-            None => {
-                let made = self.fill(item, parent, under);
-                if made.is_err() {
-                    // Half a file is worse than none, or the old one.
-                    self.remove(parent, under)?;
-                }
-                made?
-            }
-        };
-        if there {
-            if self
-                .volume
-                .present(parent, name)?
-                .is_some_and(|(_, inode)| inode.kind == Kind::Directory)
-            {
-                self.remove(parent, name)?;
-            }
-            let (from, to) = (
-                NameAt {
-                    parent,
-                    name: under,
-                },
-                NameAt { parent, name },
-            );
-            self.volume.rename(from, to, RenameMode::Replace)?;
-            self.volume.tell_kernel_name(parent, under);
-            self.volume.tell_kernel_name(parent, name);
-        }
-        if item.meta.nlink() > 1 {
-            self.linked.insert(identity, ino);
-        }
-        Ok(())
-    }
-
-    /// Makes a thing and fills it.
-    fn fill(
-        &mut self,
-        item: &Item,
-        parent: InodeNo,
-        name: &[u8],
-    ) -> std::result::Result<InodeNo, Stop> {
-        let kind = source::kind(&item.meta);
-        let mut making = Making::of(kind, &item.meta);
-        if kind == Kind::Symlink {
-            making.target = std::fs::read_link(&item.path)?
-                .as_os_str()
-                .as_bytes()
-                .to_vec();
-        }
-        let xattrs = source::xattrs(&item.path)?;
-        if kind != Kind::File {
-            let ino = self.make(parent, name, &making)?;
-            self.dress(ino, &item.meta, xattrs, true)?;
-            return Ok(ino);
-        }
-        let file = source::open(&item.path)?;
-        let ino = self.make(parent, name, &making)?;
-        let size = item.meta.len();
-        source::read_data::<Stop>(&file, size, &mut |offset, bytes| {
-            self.volume.write(ino, offset, bytes, false)?;
-            self.report.bytes_read += bytes.len() as u64;
-            self.told.bytes_current = offset + bytes.len() as u64;
-            Ok(self.tell(&item.path)?)
-        })?;
-        self.volume.drain(ino)?;
-        let now = file.metadata()?;
-        if self.volume.getattr(ino)?.inode.size != size {
-            self.volume.setattr(
-                ino,
-                SetAttr {
-                    size: Some(size),
-                    ..SetAttr::default()
-                },
-            )?;
-        }
-        // A file that changed while it was read is read again next time.
-        let steady = Mark::of(&now) == Mark::of(&item.meta);
-        if !steady {
-            self.problem(item.path.clone(), "it changed while it was read".into());
-        }
-        self.dress(ino, &item.meta, xattrs, steady)?;
-        Ok(ino)
-    }
-
-    fn mark_of(&self, ino: InodeNo) -> Result<Option<Mark>> {
-        match self.volume.getxattr(ino, XATTR_SOURCE) {
-            Ok(value) => Ok(borsh::from_slice(&value).ok()),
-            Err(VolumeError::NoAttribute) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sets owner, mode, attributes and times where they differ; and the mark, if the source can be trusted to be that.
-    fn dress(&self, ino: InodeNo, meta: &Metadata, xattrs: Vec<Xattr>, marked: bool) -> Result<()> {
-        let volume = self.volume;
-        let mut stale: HashSet<Vec<u8>> = volume.listxattr(ino)?.into_iter().collect();
-        for xattr in xattrs {
-            stale.remove(&xattr.name);
-            if volume.getxattr(ino, &xattr.name).ok().as_ref() != Some(&xattr.value) {
-                volume.setxattr(ino, &xattr.name, &xattr.value, XattrMode::Set)?;
-            }
-        }
-        for name in stale {
-            volume.removexattr(ino, &name)?;
-        }
-        if marked {
-            let mark = crate::format::encode("a mark", &Mark::of(meta))?;
-            volume.setxattr(ino, XATTR_SOURCE, &mark, XattrMode::Set)?;
-        }
-        let now = volume.getattr(ino)?.inode;
-        let making = Making::of(now.kind, meta);
-        let same = (now.uid, now.gid, now.mode, now.mtime)
-            == (making.uid, making.gid, making.mode, source::mtime(meta));
-        if !same {
-            volume.setattr(ino, making.set(meta))?;
-            volume.tell_kernel_inode(ino);
-        }
         Ok(())
     }
 }

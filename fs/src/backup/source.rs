@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use rustix::fs::SeekFrom;
@@ -41,6 +42,38 @@ impl Mark {
             ctime: stamp(meta.ctime(), meta.ctime_nsec()),
         }
     }
+}
+
+/// No kernel's clock for files ticks slower, nor is read so much too late.
+const TICK: Duration = Duration::from_millis(20);
+/// Filesystems that keep whole seconds keep every second of them at worst.
+const WHOLE_SECONDS: i64 = 2;
+
+/// How long to wait until a change no longer gets the time of the last one; `None` if that is too long.
+fn until_settled(changed: Stamp, now: Stamp) -> Option<Duration> {
+    if changed.nanos == 0 {
+        return (now.seconds > changed.seconds + WHOLE_SECONDS).then_some(Duration::ZERO);
+    }
+    let nanos = |stamp: Stamp| i128::from(stamp.seconds) * 1_000_000_000 + i128::from(stamp.nanos);
+    let tick = TICK.as_nanos() as i128;
+    let left = nanos(changed) + tick - nanos(now);
+    match left {
+        ..=0 => Some(Duration::ZERO),
+        // Changed after now: what its filesystem takes the time from is another clock.
+        left if left > tick => None,
+        left => Some(Duration::from_nanos(u64::try_from(left).unwrap_or(0))),
+    }
+}
+
+/// Waits until a change of what was seen as `meta` gets other times; whether it will. What changes twice within one tick of the
+/// clock, once before it is read and once after, would otherwise look as it did.
+pub(super) fn settle(meta: &Metadata) -> bool {
+    let changed = stamp(meta.ctime(), meta.ctime_nsec());
+    let wait = until_settled(changed, Stamp::from(SystemTime::now()));
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        std::thread::sleep(wait);
+    }
+    wait.is_some()
 }
 
 pub(super) fn mtime(meta: &Metadata) -> Stamp {
@@ -157,4 +190,26 @@ pub(super) fn read_data<E: From<io::Error>>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_from_the_one_before_once_the_clock_has_ticked() {
+        let at = |seconds, nanos| Stamp { seconds, nanos };
+        let zero = Some(Duration::ZERO);
+        assert_eq!(until_settled(at(5, 1), at(6, 0)), zero);
+        assert_eq!(until_settled(at(5, 990_000_000), at(6, 10_000_000)), zero);
+        assert_eq!(
+            until_settled(at(5, 990_000_000), at(6, 5_000_000)),
+            Some(Duration::from_millis(5))
+        );
+        assert_eq!(until_settled(at(5, 7), at(5, 7)), Some(TICK));
+        assert_eq!(until_settled(at(5, 8), at(5, 7)), None);
+        // Whole seconds: perhaps the filesystem keeps no other.
+        assert_eq!(until_settled(at(5, 0), at(7, 999_999_999)), None);
+        assert_eq!(until_settled(at(5, 0), at(8, 0)), zero);
+    }
 }
