@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
@@ -19,20 +19,14 @@ use super::answer::{
     reply_xattr, writes,
 };
 use super::data::{Renaming, answer};
+use super::wishes::{self, Making, wanted};
 use super::{Shared, convert, data};
-use crate::error::Result;
 use crate::format::record::{InodeNo, Kind};
 use crate::ops::acl::is_acl;
 use crate::ops::attr::SetAttr;
-use crate::ops::names::Create;
 use crate::ops::rename::RenameMode;
 use crate::ops::xattr::XattrMode;
-use crate::ops::{Attr, NAME_MAX};
 use crate::volume::Volume;
-
-/// The largest write, and with it the largest read, in bytes.
-const REQUEST_BYTES: u32 = 1 << 20;
-const BLOCK_BYTES: u32 = 4096;
 
 pub(super) struct Adapter {
     shared: Arc<Shared>,
@@ -43,80 +37,27 @@ impl Adapter {
         Self { shared }
     }
 
+    /// Makes something and tells the kernel of it.
     fn make(
         &self,
         req: &Request,
         (parent, name): (INodeNo, &OsStr),
         making: Making,
-    ) -> Result<Attr> {
-        let create = wanted(req, making);
-        self.shared
-            .volume
-            .create(convert::ino(parent), name.as_bytes(), create)
-    }
-}
-
-/// What the kernel asks to be made, for whom.
-fn wanted(req: &Request, making: Making) -> Create {
-    Create {
-        kind: making.kind,
-        mode: convert::permissions(making.mode),
-        umask: convert::permissions(making.umask),
-        uid: req.uid(),
-        gid: req.gid(),
-        rdev: making.rdev,
-        target: making.target,
-    }
-}
-
-/// What the kernel asks to be made.
-struct Making {
-    kind: Kind,
-    mode: u32,
-    umask: u32,
-    rdev: u32,
-    target: Vec<u8>,
-}
-
-impl Making {
-    fn new(kind: Kind, mode: u32, umask: u32) -> Self {
-        Self {
-            kind,
-            mode,
-            umask,
-            rdev: 0,
-            target: Vec::new(),
-        }
+        reply: ReplyEntry,
+    ) {
+        let volume = &self.shared.volume;
+        let (parent, create) = (convert::ino(parent), wanted(req, making));
+        reply_entry(
+            volume,
+            reply,
+            volume.create(parent, name.as_bytes(), create),
+        );
     }
 }
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let wanted = [
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_POSIX_ACL,
-            InitFlags::FUSE_DONT_MASK,
-            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-        ];
-        let read_only = self.shared.volume.options.read_only;
-        let writeback = (!read_only).then_some(InitFlags::FUSE_WRITEBACK_CACHE);
-        for flag in wanted.into_iter().chain(writeback) {
-            if config.add_capabilities(flag).is_err() {
-                tracing::debug!(?flag, "the kernel does not offer this");
-            }
-        }
-        // Each answers an excess with what it allows, and keeps its default then.
-        let _ = config.set_max_write(REQUEST_BYTES);
-        if let Err(most) = config.set_max_readahead(REQUEST_BYTES) {
-            let _ = config.set_max_readahead(most);
-        }
-        let _ = config.set_max_background(64);
+        wishes::tell(config, self.shared.volume.options.read_only);
         Ok(())
     }
 
@@ -205,11 +146,7 @@ impl Filesystem for Adapter {
             rdev,
             ..Making::new(kind, mode, umask)
         };
-        reply_entry(
-            &self.shared.volume,
-            reply,
-            self.make(req, (parent, name), making),
-        );
+        self.make(req, (parent, name), making, reply);
     }
 
     fn mkdir(
@@ -223,11 +160,7 @@ impl Filesystem for Adapter {
     ) {
         let _answering = self.shared.nearby.asked_by(req);
         let making = Making::new(Kind::Directory, mode, umask);
-        reply_entry(
-            &self.shared.volume,
-            reply,
-            self.make(req, (parent, name), making),
-        );
+        self.make(req, (parent, name), making, reply);
     }
 
     fn symlink(
@@ -244,31 +177,19 @@ impl Filesystem for Adapter {
             target,
             ..Making::new(Kind::Symlink, 0o777, 0)
         };
-        reply_entry(
-            &self.shared.volume,
-            reply,
-            self.make(req, (parent, name), making),
-        );
+        self.make(req, (parent, name), making, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        answer(
-            reply,
-            self.shared
-                .volume
-                .unlink(convert::ino(parent), name.as_bytes()),
-        );
+        let parent = convert::ino(parent);
+        answer(reply, self.shared.volume.unlink(parent, name.as_bytes()));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        answer(
-            reply,
-            self.shared
-                .volume
-                .rmdir(convert::ino(parent), name.as_bytes()),
-        );
+        let parent = convert::ino(parent);
+        answer(reply, self.shared.volume.rmdir(parent, name.as_bytes()));
     }
 
     fn rename(
@@ -395,12 +316,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _answering = self.shared.nearby.asked_by(req);
-        answer(
-            reply,
-            self.shared
-                .volume
-                .release(convert::ino(ino), fh == HANDLE_WRITES),
-        );
+        let ino = convert::ino(ino);
+        answer(reply, self.shared.volume.release(ino, fh == HANDLE_WRITES));
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -454,23 +371,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let stat = self.shared.volume.statfs();
-        let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
-        let free = blocks(stat.free);
-        let inodes_free = 1 << 32;
-        let inodes = stat.files + inodes_free;
-        let name_max = NAME_MAX as u32;
-        let total = blocks(stat.total);
-        reply.statfs(
-            total,
-            free,
-            free,
-            inodes,
-            inodes_free,
-            BLOCK_BYTES,
-            name_max,
-            BLOCK_BYTES,
-        );
+        answer::space(&self.shared.volume, reply);
     }
 
     fn setxattr(
@@ -521,12 +422,8 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(
-            reply,
-            self.shared
-                .volume
-                .remove_named(convert::ino(ino), name.as_bytes()),
-        );
+        let ino = convert::ino(ino);
+        answer(reply, self.shared.volume.remove_named(ino, name.as_bytes()));
     }
 
     fn fallocate(

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, OpenAccMode, OpenFlags, ReplyAttr,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr, Request,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyStatfs, ReplyXattr, Request,
 };
 
 use super::{Shared, convert};
 use crate::error::{Result, VolumeError};
 use crate::format::record::InodeNo;
 use crate::haste::hastily;
-use crate::ops::Attr;
 use crate::ops::dir::DirEntry;
 use crate::ops::handle::OpenHow;
+use crate::ops::{Attr, NAME_MAX};
 use crate::volume::Volume;
 
 /// How long the kernel may believe a name: for ever where nothing changes without its doing, not at all on a volume
@@ -229,4 +229,26 @@ pub(super) fn list(shared: &Arc<Shared>, at: At, reply: ReplyDirectory) {
 /// Answers with names and what is known of each.
 pub(super) fn list_plus(shared: &Arc<Shared>, at: At, reply: ReplyDirectoryPlus) {
     fill_and_conclude(shared, at, reply);
+}
+
+const BLOCK_BYTES: u32 = 4096;
+
+/// Quota and use; of inodes there are always enough.
+pub(super) fn space(volume: &Volume, reply: ReplyStatfs) {
+    let stat = volume.statfs();
+    let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
+    let (total, free) = (blocks(stat.total), blocks(stat.free));
+    let inodes_free = 1 << 32;
+    let inodes = stat.files + inodes_free;
+    let name_max = NAME_MAX as u32;
+    reply.statfs(
+        total,
+        free,
+        free,
+        inodes,
+        inodes_free,
+        BLOCK_BYTES,
+        name_max,
+        BLOCK_BYTES,
+    );
 }

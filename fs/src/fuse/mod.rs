@@ -7,6 +7,7 @@ mod data;
 mod listing;
 mod nearby;
 mod stock;
+mod wishes;
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

@@ -2,9 +2,12 @@
 //!
 //! A *pinned* file holds bytes that are on no group yet and stays until the commit that carries them is done. All
 //! others are a cache: whole, or a set of fetched 64 KiB blocks; the least recently used go when the bound is passed.
-//! Never decrypts anything, never decides what is committed. How written bytes become durable is in `durable`.
+//! Never decrypts anything, never decides what is committed. How written bytes become durable is in `durable`, what is
+//! kept of the group in `cache`.
 
+mod cache;
 mod durable;
+mod known;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -23,58 +26,11 @@ use crate::format::pack::PACK_MAX;
 use crate::store::PackNo;
 use durable::Carried;
 pub(crate) use durable::{Piece, Reach, Synced};
+use known::{Holds, Known};
 
 /// Reads from the group come in these units.
 pub(crate) const BLOCK: u64 = 64 * 1024;
 const BLOCKS_MAX: usize = PACK_MAX / BLOCK as usize;
-
-/// What of a pack a file holds.
-#[derive(Clone, Debug)]
-enum Holds {
-    /// Its first bytes.
-    Prefix(u64),
-    /// These blocks.
-    Blocks([u64; BLOCKS_MAX / 64], u64),
-}
-
-impl Holds {
-    fn covers(&self, range: &Range<u64>) -> bool {
-        match self {
-            Self::Prefix(len) => range.end <= *len,
-            Self::Blocks(bits, _) => {
-                (range.start / BLOCK..range.end.div_ceil(BLOCK)).all(|block| {
-                    bits.get(block as usize / 64)
-                        .is_some_and(|word| word >> (block % 64) & 1 == 1)
-                })
-            }
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Prefix(len) => *len,
-            Self::Blocks(_, blocks) => blocks * BLOCK,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Known {
-    holds: Holds,
-    pinned: bool,
-    /// Ranges of a pinned file that were written and are not durable yet.
-    loose: Vec<Range<u64>>,
-    used: u64,
-}
-
-impl Known {
-    fn loosen(&mut self, range: Range<u64>) {
-        match self.loose.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => self.loose.push(range),
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct PackFiles {
@@ -117,15 +73,7 @@ impl PackFiles {
                     let len = entry.metadata().map_err(failed)?.len();
                     bytes += len;
                     let holds = Holds::Prefix(len);
-                    known.insert(
-                        number,
-                        Known {
-                            holds,
-                            pinned: false,
-                            loose: Vec::new(),
-                            used: 0,
-                        },
-                    );
+                    known.insert(number, Known::new(holds, false));
                 }
                 None => std::fs::remove_file(entry.path()).map_err(failed)?,
             }
@@ -178,13 +126,7 @@ impl PackFiles {
         self.forget(number)?;
         let holds = Holds::Prefix(0);
         let file = self.handle(number, &holds, true)?;
-        let known = Known {
-            holds,
-            pinned: true,
-            loose: Vec::new(),
-            used: 0,
-        };
-        self.known.lock().insert(number, known);
+        self.known.lock().insert(number, Known::new(holds, true));
         self.names_unsynced.store(true, Ordering::Release);
         Ok(file)
     }
@@ -263,82 +205,6 @@ impl PackFiles {
         Ok(Some(bytes))
     }
 
-    /// Keeps blocks that came from the group. `start` is a multiple of [`BLOCK`].
-    pub(crate) fn keep_blocks(&self, number: PackNo, start: u64, bytes: &[u8]) -> Result<()> {
-        if self.limit == 0 {
-            return Ok(());
-        }
-        let empty = Holds::Blocks([0; BLOCKS_MAX / 64], 0);
-        let file = {
-            let mut known = self.known.lock();
-            match known.get(&number) {
-                None => {
-                    let file = self.handle(number, &empty, true)?;
-                    let holds = empty.clone();
-                    known.insert(
-                        number,
-                        Known {
-                            holds,
-                            pinned: false,
-                            loose: Vec::new(),
-                            used: 0,
-                        },
-                    );
-                    file
-                }
-                Some(Known {
-                    holds: Holds::Blocks(..),
-                    ..
-                }) => self.handle(number, &empty, false)?,
-                Some(_) => return Ok(()),
-            }
-        };
-        file.write_all_at(bytes, start)
-            .map_err(Self::failed(number, "writing"))?;
-        let mut known = self.known.lock();
-        let Some(slot) = known.get_mut(&number) else {
-            return Ok(());
-        };
-        slot.used = self.clock.fetch_add(1, Ordering::Relaxed);
-        if let Holds::Blocks(bits, count) = &mut slot.holds {
-            let first = start / BLOCK;
-            for block in first..first + bytes.len() as u64 / BLOCK {
-                if let Some(word) = bits.get_mut(block as usize / 64)
-                    && *word >> (block % 64) & 1 == 0
-                {
-                    *word |= 1 << (block % 64);
-                    *count += 1;
-                    self.cached_bytes.fetch_add(BLOCK, Ordering::Relaxed);
-                }
-            }
-        }
-        drop(known);
-        self.evict()
-    }
-
-    /// Keeps a whole pack as a cache file.
-    pub(crate) fn keep_whole(&self, number: PackNo, bytes: &[u8]) -> Result<()> {
-        if self.limit == 0 {
-            return Ok(());
-        }
-        self.forget(number)?;
-        let holds = Holds::Prefix(bytes.len() as u64);
-        let file = self.handle(number, &holds, true)?;
-        file.write_all_at(bytes, 0)
-            .map_err(Self::failed(number, "writing"))?;
-        let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        let known = Known {
-            holds,
-            pinned: false,
-            loose: Vec::new(),
-            used,
-        };
-        self.known.lock().insert(number, known);
-        self.cached_bytes
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.evict()
-    }
-
     /// Deletes a file, pinned or not.
     pub(crate) fn forget(&self, number: PackNo) -> Result<()> {
         let Some(known) = self.known.lock().remove(&number) else {
@@ -357,38 +223,6 @@ impl PackFiles {
         }
     }
 
-    fn evict(&self) -> Result<()> {
-        while self.cached_bytes.load(Ordering::Relaxed) > self.limit {
-            let oldest = {
-                let known = self.known.lock();
-                let cached = known.iter().filter(|(_, known)| !known.pinned);
-                cached
-                    .min_by_key(|(_, known)| known.used)
-                    .map(|(number, _)| *number)
-            };
-            match oldest {
-                Some(number) => self.forget(number)?,
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes every file that is only a cache.
-    pub(crate) fn drop_cached(&self) -> Result<()> {
-        let cached: Vec<PackNo> = {
-            let known = self.known.lock();
-            known
-                .iter()
-                .filter(|(_, known)| !known.pinned)
-                .map(|(number, _)| *number)
-                .collect()
-        };
-        cached
-            .into_iter()
-            .try_for_each(|number| self.forget(number))
-    }
-
     /// Deletes every file, pinned or not.
     pub(crate) fn forget_all(&self) -> Result<()> {
         let all: Vec<PackNo> = self.known.lock().keys().copied().collect();
@@ -398,61 +232,5 @@ impl PackFiles {
     /// Bytes of the cache, without what is pinned.
     pub(crate) fn cached_bytes(&self) -> u64 {
         self.cached_bytes.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    #[test]
-    fn the_bound_holds_but_pinned_files_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = PackFiles::open(dir.path(), 200_000).unwrap();
-        let pinned = files.create(PackNo(1)).unwrap();
-        pinned.write_all_at(&[7; 500], 0).unwrap();
-        files.grown(PackNo(1), 0..500);
-        for number in 2..9 {
-            files.keep_whole(PackNo(number), &[1; 65_536]).unwrap();
-        }
-        assert!(files.cached_bytes() <= 200_000);
-        assert_eq!(files.read(PackNo(1), &(0..500)).unwrap().unwrap(), [7; 500]);
-        assert!(files.read(PackNo(1), &(0..501)).unwrap().is_none());
-        assert!(files.read(PackNo(2), &(0..9)).unwrap().is_none());
-        assert!(files.read(PackNo(8), &(0..9)).unwrap().is_some());
-        files.drop_cached().unwrap();
-        assert!(files.read(PackNo(8), &(0..9)).unwrap().is_none());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn fetched_blocks_cover_what_was_fetched_and_do_not_outlive_the_run() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = PackFiles::open(dir.path(), 1 << 30).unwrap();
-        files
-            .keep_blocks(PackNo(4), BLOCK * 2, &vec![3; BLOCK as usize * 2])
-            .unwrap();
-        assert!(
-            files
-                .read(PackNo(4), &(BLOCK * 2 + 5..BLOCK * 4))
-                .unwrap()
-                .is_some()
-        );
-        assert!(
-            files
-                .read(PackNo(4), &(BLOCK..BLOCK * 3))
-                .unwrap()
-                .is_none()
-        );
-        assert_eq!(files.cached_bytes(), BLOCK * 2);
-        drop(files);
-        let files = PackFiles::open(dir.path(), 1 << 30).unwrap();
-        assert!(
-            files
-                .read(PackNo(4), &(BLOCK * 2..BLOCK * 3))
-                .unwrap()
-                .is_none()
-        );
     }
 }
