@@ -73,6 +73,8 @@ struct Tally {
     inodes: RoaringTreemap,
     named: RoaringTreemap,
     orphans: RoaringTreemap,
+    /// Inodes that have extents or attributes.
+    owners: RoaringTreemap,
     /// Entries and subdirectories that directories should have, where those are not as counted.
     counts: BTreeMap<u64, i64>,
 }
@@ -290,6 +292,12 @@ impl Check<'_> {
             .and_then(|bytes| bytes.try_into().ok())
             .map(u64::from_be_bytes);
         let number = number.ok_or_else(|| VolumeError::damaged("a key of the tree"))?;
+        let mut tally = tally;
+        if let Some(tally) = tally.as_deref_mut()
+            && (key::is_extent(key) || key::is_xattr(key))
+        {
+            tally.owners.insert(number);
+        }
         if key::is_extent(key) {
             let handle = parse(key, value)?.1.handle;
             if self.seen.insert(handle) {
@@ -329,6 +337,9 @@ impl Check<'_> {
     fn settle(&mut self, tally: Tally) {
         for ino in (&tally.named - &tally.inodes).iter().take(PROBLEMS_MAX) {
             self.problem(format!("a name leads to inode {ino}, which is not there"));
+        }
+        for ino in (&tally.owners - &tally.inodes).iter().take(PROBLEMS_MAX) {
+            self.problem(format!("inode {ino} is gone, and something of it is left"));
         }
         let mut lost = &tally.inodes - &tally.named;
         lost -= &tally.orphans;

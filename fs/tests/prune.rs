@@ -307,3 +307,78 @@ fn a_volume_of_one_node_survives_being_copied() {
         assert_eq!(names(&volume, ROOT).len(), n + 1);
     }
 }
+
+/// Small files, directories and links go without a search for what they have; whatever else one has goes with it all the same, from
+/// the group and from this machine.
+#[test]
+fn what_is_removed_leaves_nothing_behind_and_mostly_needs_no_search() {
+    for committed in [true, false] {
+        let rig = Rig::default();
+        let volume = rig.open();
+        write_file(&volume, ROOT, "kept", b"kept");
+        for n in 0..50 {
+            write_file(
+                &volume,
+                ROOT,
+                &format!("small{n}"),
+                &noise(1 + n * 90, n as u64),
+            );
+            make(&volume, ROOT, &format!("dir{n}"), Kind::Directory);
+            make(&volume, ROOT, &format!("pipe{n}"), Kind::Fifo);
+        }
+        write_file(&volume, ROOT, "large", &noise(9 << 20, 1));
+        let holey = write_file(&volume, ROOT, "holey", &noise(100_000, 2));
+        volume.write(holey, 50_000, &[7; 5000], false).unwrap();
+        volume.drain(holey).unwrap();
+        volume.write(holey, 1 << 30, &[7; 5000], false).unwrap();
+        volume.drain(holey).unwrap();
+        let late = file(&volume, ROOT, "late");
+        volume.write(late, 1 << 20, &[1; 100], false).unwrap();
+        volume.drain(late).unwrap();
+        let dressed = write_file(&volume, ROOT, "dressed", b"small");
+        volume
+            .setxattr(dressed, b"user.a", b"b", XattrMode::Set)
+            .unwrap();
+        volume.sync(Rung::Local, &mut |_| ()).unwrap();
+        let (volume, overlay, _rig) = match committed {
+            true => {
+                sync_group(&volume);
+                let other = rig.elsewhere();
+                (other.open(), other.overlay.clone(), other)
+            }
+            false => (volume, rig.overlay.clone(), rig),
+        };
+        let remove = |name: &str| {
+            let found = volume.lookup(ROOT, name.as_bytes()).unwrap();
+            match found.inode.kind {
+                Kind::Directory => volume.rmdir(ROOT, name.as_bytes()).unwrap(),
+                _ => volume.unlink(ROOT, name.as_bytes()).unwrap(),
+            }
+            volume.forget(found.ino, 1000);
+            let gone = volume.getattr(found.ino);
+            assert!(
+                matches!(gone, Err(VolumeError::NotFound)),
+                "{name}: {gone:?}"
+            );
+        };
+        let before = overlay.scans.load(Ordering::Relaxed);
+        for n in 0..50 {
+            remove(&format!("small{n}"));
+            remove(&format!("dir{n}"));
+            remove(&format!("pipe{n}"));
+        }
+        let searched = overlay.scans.load(Ordering::Relaxed) - before;
+        assert!(searched < 15, "{searched} searches for 150 removals");
+        for name in ["large", "holey", "late", "dressed"] {
+            remove(name);
+        }
+        assert!(overlay.scans.load(Ordering::Relaxed) > before + searched);
+        sync_group(&volume);
+        let report = volume
+            .check(&CheckOptions::default(), &mut |_| true)
+            .unwrap();
+        assert!(report.problems.is_empty(), "{report:?}");
+        assert_eq!(names(&volume, ROOT), ["kept"]);
+        volume.close().unwrap();
+    }
+}

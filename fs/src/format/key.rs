@@ -116,6 +116,11 @@ pub(crate) fn is_extent(key: &[u8]) -> bool {
     key.len() == 18 && key.get(9) == Some(&TAG_EXTENT)
 }
 
+/// Whether a key of the tree space (space byte first) names attributes.
+pub(crate) fn is_xattr(key: &[u8]) -> bool {
+    key.len() == 18 && key.get(9) == Some(&TAG_XATTR)
+}
+
 /// Whether a key of the tree space (space byte first) names entries of a directory.
 pub(crate) fn is_entry(key: &[u8]) -> bool {
     key.len() == 18 && key.get(9) == Some(&TAG_ENTRY)

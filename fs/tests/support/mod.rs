@@ -229,6 +229,7 @@ const CARRIED: [u8; 4] = [0xff, 0x80, 0, 0];
 pub struct FakeOverlay {
     state: Mutex<OverlayState>,
     pub syncs: AtomicU64,
+    pub scans: AtomicU64,
     /// After this many calls more the power is gone: nothing is written any more. Negative: never.
     pub calls_left: AtomicI64,
     pub powered_off: AtomicBool,
@@ -391,6 +392,7 @@ impl OverlayStore for FakeOverlay {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.scans.fetch_add(1, Ordering::Relaxed);
         if from >= to {
             return Ok(Vec::new());
         }
