@@ -50,11 +50,13 @@ pub(super) fn lost(number: PackNo) -> VolumeError {
 #[derive(Default)]
 struct Queue {
     packs: VecDeque<(PackNo, Pack)>,
+    /// Packs that are being sent.
+    sending: usize,
     closed: bool,
     failed: Option<VolumeError>,
 }
 
-/// Packs that wait for a free uploader; bounded.
+/// Packs that are sent or wait for it: one more than there are uploaders, as each may take the memory of a whole pack.
 pub(crate) struct Uploads {
     queue: Mutex<Queue>,
     moved: Condvar,
@@ -93,7 +95,7 @@ impl Uploads {
     /// Queues a pack; waits while the queue is full.
     pub(crate) fn put(&self, number: PackNo, pack: Pack) -> Result<()> {
         let mut queue = self.queue.lock();
-        while queue.packs.len() >= self.limit && queue.failed.is_none() {
+        while queue.packs.len() + queue.sending > self.limit && queue.failed.is_none() {
             self.moved.wait(&mut queue);
         }
         match &queue.failed {
@@ -121,7 +123,7 @@ impl Uploads {
                 let mut queue = self.queue.lock();
                 loop {
                     if let Some(pack) = queue.packs.pop_front() {
-                        self.moved.notify_all();
+                        queue.sending += 1;
                         break pack;
                     }
                     if queue.closed || queue.failed.is_some() {
@@ -137,10 +139,12 @@ impl Uploads {
             let sent = pack
                 .bytes(volume, number, std::mem::take(&mut spare))
                 .and_then(|bytes| Self::place(volume, number, bytes));
+            let mut queue = self.queue.lock();
+            queue.sending -= 1;
+            self.moved.notify_all();
             match sent {
                 Ok(room) => spare = room,
                 Err(error) => {
-                    let mut queue = self.queue.lock();
                     queue.packs.clear();
                     queue.failed.get_or_insert(error);
                     self.moved.notify_all();
