@@ -37,6 +37,7 @@ posix: deps
 soak: deps
 	replication/sim/soak
 	$(CARGO) test --locked -p barfs-fs --test kill --test lost_power --test stress --test large -- --ignored --nocapture
+	$(CARGO) test --locked -p barfs --test lost_power -- --ignored --nocapture
 	PROPTEST_CASES=2000 HOSTILE_TIMES=100 $(CARGO) test --locked -p barfs-fs --test model --test local --test hostile_bytes
 
 bench: build

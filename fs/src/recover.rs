@@ -49,6 +49,7 @@ pub(crate) fn recover(
         let files = PackFiles::open(&options.cache_dir.join("packs"), options.cache_bytes)?;
         carried::put_back(&*overlay, &files)?;
     }
+    let mut offline = None;
     let group = match store.head() {
         Ok(head) => Some(head),
         Err(StoreError::Unreachable(reason)) if meta.is_some() => {
@@ -56,6 +57,7 @@ pub(crate) fn recover(
                 reason,
                 "the group cannot be reached: going on with local state"
             );
+            offline = Some(reason);
             None
         }
         Err(error) => return Err(error.into()),
@@ -128,6 +130,7 @@ pub(crate) fn recover(
         space,
         dirty,
         first_time,
+        offline,
         conflict,
     })
 }
@@ -186,6 +189,7 @@ impl Opening<'_> {
             space: Space { overlay, nodes },
             dirty: (0, 0),
             first_time: false,
+            offline: None,
             conflict: None,
         })?;
         let device = self

@@ -98,6 +98,8 @@ pub(crate) struct Parts {
     pub dirty: (u64, u64),
     /// There was a head, and nothing of it on this machine.
     pub first_time: bool,
+    /// Why the group could not be asked.
+    pub offline: Option<String>,
     /// The snapshot that holds what this machine had changed while others did.
     pub conflict: Option<String>,
 }
@@ -119,7 +121,11 @@ impl Volume {
     ) -> Result<Arc<Self>, VolumeError> {
         let parts = crate::recover::recover(id, keys, store, overlay, options)?;
         let index = parts.first_time && parts.options.rebuild_index && !parts.options.read_only;
+        let offline = parts.offline.clone();
         let volume = Self::assemble(parts)?;
+        if let Some(reason) = offline {
+            volume.committer.begin_offline(reason);
+        }
         crate::recover::settle(&volume)?;
         volume.start()?;
         if index {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -28,6 +29,11 @@ impl SmallDisk {
             .status()
             .unwrap();
         assert!(done.success());
+    }
+    /// Another program takes what is left.
+    fn fill(&self) {
+        let mut others = std::fs::File::create(self.0.join("others")).unwrap();
+        while others.write_all(&[1; 65536]).is_ok() {}
     }
     fn grow(&self, size: &str) {
         self.mount(&format!("remount,size={size}"));
@@ -69,6 +75,7 @@ fn a_full_disk_is_enospc_and_goes_on_with_room() {
     let rig = Rig::default();
     let disk = SmallDisk::new(rig.cache(), "24m");
     let volume = rig.open();
+    let late = file(&volume, ROOT, "late");
     let mut kept = 0u64;
     let error = loop {
         match try_write(&volume, &format!("f{kept}"), &noise(2 << 20, kept)) {
@@ -88,9 +95,16 @@ fn a_full_disk_is_enospc_and_goes_on_with_room() {
         }
     };
     verify(&volume);
+    // What was begun may go on a little; and somebody else takes even what was kept free.
+    let free = rustix::fs::statvfs(&rig.cache()).unwrap();
+    assert!(free.f_bavail * free.f_frsize > 2 << 20, "a part stays free");
+    volume.write(late, 0, &noise(100_000, 77), false).unwrap();
+    disk.fill();
+    let error = volume.fsync(late).unwrap_err();
+    assert_eq!(errno(&error), libc::ENOSPC, "{error}");
+    verify(&volume);
     disk.grow("200m");
     // What could not be kept is still in memory: it is kept now.
-    let late = walk(&volume, &format!("f{kept}")).unwrap();
     volume.fsync(late).unwrap();
     try_write(&volume, "after", &noise(3 << 20, 99)).unwrap();
     verify(&volume);
@@ -100,6 +114,7 @@ fn a_full_disk_is_enospc_and_goes_on_with_room() {
     let volume = rig.elsewhere().open();
     verify(&volume);
     assert!(read_all(&volume, walk(&volume, "after").unwrap()) == noise(3 << 20, 99));
+    assert!(read_all(&volume, walk(&volume, "late").unwrap()) == noise(100_000, 77));
     let report = volume
         .check(
             &CheckOptions {

@@ -1,6 +1,7 @@
 //! A volume open in this process, with all that goes with it: the lock of its profile, the group, the
 //! writer lease, the local state. A mount serves one to the kernel; a command without a mount opens one for itself.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +108,20 @@ pub async fn blocking<T: Send + 'static>(
         .during(Exit::Failed, "a worker ended in a panic")?
 }
 
+/// Why the local state of a volume does not open.
+fn overlay_failure(path: &Path, cause: &StoreError) -> Failure {
+    let cause = cause.to_string();
+    if cause.contains("No space left") {
+        let message = format!(
+            "the disk under {} is full: make room there and try again; nothing is lost",
+            path.display()
+        );
+        return Failure::new(Exit::NoSpace, message);
+    }
+    let message = format!("cannot open the local state of the volume: {cause}");
+    Failure::new(Exit::Damaged, message)
+}
+
 /// What a session may do.
 enum Right {
     Read,
@@ -196,7 +211,7 @@ impl Session {
         let packs = Arc::clone(&store);
         let volume = blocking(move || {
             let overlay = RocksOverlay::open(&overlay_path)
-                .during(Exit::Damaged, "cannot open the local state of the volume")?;
+                .map_err(|cause| overlay_failure(&overlay_path, &cause))?;
             Volume::open(fs_id, keys, packs, Arc::new(overlay), volume_options)
                 .map_err(volume_failure)
         })

@@ -157,6 +157,7 @@ impl Waiting {
         watch(&lease, &volume);
         *self.held.lock() = Some(lease);
         self.store.hold(fencing);
+        volume.reached();
         Ok(())
     }
 }

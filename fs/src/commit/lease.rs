@@ -17,6 +17,14 @@ impl Volume {
         self.committer.signal.kick();
     }
 
+    /// The group answers again that could not be reached at the opening.
+    pub fn reached(&self) {
+        let mut state = self.committer.state.lock();
+        (state.waiting, state.last_error) = (None, None);
+        drop(state);
+        self.committer.signal.kick();
+    }
+
     /// Whether the changes of this machine stand on this head of the group, or have become it without our knowing: asked
     /// when the group answers that could not be reached at the opening.
     pub fn stands_on_head(&self, head: Option<&GroupHead>) -> bool {

@@ -80,6 +80,16 @@ impl Committer {
         self.state.lock().last_error = Some(error);
     }
 
+    /// The group could not be reached when the volume was opened.
+    pub(crate) fn begin_offline(&self, reason: String) {
+        self.set_waiting(Some(StoreError::Unreachable(reason).to_string()));
+    }
+
+    /// Whether the group did not answer when it was asked last.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.state.lock().waiting.is_some()
+    }
+
     fn set_waiting(&self, reason: Option<String>) {
         let mut state = self.state.lock();
         if let Some(reason) = &reason {

@@ -143,22 +143,30 @@ impl Volume {
     /// already: it lets a FUSE filesystem have about a hundredth of what may be dirty, and what opens next adds to it.
     pub(crate) fn check_reserve(&self) -> Result<()> {
         self.check_quota(0)?;
-        self.check_backlog(self.options.cache_bytes / 16)
+        self.wait_until_it_fits(self.options.cache_bytes / 16, self.files.room_to_begin())
     }
 
     /// Refuses what would not fit beside the data that waits for the group.
     pub(crate) fn check_backlog(&self, bytes: u64) -> Result<()> {
+        self.wait_until_it_fits(bytes, self.budget.used() + bytes)
+    }
+
+    /// Waits, while the group takes data, until `bytes` more are within the cache bound, and `on_disk` within the disk.
+    fn wait_until_it_fits(&self, bytes: u64, on_disk: u64) -> Result<()> {
+        let mut full = "the cache";
         for _ in 0..WAITS_MAX {
-            if self.dirty_bytes() + bytes <= self.options.cache_bytes {
+            let within = self.dirty_bytes() + bytes <= self.options.cache_bytes;
+            if within && self.files.has_room(on_disk, self.committer.is_offline())? {
                 return Ok(());
             }
+            full = if within { "this disk" } else { "the cache" };
             if !self.committer.wait_moving(WAIT) {
                 break;
             }
         }
         let waiting = self.dirty_bytes() >> 20;
         Err(VolumeError::NoSpace(format!(
-            "{waiting} MiB wait for the group, and the cache is full"
+            "{waiting} MiB wait for the group, and {full} is full"
         )))
     }
 

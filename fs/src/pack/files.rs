@@ -8,6 +8,7 @@
 mod cache;
 mod durable;
 mod known;
+mod room;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -27,6 +28,7 @@ use crate::store::PackNo;
 use durable::Carried;
 pub(crate) use durable::{Piece, Reach, Synced};
 use known::{Holds, Known};
+use room::Reserve;
 
 /// Reads from the group come in these units.
 pub(crate) const BLOCK: u64 = 64 * 1024;
@@ -36,6 +38,7 @@ const BLOCKS_MAX: usize = PACK_MAX / BLOCK as usize;
 pub(crate) struct PackFiles {
     dir: PathBuf,
     limit: u64,
+    reserve: Reserve,
     known: Mutex<HashMap<PackNo, Known>>,
     handles: Mutex<LruCache<PackNo, Arc<File>>>,
     clock: AtomicU64,
@@ -79,6 +82,7 @@ impl PackFiles {
             }
         }
         Ok(Self {
+            reserve: Reserve::of(dir)?,
             dir: dir.to_path_buf(),
             limit,
             known: Mutex::new(known),

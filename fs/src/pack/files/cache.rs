@@ -74,19 +74,29 @@ impl PackFiles {
         self.evict()
     }
 
+    /// Gives up what goes beyond the bound, or beyond what the disk has.
     pub(super) fn evict(&self) -> Result<()> {
-        while self.cached_bytes.load(Ordering::Relaxed) > self.limit {
+        let bytes = self.cached_bytes.load(Ordering::Relaxed);
+        let beyond = bytes.saturating_sub(self.limit);
+        self.forget_oldest(beyond.max(self.disk_is_short_of()?))
+    }
+
+    /// Deletes files that are only a cache, the least recently used first, until `bytes` are gone or no file is left.
+    pub(super) fn forget_oldest(&self, bytes: u64) -> Result<()> {
+        let mut gone = 0;
+        while gone < bytes {
             let oldest = {
                 let known = self.known.lock();
                 let cached = known.iter().filter(|(_, known)| !known.pinned);
                 cached
                     .min_by_key(|(_, known)| known.used)
-                    .map(|(number, _)| *number)
+                    .map(|(number, known)| (*number, known.holds.bytes()))
             };
-            match oldest {
-                Some(number) => self.forget(number)?,
-                None => break,
-            }
+            let Some((number, len)) = oldest else {
+                break;
+            };
+            self.forget(number)?;
+            gone += len;
         }
         Ok(())
     }
