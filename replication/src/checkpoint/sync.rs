@@ -2,6 +2,11 @@
 //!
 //! Nothing is believed: every part is checked against the certificate, so a member that sends rubbish or nothing costs
 //! one turn. While the others go on to newer checkpoints the target moves along and what is equal stays.
+//!
+//! Several questions are open with each member at a time, and a lost one costs little: its range is asked for again as
+//! soon as it is late by what answers take there, first of somebody else. How many are open, and how long an answer may
+//! take, follows the answers ([`Peer`]): a slow link is not asked for more and more. A head that is late is asked for
+//! elsewhere as well.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -19,17 +24,95 @@ use crate::roster::Handover;
 
 /// Buckets asked for in one question.
 const RANGE: usize = 64;
+/// Questions that are open with one member at first, and at most.
+const WINDOW_FIRST: usize = 2;
+const WINDOW_MAX: usize = 4;
+/// How long an answer may take: at first, at least, and at most; else so many times what answers took there.
 const PATIENCE_MICROS: u64 = 700_000;
-/// The same for a head, which is a tenth as long as what is asked for otherwise, and which everything else waits for.
-const HEAD_PATIENCE_MICROS: u64 = 600_000;
-/// How long a member that did not help is left alone.
+const PATIENCE_MIN_MICROS: u64 = 150_000;
+const PATIENCE_MAX_MICROS: u64 = 6_000_000;
+const PATIENCE_TIMES: u64 = 3;
+/// After this long without a head another member is asked for it as well, then after twice as long, and so on.
+const HEAD_AGAIN_MICROS: u64 = 200_000;
+const HEAD_DOUBLINGS_MAX: u32 = 5;
+/// Answers in a row that may fail to come before a member is left alone, and how long it is.
+const LOST_MAX: u32 = 3;
 const REST_MICROS: u64 = 3_000_000;
 /// How long nothing may come in before the fetching is given up: perhaps it was not even needed.
 const STALL_MICROS: u64 = 20_000_000;
 
 struct Question {
     range: Range<usize>,
+    asked_micros: u64,
     due_micros: u64,
+}
+
+/// What is known of a member as a giver.
+struct Peer {
+    open: Vec<Question>,
+    window: usize,
+    patience_micros: u64,
+    /// Questions in a row without an answer in time.
+    lost: u32,
+    /// Left alone until then.
+    rests_until: u64,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            open: Vec::new(),
+            window: WINDOW_FIRST,
+            patience_micros: PATIENCE_MICROS,
+            lost: 0,
+            rests_until: 0,
+        }
+    }
+}
+
+impl Peer {
+    fn answered(&mut self, question: &Question, now_micros: u64) {
+        let took = now_micros.saturating_sub(question.asked_micros);
+        self.lost = 0;
+        self.window = (self.window + 1).min(WINDOW_MAX);
+        let patience = took.saturating_mul(PATIENCE_TIMES).max(PATIENCE_MIN_MICROS);
+        // Down by halves: one quick answer says little.
+        self.patience_micros = patience
+            .max(self.patience_micros / 2)
+            .min(PATIENCE_MAX_MICROS);
+    }
+
+    /// Takes away what was not answered in time.
+    fn give_up_late(&mut self, now_micros: u64) {
+        let open = self.open.len();
+        self.open
+            .retain(|question| question.due_micros > now_micros);
+        let late = open - self.open.len();
+        if late > 0 {
+            self.lost = self
+                .lost
+                .saturating_add(u32::try_from(late).unwrap_or(u32::MAX));
+            self.window = (self.window / 2).max(1);
+            self.patience_micros = (self.patience_micros * 2).min(PATIENCE_MAX_MICROS);
+            if self.lost >= LOST_MAX && self.open.is_empty() {
+                self.rest(now_micros);
+            }
+        }
+    }
+
+    fn rest(&mut self, now_micros: u64) {
+        self.open.clear();
+        self.lost = 0;
+        self.rests_until = now_micros.saturating_add(REST_MICROS);
+    }
+
+    fn ask(&mut self, range: Range<usize>, now_micros: u64) {
+        self.open.push(Question {
+            range,
+            asked_micros: now_micros,
+            due_micros: now_micros.saturating_add(self.patience_micros),
+        });
+    }
 }
 
 struct Target {
@@ -43,8 +126,11 @@ struct Target {
 pub(crate) struct SnapshotSync {
     peers: Peers,
     target: Option<Target>,
-    asked: BTreeMap<MemberId, Question>,
-    resting: BTreeMap<MemberId, u64>,
+    /// Those that were asked or left alone.
+    givers: BTreeMap<MemberId, Peer>,
+    /// When each was last asked for the head of the present target.
+    heads: BTreeMap<MemberId, u64>,
+    heads_asked: u32,
     /// When something last came in.
     moved_micros: u64,
     /// The own state is wrong: never give up.
@@ -56,8 +142,9 @@ impl SnapshotSync {
         Self {
             peers,
             target: None,
-            asked: BTreeMap::new(),
-            resting: BTreeMap::new(),
+            givers: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            heads_asked: 0,
             moved_micros: 0,
             forced: false,
         }
@@ -92,7 +179,7 @@ impl SnapshotSync {
             Some(Target { assembly, base, .. }) => assembly.map(Assembly::into_base).or(base),
             None => base,
         };
-        self.asked.clear();
+        self.forget_questions();
         self.target = Some(Target {
             digest: certificate.checkpoint.digest(),
             certificate,
@@ -106,7 +193,8 @@ impl SnapshotSync {
         let Some(target) = &mut self.target else {
             return false;
         };
-        if target.assembly.is_some() || self.asked.remove(&from).is_none() {
+        // What comes late is as good, if it was asked for at all.
+        if target.assembly.is_some() || !self.heads.contains_key(&from) {
             return false;
         }
         let base = target.base.clone();
@@ -115,15 +203,21 @@ impl SnapshotSync {
                 target.assembly = Some(assembly);
                 target.base = None;
                 self.moved_micros = now_micros;
-                // The others may be asked for buckets at once.
-                self.asked.clear();
+                self.heads.clear();
                 true
             }
             Err(_) => {
-                self.rest(from, now_micros);
+                self.heads.remove(&from);
+                self.givers.entry(from).or_default().rest(now_micros);
                 false
             }
         }
+    }
+
+    fn forget_questions(&mut self) {
+        self.heads.clear();
+        self.heads_asked = 0;
+        self.givers.values_mut().for_each(|peer| peer.open.clear());
     }
 
     /// Buckets from `first` on came in.
@@ -143,7 +237,10 @@ impl SnapshotSync {
             return false;
         };
         // What comes late is as good: each bucket is checked against its digest.
-        let question = self.asked.remove(&from);
+        let peer = self.givers.entry(from).or_default();
+        let mut open = peer.open.iter();
+        let place = open.position(|question| question.range.start == first);
+        let question = place.map(|place| peer.open.remove(place));
         let until = match &question {
             Some(question) => question.range.end,
             None => first.saturating_add(buckets.len()),
@@ -153,17 +250,17 @@ impl SnapshotSync {
             .zip(buckets)
             .try_for_each(|(index, bytes)| assembly.put(index, bytes));
         let nothing = assembly.missing().len() == before;
-        if taken.is_err() || (nothing && question.is_some()) {
-            self.rest(from, now_micros);
-        } else if !nothing {
+        match question {
+            _ if taken.is_err() => peer.rest(now_micros),
+            // An answer without anything; somebody else may have been quicker with the same.
+            Some(_) if buckets.is_empty() => peer.rest(now_micros),
+            Some(question) => peer.answered(&question, now_micros),
+            None => {}
+        }
+        if !nothing {
             self.moved_micros = now_micros;
         }
         !nothing
-    }
-
-    fn rest(&mut self, member: MemberId, now_micros: u64) {
-        let until = now_micros.saturating_add(REST_MICROS);
-        self.resting.insert(member, until);
     }
 
     /// The snapshot, once it is whole.
@@ -184,17 +281,22 @@ impl SnapshotSync {
     /// Ends the fetching.
     pub(crate) fn stop(&mut self) {
         self.target = None;
-        self.asked.clear();
-        self.resting.clear();
+        self.givers.clear();
+        self.heads.clear();
+        self.heads_asked = 0;
         self.forced = false;
     }
 
     /// When the next question may be due.
     pub(crate) fn due_micros(&self) -> Option<u64> {
-        self.target.as_ref()?;
-        let questions = self.asked.values().map(|question| question.due_micros);
+        let target = self.target.as_ref()?;
+        let open = self.givers.values().flat_map(|peer| &peer.open);
+        let questions = open.map(|question| question.due_micros);
+        let rests = self.givers.values().map(|peer| peer.rests_until);
+        let rests = rests.filter(|until| *until > 0);
+        let head = self.head_due_micros().filter(|_| target.assembly.is_none());
         let stalled = (!self.forced).then(|| self.moved_micros.saturating_add(STALL_MICROS));
-        let times = questions.chain(self.resting.values().copied());
+        let times = questions.chain(rests).chain(head);
         times.chain(stalled).min()
     }
 
@@ -206,72 +308,95 @@ impl SnapshotSync {
         let Some(target) = &self.target else {
             return Vec::new();
         };
-        let late: Vec<MemberId> = self
-            .asked
-            .iter()
-            .filter(|(_, question)| question.due_micros <= now_micros)
-            .map(|(member, _)| *member)
-            .collect();
-        let until = now_micros.saturating_add(REST_MICROS);
-        for member in late {
-            self.asked.remove(&member);
-            self.resting.insert(member, until);
+        for peer in self.givers.values_mut() {
+            peer.give_up_late(now_micros);
+            if peer.rests_until <= now_micros {
+                peer.rests_until = 0;
+            }
         }
-        self.resting.retain(|_, until| *until > now_micros);
-        // Where nobody is left, waiting helps nobody: it was the links.
-        if self.asked.is_empty() && self.peers.all().all(|it| self.resting.contains_key(&it)) {
-            self.resting.clear();
-        }
-        let due_micros = now_micros.saturating_add(PATIENCE_MICROS);
-        let idle = |member: &MemberId| {
-            !self.asked.contains_key(member) && !self.resting.contains_key(member)
-        };
-        let idle: Vec<MemberId> = self.peers.all().filter(idle).collect();
+        let checkpoint = target.digest;
         let Some(assembly) = &target.assembly else {
-            // One is asked for the head at a time.
-            let first = idle.first().filter(|_| self.asked.is_empty());
-            let due_micros = now_micros.saturating_add(HEAD_PATIENCE_MICROS);
-            return first
-                .map(|member| {
-                    let range = 0..0;
-                    self.asked.insert(*member, Question { range, due_micros });
-                    let checkpoint = target.digest;
-                    (*member, Control::WantHead { checkpoint })
-                })
+            let head = self.ask_for_head(now_micros);
+            return head
+                .map(|member| (member, Control::WantHead { checkpoint }))
                 .into_iter()
                 .collect();
         };
+        let all: Vec<MemberId> = self.peers.all().collect();
+        let resting = |member: &MemberId| {
+            let peer = self.givers.get(member);
+            peer.is_some_and(|peer| peer.rests_until > 0)
+        };
+        // Where nobody is left, waiting helps nobody: it was the links.
+        if all.iter().all(resting) {
+            self.givers
+                .values_mut()
+                .for_each(|peer| peer.rests_until = 0);
+        }
         let mut questions = Vec::new();
-        for member in idle {
-            let Some(range) = next_range(assembly.missing(), &self.asked) else {
+        loop {
+            // Whoever answers, and has the fewest open questions, comes first.
+            let room = all.iter().filter_map(|member| {
+                let place = match self.givers.get(member) {
+                    Some(peer) if peer.rests_until > 0 || peer.open.len() >= peer.window => None,
+                    Some(peer) => Some((peer.lost, peer.open.len())),
+                    None => Some((0, 0)),
+                };
+                place.map(|place| (place, *member))
+            });
+            let (Some((_, member)), Some(range)) =
+                (room.min(), next_range(assembly.missing(), &self.givers))
+            else {
                 break;
             };
+            let (from, until) = (small(range.start), small(range.end));
             questions.push((
                 member,
                 Control::WantBuckets {
-                    checkpoint: target.digest,
-                    from: small(range.start),
-                    until: small(range.end),
+                    checkpoint,
+                    from,
+                    until,
                 },
             ));
-            self.asked.insert(member, Question { range, due_micros });
+            let peer = self.givers.entry(member).or_default();
+            peer.ask(range, now_micros);
         }
         questions
+    }
+
+    /// Whom to ask for the head now. It is a tenth as long as what is asked for otherwise, and everything waits for it: so
+    /// it is asked for again early, of one member after the other.
+    fn ask_for_head(&mut self, now_micros: u64) -> Option<MemberId> {
+        if self.head_due_micros().is_some_and(|due| due > now_micros) {
+            return None;
+        }
+        // Whoever was not asked yet, else whoever was longest ago.
+        let member = self.peers.all().min_by_key(|member| {
+            let rests = self.givers.get(member).map_or(0, |peer| peer.rests_until);
+            (rests, self.heads.get(member).copied())
+        })?;
+        self.heads.insert(member, now_micros);
+        self.heads_asked = self.heads_asked.saturating_add(1);
+        Some(member)
+    }
+
+    /// When the head is asked for again; `None` if it was not yet.
+    fn head_due_micros(&self) -> Option<u64> {
+        let last = self.heads.values().max()?;
+        let doublings = self.heads_asked.saturating_sub(1).min(HEAD_DOUBLINGS_MAX);
+        Some(last.saturating_add(HEAD_AGAIN_MICROS << doublings))
     }
 }
 
 /// The first missing buckets that nobody is being asked for.
 fn next_range(
     missing: &BTreeSet<usize>,
-    asked: &BTreeMap<MemberId, Question>,
+    givers: &BTreeMap<MemberId, Peer>,
 ) -> Option<Range<usize>> {
-    let free = |index: &usize| {
-        !asked
-            .values()
-            .any(|question| question.range.contains(index))
-    };
+    let open = || givers.values().flat_map(|peer| &peer.open);
+    let free = |index: &usize| !open().any(|question| question.range.contains(index));
     let start = missing.iter().copied().find(free)?;
-    let next = asked.values().map(|question| question.range.start);
+    let next = open().map(|question| question.range.start);
     let wall = next.filter(|other| *other > start).min();
     let end = (start + RANGE).min(wall.unwrap_or(usize::MAX));
     let last = missing.range(start..end).next_back().copied()?;
