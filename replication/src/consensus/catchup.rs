@@ -17,6 +17,8 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// A block often comes before its parents, which other members are still sending.
 const PATIENCE_MICROS: u64 = 25_000;
 const RETRY_MICROS: u64 = 250_000;
+/// How long the author has: whoever does not push its blocks pays for what others lack, but a dead author costs little.
+const AUTHOR_MICROS: u64 = 100_000;
 const RETRY_DOUBLINGS_MAX: u32 = 4;
 
 /// An answer that brings fewer rounds than this leads to another member next time.
@@ -54,6 +56,8 @@ impl Peers {
 struct Asking {
     due_micros: u64,
     attempts: u32,
+    /// Its author, if it is still to be asked before anybody else.
+    author: Option<MemberId>,
     /// Whom to ask next.
     peer: MemberId,
 }
@@ -72,17 +76,21 @@ impl Fetch {
         }
     }
 
-    /// Asks for a block, first the member that is likely to have it. Asking again changes nothing.
+    /// Asks for a block: first its author, which has it and owes it; then the member that is likely to have it; then
+    /// everybody in turn. Asking again changes nothing.
     pub(crate) fn want(&mut self, block: BlockRef, likely: MemberId, now_micros: u64) {
-        let peer = match likely == self.peers.me {
-            false => Some(likely),
-            true => self.peers.after(likely),
+        let other = |member: &MemberId| *member != self.peers.me;
+        let author = Some(block.author).filter(|author| other(author) && *author != likely);
+        let likely = match other(&likely) {
+            true => Some(likely),
+            false => self.peers.after(likely),
         };
-        if let Some(peer) = peer {
+        if let Some(likely) = likely {
             self.asking.entry(block).or_insert(Asking {
                 due_micros: now_micros.saturating_add(PATIENCE_MICROS),
                 attempts: 0,
-                peer,
+                author,
+                peer: likely,
             });
         }
     }
@@ -125,19 +133,19 @@ impl Fetch {
             if asking.due_micros > now_micros {
                 continue;
             }
-            let refs = questions.entry(asking.peer).or_default();
+            let asked = asking.author.unwrap_or(asking.peer);
+            let refs = questions.entry(asked).or_default();
             if refs.len() == WANT_REFS_MAX {
                 continue;
             }
             refs.push(*block);
+            if asking.author.take().is_some() {
+                asking.due_micros = now_micros.saturating_add(AUTHOR_MICROS);
+                continue;
+            }
             let wait = RETRY_MICROS << asking.attempts.min(RETRY_DOUBLINGS_MAX);
             asking.due_micros = now_micros.saturating_add(wait);
-            // Second, ask the author; then everybody in turn.
-            let next = match asking.attempts {
-                0 if block.author != self.peers.me => Some(block.author),
-                _ => self.peers.after(asking.peer),
-            };
-            asking.peer = next.unwrap_or(asking.peer);
+            asking.peer = self.peers.after(asking.peer).unwrap_or(asking.peer);
             asking.attempts = asking.attempts.saturating_add(1);
         }
         questions
