@@ -16,6 +16,7 @@ use crate::ledger::command::BlockCommand;
 use crate::ledger::outcome::Outcome;
 use crate::ledger::seal::Frozen;
 use crate::ledger::state::Ledger;
+use crate::ledger::suspension::Said;
 use crate::membership::{Genesis, GroupId, MemberId};
 use crate::output::Event;
 use crate::time::WallTime;
@@ -141,6 +142,7 @@ impl Execution {
         let live = self.ledger.live_time();
         let judged = self.lateness.commit(leader.round, live, delivered);
         self.ledger.note_lateness(&judged);
+        self.ledger.pass_milestone(leader.round);
         for delivered in delivered.iter().filter(|delivered| delivered.first_of_slot) {
             self.check_tag(&delivered.block, &mut done.events);
             self.execute(&delivered.block, &mut done);
@@ -207,16 +209,29 @@ impl Execution {
     }
 
     /// By the time a block is delivered, every state that its author can have reached was reached here.
-    fn check_tag(&self, block: &VerifiedBlock, events: &mut Vec<Event>) {
+    fn check_tag(&mut self, block: &VerifiedBlock, events: &mut Vec<Event>) {
         let Executed { index, tag: said } = block.block().executed;
-        if let Some(root) = self.marks.get(&index)
-            && said != tag(self.group, block.reference().author, index, root)
-        {
+        let BlockRef { round, author, .. } = block.reference();
+        let contradicts = match self.marks.get(&index) {
+            Some(root) => said != tag(self.group, author, index, root),
+            // Between two states, or beyond all, there is none to speak of; below the oldest there was one.
+            None => self
+                .marks
+                .keys()
+                .next()
+                .is_some_and(|oldest| index > *oldest),
+        };
+        if contradicts {
             events.push(Event::TagMismatch {
                 block: block.reference(),
                 index,
             });
         }
+        let said = match contradicts {
+            true => Said::Contradicts,
+            false => Said::Agrees,
+        };
+        self.ledger.judge_executed(author, (round, index), said);
     }
 
     fn mark(&mut self) {

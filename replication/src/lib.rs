@@ -75,6 +75,7 @@ pub use ledger::served::{Deny, DenyReason, SignedSlice};
 pub use ledger::state::{
     Account, Conviction, Device, Head, Lease, Ledger, PackEntry, PackState, Volume,
 };
+pub use ledger::suspension::Suspension;
 pub use ledger::witness::{Question, QuestionId, direct_bytes, witness_bytes};
 pub use membership::{
     CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,

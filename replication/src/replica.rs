@@ -97,6 +97,8 @@ pub struct Replica {
     diverged: bool,
     /// The own state was found to be wrong: up to this index own blocks may have spoken of it.
     wrong_up_to: Option<u64>,
+    /// Own blocks say nothing of the state.
+    doubts: bool,
     /// Lost its log and does not know yet how far it had been.
     recovery: Option<Recovery>,
     /// The round of a fetched snapshot that is not durable yet.
@@ -142,6 +144,7 @@ impl Replica {
             diverged: false,
             recovery: None,
             wrong_up_to: None,
+            doubts: false,
             installing: None,
             unpersisted: Vec::new(),
             unpersisted_bytes: 0,
@@ -263,6 +266,12 @@ impl Replica {
     /// each audit epoch is submitted by itself.
     pub fn use_vrf(&mut self, secret: VrfSecret) {
         self.vrf = Some((secret, None));
+    }
+
+    /// From now on own blocks say nothing of the state, until told otherwise: for a driver that has reason to doubt the
+    /// memory or the store that it gave this member. The others suspend the seat if it lasts (`Suspension`).
+    pub fn doubt_state(&mut self, doubts: bool) {
+        self.doubts = doubts;
     }
 
     fn reveal(&mut self) {

@@ -16,6 +16,7 @@ use super::outcome::{Effect, LedgerEvent, Refusal};
 use super::state::{Actor, Ledger};
 use super::witness::MIN_ROUNDS;
 use crate::membership::{GroupId, MEMBERS_MAX, MemberId};
+use crate::time::LiveTime;
 use crate::wire;
 
 const REVEAL_CONTEXT: &str = "barfs 2026 beacon reveal v1";
@@ -136,6 +137,7 @@ impl Ledger {
         }
         let mut made_of = row.reveals;
         made_of.sort_unstable();
+        let opened = LiveTime(row.epoch.saturating_mul(self.genesis.params.audit_epoch_ms));
         let owed: Vec<MemberId> = self
             .genesis
             .committee()
@@ -146,9 +148,10 @@ impl Ledger {
                     .is_some_and(|account| account.vrf.is_some())
             })
             .filter(|member| !made_of.iter().any(|(known, _)| known == member))
+            .filter(|member| !self.is_excused(*member, opened))
             .collect();
         for member in owed {
-            self.silence(member);
+            self.silence(member, opened);
             let epoch = row.epoch;
             self.events
                 .push_back(LedgerEvent::Withheld { member, epoch });

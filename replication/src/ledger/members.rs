@@ -58,17 +58,18 @@ impl Ledger {
             if applicant.is_none() {
                 *applicant = Some(Applicant {
                     card: card.clone(),
+                    invite: token.id,
                     votes: Vec::new(),
                 });
             }
             // The invitation is spent with the seat, not with the question.
             let voters = [token.inviter];
-            return self.approve(card.node, &voters, Some(token.id));
+            return self.approve(card.node, &voters);
         }
-        Ok(self.admit(card.clone(), Some(token.id)))
+        Ok(self.admit(card.clone(), token.id))
     }
 
-    fn admit(&mut self, card: MemberCard, invite: Option<[u8; 16]>) -> Effect {
+    fn admit(&mut self, card: MemberCard, invite: [u8; 16]) -> Effect {
         let row = self.tables.epoch.or_default(0);
         let member = MemberId(row.next_member);
         row.next_member = row.next_member.saturating_add(1);
@@ -81,20 +82,13 @@ impl Ledger {
         self.tables
             .seats
             .insert(member, seat(card, SeatState::Joining));
-        if let Some(id) = invite {
-            self.tables.invites.insert(id, member);
-        }
+        self.tables.invites.insert(invite, member);
         self.events.push_back(LedgerEvent::Joined { member });
         Effect::Joined { member }
     }
 
     /// Adds votes for an applicant, and seats it when they are enough.
-    fn approve(
-        &mut self,
-        node: NodeId,
-        voters: &[MemberId],
-        invite: Option<[u8; 16]>,
-    ) -> Result<Effect, Refusal> {
+    fn approve(&mut self, node: NodeId, voters: &[MemberId]) -> Result<Effect, Refusal> {
         let need = self.votes_to_join();
         let seats = self.thresholds().n;
         let applicant = self.tables.applicants.or_default(node);
@@ -110,8 +104,13 @@ impl Ledger {
         if have < need {
             return Ok(Effect::Votes { have, need });
         }
-        let card = open.card.clone();
+        let (card, invite) = (open.card.clone(), open.invite);
         self.tables.applicants.remove(&node);
+        // Somebody else was quicker with the same invitation, or has the same keys by now.
+        if self.tables.invites.get(&invite).is_some() {
+            return Err(Refusal::InviteUsed);
+        }
+        self.check_keys(&card, None)?;
         Ok(self.admit(card, invite))
     }
 
@@ -175,7 +174,7 @@ impl Ledger {
                 {
                     return Err(Refusal::NoSuchVote);
                 }
-                self.approve(node, &[voter], None)
+                self.approve(node, &[voter])
             }
             (Subject::Join(node), false) => {
                 if let Some(Some(open)) = self.tables.applicants.get_mut(&node) {
@@ -231,7 +230,8 @@ impl Ledger {
         (from, until): (LiveTime, LiveTime),
     ) -> Result<Effect, Refusal> {
         owner(actor, member)?;
-        let ahead = from > self.live;
+        // What is asked or owed before it begins is not excused: so it cannot be seen coming.
+        let ahead = from > self.live.after_ms(self.genesis.params.audit_epoch_ms);
         let short = from < until && until.0 - from.0 <= VACATION_MAX_MS;
         let seat = self
             .tables
@@ -248,6 +248,14 @@ impl Ledger {
         }
         seat.vacation = Some((from, until));
         Ok(Effect::Done)
+    }
+
+    /// Whether a member was on an announced vacation at a live time: what is asked of it then, or falls due from then, it
+    /// need not do.
+    #[must_use]
+    pub fn is_excused(&self, member: MemberId, at: LiveTime) -> bool {
+        let vacation = self.seat(member).and_then(|seat| seat.vacation);
+        vacation.is_some_and(|(from, until)| (from..until).contains(&at))
     }
 
     /// A member past or present.

@@ -24,6 +24,7 @@ pub(crate) mod served;
 pub(crate) mod signed;
 mod standing;
 pub(crate) mod state;
+pub(crate) mod suspension;
 mod table;
 pub(crate) mod tree;
 mod volumes;

@@ -189,9 +189,9 @@ pub enum Refusal {
     /// There is nothing of this to vote on.
     #[error("there is no such question to vote on")]
     NoSuchVote = 27,
-    /// Vacations begin later than now, are short, and rare.
+    /// Vacations begin more than an audit epoch later than now, are short, and rare.
     #[error(
-        "a vacation is announced ahead, lasts at most {max_ms} ms, and comes twice a year at most"
+        "a vacation is announced an audit epoch ahead, lasts at most {max_ms} ms, and comes twice a year at most"
     )]
     Vacation {
         /// The longest.
@@ -235,6 +235,9 @@ pub enum Refusal {
     /// The volume had this header before: what was replaced does not come back.
     #[error("the volume had this header before")]
     HeaderReplaced = 37,
+    /// The blocks of the member do not show that it executed: its own commands wait until they do, or for another carrier.
+    #[error("the member's seat is suspended until its blocks show the state that was executed")]
+    Suspended = 38,
 }
 
 /// Which rule of placement is broken.
@@ -356,6 +359,16 @@ pub enum LedgerEvent {
         member: MemberId,
         /// What it may use less, in bytes.
         bytes: u64,
+    },
+    /// The seat of a member is suspended: its blocks do not show that it executed.
+    Suspended {
+        /// Whose.
+        member: MemberId,
+    },
+    /// It is not any more.
+    Resumed {
+        /// Whose.
+        member: MemberId,
     },
     /// A lie was proven.
     Convicted {

@@ -15,6 +15,7 @@ use super::pages::{PackPage, PackTable};
 use super::penance::PenanceRow;
 use super::seats::{Applicant, EpochRow, Seat};
 use super::state::{Account, Device, Volume};
+use super::suspension::Milestones;
 use super::table::Table;
 use super::witness::Question;
 use crate::membership::MemberId;
@@ -58,6 +59,8 @@ pub(crate) enum RowKey {
     Headers(VolumeId) = 14,
     /// What became of a member's cards; there if it ever had another.
     Identity(MemberId) = 15,
+    /// By what it is measured how old a state is; there is one.
+    Milestones(u8) = 16,
 }
 
 /// Everything that commands change.
@@ -78,6 +81,7 @@ pub(crate) struct Tables {
     pub(super) penance: Table<u8, PenanceRow>,
     pub(super) headers: Table<VolumeId, Headers>,
     pub(super) identities: Table<MemberId, Identity>,
+    pub(super) milestones: Table<u8, Milestones>,
 }
 
 impl Tables {
@@ -100,6 +104,7 @@ impl Tables {
         keys.extend(self.penance.take_changed().map(RowKey::Penance));
         keys.extend(self.headers.take_changed().map(RowKey::Headers));
         keys.extend(self.identities.take_changed().map(RowKey::Identity));
+        keys.extend(self.milestones.take_changed().map(RowKey::Milestones));
         keys
     }
 
@@ -121,6 +126,7 @@ impl Tables {
             RowKey::Penance(place) => self.penance.get(place).map(wire::encode),
             RowKey::Headers(volume) => self.headers.get(volume).map(wire::encode),
             RowKey::Identity(member) => self.identities.get(member).map(wire::encode),
+            RowKey::Milestones(place) => self.milestones.get(place).map(wire::encode),
         }
     }
 
@@ -149,6 +155,7 @@ impl Tables {
             RowKey::Penance(place) => put(&mut self.penance, place, bytes),
             RowKey::Headers(volume) => put(&mut self.headers, volume, bytes),
             RowKey::Identity(member) => put(&mut self.identities, member, bytes),
+            RowKey::Milestones(place) => put(&mut self.milestones, place, bytes),
         }
     }
 
@@ -170,6 +177,7 @@ impl Tables {
             RowKey::Penance(place) => drop(self.penance.remove(place)),
             RowKey::Headers(volume) => drop(self.headers.remove(volume)),
             RowKey::Identity(member) => drop(self.identities.remove(member)),
+            RowKey::Milestones(place) => drop(self.milestones.remove(place)),
         }
     }
 }

@@ -7,7 +7,7 @@ use barfs_crypto::NodeId;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::members::seat;
-use super::state::Ledger;
+use super::state::{Account, Ledger};
 use super::witness::MIN_ROUNDS;
 use crate::committee::draw;
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
@@ -57,6 +57,8 @@ pub struct Seat {
 pub struct Applicant {
     /// Its card.
     pub card: MemberCard,
+    /// Its invitation, which is spent with the seat.
+    pub invite: [u8; 16],
     /// Who is for it.
     #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
     pub votes: Vec<MemberId>,
@@ -151,6 +153,7 @@ impl Ledger {
     pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
         self.turn_seats();
         let committee = self.draw_committee();
+        self.resume_unseated(&committee);
         let former = self.former();
         let began = self.live;
         let row = self.tables.epoch.or_default(0);
@@ -206,8 +209,8 @@ impl Ledger {
             let seats = self.tables.seats.iter();
             let sits = move |(member, seat): &(&MemberId, &Seat)| {
                 let account = self.account(**member);
-                seat.state == SeatState::Seated
-                    && account.is_some_and(|account| account.unresponsive) == silent
+                let last = |account: &Account| account.unresponsive || account.suspended.is_some();
+                seat.state == SeatState::Seated && account.is_some_and(last) == silent
             };
             seats.filter(sits).map(|(member, _)| *member)
         };

@@ -24,6 +24,7 @@ use super::outcome::{Effect, LedgerEvent, Outcome, Refusal};
 use super::pack::PackRecord;
 use super::pages::PageName;
 use super::rows::Tables;
+use super::suspension::Suspension;
 use super::tree::StateTree;
 use super::witness::QuestionId;
 use crate::membership::{Genesis, MemberId};
@@ -152,6 +153,10 @@ pub struct Account {
     pub carried: u64,
     /// What it may use more: others owe it to those that did not leave their late blocks out.
     pub credit: u64,
+    /// Its seat is suspended: its blocks do not show that it executed.
+    pub suspended: Option<Suspension>,
+    /// How often that was because they contradicted the state.
+    pub contradictions: u32,
 }
 
 /// A proven lie on record.
@@ -245,6 +250,7 @@ impl Ledger {
         }
         let issuer = command.issuer(author);
         let actor = self.actor(issuer)?;
+        self.check_seat(author, (issuer, actor.member))?;
         let number = command.number();
         if number >= NUMBER_MAX {
             let next = self.next_number(&issuer);

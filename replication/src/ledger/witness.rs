@@ -38,6 +38,8 @@ pub struct Question {
     /// What is asked.
     #[borsh(deserialize_with = "wire::bytes::<_, QUESTION_BYTES_MAX>")]
     pub question: Vec<u8>,
+    /// When it was put.
+    pub asked: LiveTime,
     /// Until when.
     pub deadline: LiveTime,
     /// The committed round at which it was put.
@@ -96,6 +98,7 @@ impl Ledger {
             from: actor.member,
             to,
             question: question.to_vec(),
+            asked: self.live,
             deadline,
             round: self.round,
         };
@@ -146,7 +149,7 @@ impl Ledger {
             let Some(question) = self.tables.questions.remove(&name.1) else {
                 continue;
             };
-            self.silence(question.to);
+            self.silence(question.to, question.asked);
             self.events.push_back(LedgerEvent::NoResponse {
                 id: name.1,
                 to: question.to,
@@ -154,8 +157,12 @@ impl Ledger {
         }
     }
 
-    /// A duty was not done in time: a fact with grace, never a lie.
-    pub(super) fn silence(&mut self, member: MemberId) {
+    /// A duty that arose at a live time was not done in time: a fact with grace, never a lie, and excused if the member was
+    /// on an announced vacation then.
+    pub(super) fn silence(&mut self, member: MemberId, since: LiveTime) {
+        if self.is_excused(member, since) {
+            return;
+        }
         if let Some(account) = self.tables.accounts.get_mut(&member) {
             account.silences = account.silences.saturating_add(1);
             account.unresponsive = true;

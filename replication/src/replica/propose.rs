@@ -125,6 +125,7 @@ impl Replica {
     fn executed(&self) -> Executed {
         match self.wrong_up_to {
             Some(index) if self.ledger().index() <= index => self.execution.executed_nothing(),
+            _ if self.doubts => self.execution.executed_nothing(),
             _ => self.execution.executed(),
         }
     }

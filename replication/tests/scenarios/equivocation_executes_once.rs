@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use barfs_crypto::Digest;
 use barfs_replication::*;
 
+use crate::script::nothing_executed;
 use crate::world::{World, key, m};
 
 fn twin(genesis: &Arc<Genesis>, text: &str) -> VerifiedBlock {
@@ -13,10 +13,7 @@ fn twin(genesis: &Arc<Genesis>, text: &str) -> VerifiedBlock {
         author: m(3),
         parents: vec![],
         time_ms: genesis.created_ms,
-        executed: Executed {
-            index: u64::MAX,
-            tag: Digest([0; 32]),
-        },
+        executed: nothing_executed(genesis, m(3)),
         commands: vec![BlockCommand::Own {
             number: 1,
             command: Command::Note {

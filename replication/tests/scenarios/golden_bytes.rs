@@ -53,7 +53,7 @@ fn card() -> MemberCard {
     MemberCard::sign(&key(1, 9), key(2, 9).id(), "nine", "127.0.0.1:9", 9, "").unwrap()
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
+pub fn commands() -> Vec<(&'static str, Command)> {
     let (member, device) = (m(1), key(3, 1).id());
     let group = GroupId(hash(b"group"));
     let (volume, fencing, duration_ms) = (VOLUME, 3, 60_000);
@@ -231,12 +231,7 @@ fn current() -> BTreeMap<String, Vec<u8>> {
     bytes.insert("BlockAccusing".into(), accusing.bytes().to_vec());
     let block = script.block_with(1, 2, &refs(&first), commands);
     bytes.insert("Block".into(), block.bytes().to_vec());
-    let digest = Digest([0xcd; 32]);
-    let reference = BlockRef {
-        round: 3,
-        author: m(1),
-        digest,
-    };
+    let reference = reference();
     let messages = [
         ("MessageBlock", Message::Block(vec![1, 2, 3].into())),
         (
@@ -258,7 +253,22 @@ fn current() -> BTreeMap<String, Vec<u8>> {
     bytes
 }
 
-fn evidence(twins: &Evidence) -> Vec<Evidence> {
+pub fn reference() -> BlockRef {
+    BlockRef {
+        round: 3,
+        author: m(1),
+        digest: Digest([0xcd; 32]),
+    }
+}
+
+/// Two blocks of one member and round.
+pub fn twins() -> Evidence {
+    let mut script = Script::new(4);
+    let (first, second) = (script.block(1, 1, &[]), script.block(1, 1, &[]));
+    Evidence::of_twins(&first, &second)
+}
+
+pub fn evidence(twins: &Evidence) -> Vec<Evidence> {
     let Evidence::Equivocation(headers) = twins else {
         panic!("{twins:?}");
     };
@@ -307,7 +317,7 @@ fn evidence(twins: &Evidence) -> Vec<Evidence> {
     ]
 }
 
-fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
+pub fn controls(leader: BlockRef) -> impl Iterator<Item = (&'static str, Message)> {
     let checkpoint = Checkpoint {
         group: GroupId(hash(b"group")),
         epoch: 1,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use barfs_crypto::Digest;
+use barfs_crypto::{Digest, derive_parts};
 use barfs_replication::*;
 
 use crate::world::{found, key, m};
@@ -155,4 +155,14 @@ impl Script {
 
 pub fn refs(blocks: &[VerifiedBlock]) -> Vec<&VerifiedBlock> {
     blocks.iter().collect()
+}
+
+/// What a correct member says before it has executed anything.
+pub fn nothing_executed(genesis: &Arc<Genesis>, author: MemberId) -> Executed {
+    let root = Ledger::new(Arc::clone(genesis)).root();
+    let group = genesis.group_id();
+    let (author, index) = (author.0.to_le_bytes(), 0_u64.to_le_bytes());
+    let parts = [group.0.as_bytes(), &author[..], &index[..], root.as_bytes()];
+    let tag = derive_parts("barfs 2026 executed tag v1", &parts);
+    Executed { index: 0, tag }
 }
