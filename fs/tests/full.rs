@@ -96,7 +96,7 @@ fn a_full_disk_is_enospc_and_goes_on_with_room() {
     };
     verify(&volume);
     // What was begun may go on a little; and somebody else takes even what was kept free.
-    let free = rustix::fs::statvfs(&rig.cache()).unwrap();
+    let free = rustix::fs::statvfs(rig.cache()).unwrap();
     assert!(free.f_bavail * free.f_frsize > 2 << 20, "a part stays free");
     volume.write(late, 0, &noise(100_000, 77), false).unwrap();
     disk.fill();
