@@ -9,56 +9,39 @@
 //!
 //! What all of it may cost is bounded for each of them (`allowance`).
 
+mod answers;
+mod caller;
 mod carry;
 mod consensus;
 mod cost;
 mod marks;
 mod recent;
 mod shards;
+mod strangers;
 mod unrecorded;
 mod verifier;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{
-    Command, Effect, Genesis, GroupId, InviteToken, Issuer, Ledger, MemberCard, MemberId,
-    Outcome as LedgerOutcome, Refusal, SignedCommand, VerifiedBlock,
-};
+use barfs_crypto::SigningKey;
+use barfs_replication::{GroupId, MemberId, VerifiedBlock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use s2n_quic::Connection;
 use s2n_quic::stream::BidirectionalStream;
 
-use crate::allowance::Payer;
 use crate::bucket::Bucket;
 use crate::driver::{DriverHandle, Stopped};
 use crate::proofs::Proofs;
-use crate::query;
-use crate::question::{self, SignedReply};
 use crate::rosters::Rosters;
 use crate::store::ShardStore;
 use crate::transport::TransportError;
-use crate::transport::endpoint::peer_key;
 use crate::transport::frame::{self, Frame, FrameReader, Limits};
-use crate::transport::protocol::{
-    Answer, HANDOVERS_PER_ANSWER, Health, RECOVERY_DOMAIN, Request, STATE_DOMAIN, SignedState,
-    recovery_proof, state_message,
-};
-
-/// Requests of unknown keys answered per second, all of them together.
-pub const STRANGER_REQUESTS_PER_SECOND: f64 = 20.0;
-/// And at once, after a rest.
-const STRANGER_BURST: f64 = 40.0;
-
-/// A full bucket of what strangers may ask.
-pub fn strangers() -> Bucket {
-    Bucket::new(STRANGER_REQUESTS_PER_SECOND, STRANGER_BURST, Instant::now())
-}
+use crate::transport::protocol::{Answer, Request};
+use caller::{Caller, Role, limits};
 
 /// How long a stranger may take to say what it wants.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,12 +49,10 @@ const STRANGER_PATIENCE: Duration = Duration::from_secs(10);
 /// What a connection that is one too many is closed with.
 const TOO_MANY: u32 = 1;
 
-/// How long somebody who wants to join waits for the ledger.
-const JOIN_PATIENCE: Duration = Duration::from_secs(20);
-
 pub use carry::NotCarried;
 pub use marks::{MarkError, Marks};
 pub use recent::Recent;
+pub use strangers::{STRANGER_REQUESTS_PER_SECOND, strangers};
 pub use unrecorded::Unrecorded;
 pub use verifier::Verifier;
 
@@ -113,15 +94,6 @@ pub struct Service {
     pub complained: Mutex<BTreeMap<MemberId, Instant>>,
 }
 
-/// What the ledger knows of a connection's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Member(MemberId),
-    Device(MemberId),
-    Recovery(MemberId),
-    Stranger,
-}
-
 type Reply = (Answer, Bytes);
 
 fn plain(answer: Answer) -> Reply {
@@ -134,52 +106,6 @@ fn refused(why: impl Into<String>) -> Reply {
 
 fn stopping(_: Stopped) -> Reply {
     refused("the node is stopping")
-}
-
-/// What is known of an invitation without ordering anything.
-fn known_of_invitation(
-    ledger: &Ledger,
-    token: &InviteToken,
-    node: NodeId,
-) -> Option<(u64, LedgerOutcome)> {
-    let outcome = if let Some(member) = ledger.joined_with(&token.id) {
-        match ledger.seat(member) {
-            Some(seat) if seat.card.node == node => {
-                LedgerOutcome::Applied(Effect::Joined { member })
-            }
-            _ => LedgerOutcome::Refused(Refusal::InviteUsed),
-        }
-    } else if token.expires < ledger.live_time() {
-        LedgerOutcome::Refused(Refusal::InviteExpired)
-    } else if ledger.is_convicted(token.inviter) {
-        LedgerOutcome::Refused(Refusal::Convicted(token.inviter))
-    } else {
-        return None;
-    };
-    Some((ledger.index(), outcome))
-}
-
-/// Whose device this is, if its rights have not ended.
-fn member_of_device(ledger: &Ledger, key: NodeId) -> Option<MemberId> {
-    let (member, device) = ledger.device(key)?;
-    (!device.revoked).then_some(member)
-}
-
-fn limits(role: Role) -> Limits {
-    match role {
-        Role::Member(_) => Limits::NODE,
-        Role::Device(_) => Limits::KNOWN,
-        Role::Recovery(_) => Limits::CONSENSUS,
-        Role::Stranger => Limits::STRANGER,
-    }
-}
-
-/// One connection and the key behind it.
-struct Caller {
-    key: NodeId,
-    address: IpAddr,
-    /// The member whose recovery key the caller proved to hold.
-    recovery: Mutex<Option<MemberId>>,
 }
 
 /// Serves one connection until it ends.
@@ -204,44 +130,7 @@ pub async fn connection(service: Arc<Service>, mut connection: Connection) {
     }
 }
 
-impl Caller {
-    fn of(connection: &Connection) -> Result<Self, TransportError> {
-        let address = connection
-            .remote_addr()
-            .map_err(|cause| TransportError::Broken(cause.to_string()))?;
-        Ok(Self {
-            key: peer_key(connection)?,
-            address: address.ip(),
-            recovery: Mutex::new(None),
-        })
-    }
-
-    fn payer(&self, role: Role) -> Payer {
-        match role {
-            Role::Member(_) => Payer::Node(self.key),
-            Role::Device(member) | Role::Recovery(member) => Payer::Member(member),
-            Role::Stranger => Payer::stranger(self.address),
-        }
-    }
-}
-
 impl Service {
-    async fn role(&self, caller: &Caller) -> Role {
-        if let Some(member) = self.rosters.member_of(caller.key) {
-            return Role::Member(member);
-        }
-        let key = caller.key;
-        let device = self
-            .driver
-            .read(move |replica| member_of_device(replica.ledger(), key))
-            .await;
-        match (device, *caller.recovery.lock()) {
-            (Ok(Some(member)), _) => Role::Device(member),
-            (_, Some(member)) => Role::Recovery(member),
-            _ => Role::Stranger,
-        }
-    }
-
     async fn stream(
         self: &Arc<Self>,
         caller: &Caller,
@@ -324,177 +213,5 @@ impl Service {
             (Request::Health, Role::Device(_) | Role::Member(_)) => self.health().await,
             _ => refused("this key may not ask that"),
         }
-    }
-
-    async fn handovers(&self, epoch: u32) -> Reply {
-        let found = self.driver.read(move |replica| {
-            let known = replica.handovers().get(epoch as usize..);
-            let some = known.into_iter().flatten().take(HANDOVERS_PER_ANSWER);
-            some.cloned().collect()
-        });
-        match found.await {
-            Ok(handovers) => plain(Answer::Handovers(handovers)),
-            Err(stopped) => stopping(stopped),
-        }
-    }
-
-    /// Carries somebody's wish to join. What the invitation is worth the ledger decides.
-    async fn join(&self, token: InviteToken, card: Box<MemberCard>) -> Reply {
-        let node = card.node;
-        let command = Command::Join { token, card };
-        let present = self.rosters.present();
-        if let Err(cause) = tokio::task::block_in_place(|| command.verify_parts(&present)) {
-            return refused(format!("the invitation is not valid: {cause}"));
-        }
-        let known = self
-            .driver
-            .read(move |replica| known_of_invitation(replica.ledger(), &token, node));
-        match known.await {
-            Err(stopped) => return stopping(stopped),
-            // What the ledger would say is said at once: whoever asks again and again makes nobody order anything.
-            Ok(Some((index, outcome))) => return plain(Answer::Executed { index, outcome }),
-            Ok(None) => {}
-        }
-        if !self.joining.lock().insert(token.id) {
-            return refused("this invitation is being taken up: try again in a few seconds");
-        }
-        // It goes on when whoever asks has gone away: until it ends, the same invitation queues nothing more.
-        let (driver, joining, me) = (self.driver.clone(), Arc::clone(&self.joining), self.me);
-        let executed = tokio::spawn(async move {
-            let executed = driver.own(me, command, Some(present.epoch())).await;
-            joining.lock().remove(&token.id);
-            executed
-        });
-        match tokio::time::timeout(JOIN_PATIENCE, executed).await {
-            Ok(Ok(Ok((index, outcome)))) => plain(Answer::Executed { index, outcome }),
-            Ok(Ok(Err(stopped))) => stopping(stopped),
-            Ok(Err(_)) => refused("the node is stopping"),
-            Err(_) => refused("the group does not make progress: try again later"),
-        }
-    }
-
-    async fn home(&self, recovery: NodeId) -> Reply {
-        let find = move |ledger: &Ledger| ledger.home_of_recovery_key(&recovery).cloned();
-        match self
-            .driver
-            .read(move |replica| find(replica.ledger()))
-            .await
-        {
-            Ok(home) => plain(Answer::Home(home)),
-            Err(stopped) => stopping(stopped),
-        }
-    }
-
-    fn prove(
-        &self,
-        caller: &Caller,
-        recovery: NodeId,
-        signature: &barfs_crypto::Signature,
-    ) -> Reply {
-        let all = self.rosters.all();
-        let find = |roster: &Arc<Genesis>| roster.member_of_recovery(recovery);
-        let Some(member) = all.iter().rev().find_map(find) else {
-            return refused("no member has this recovery key");
-        };
-        let valid = recovery_proof(&self.group, &self.key.id(), &caller.key)
-            .is_ok_and(|proof| recovery.verify(RECOVERY_DOMAIN, &proof, signature).is_ok());
-        if !valid {
-            return refused("the recovery proof is wrong");
-        }
-        *caller.recovery.lock() = Some(member);
-        plain(Answer::Done)
-    }
-
-    async fn submit(&self, caller: &Caller, role: Role, command: SignedCommand) -> Reply {
-        let allowed = match (command.issuer, role) {
-            (Issuer::Device(device), Role::Device(_)) => device == caller.key,
-            (Issuer::Recovery(member), Role::Device(own) | Role::Recovery(own)) => member == own,
-            _ => false,
-        };
-        if !allowed {
-            return refused("this key may not issue that command");
-        }
-        match self.carry(caller.key, command).await {
-            Ok((index, outcome)) => plain(Answer::Executed { index, outcome }),
-            Err(cause) => refused(cause.to_string()),
-        }
-    }
-
-    async fn query(
-        &self,
-        nonce: [u8; 16],
-        query: crate::transport::protocol::Query,
-        order_after_ms: Option<u16>,
-    ) -> Reply {
-        if let Some(ms) = order_after_ms {
-            let (patience, by) = (Duration::from_millis(ms.into()), (self.me, &self.driver));
-            if let Err(cause) = self.marks.wait(nonce, patience, by).await {
-                return refused(cause.to_string());
-            }
-        }
-        let asked = query.clone();
-        let me = self.me;
-        let found = self.driver.read(move |replica| {
-            // Whoever has left learns of what comes after only now and then: it speaks for the group no more.
-            replica.genesis().member(me)?;
-            let ledger = replica.ledger();
-            Some((ledger.index(), query::answer(ledger, &asked)))
-        });
-        let (index, state) = match found.await {
-            Ok(Some(found)) => found,
-            Ok(None) => return refused("this node is no member of the group any more"),
-            Err(stopped) => return stopping(stopped),
-        };
-        match state_message(&self.group, &nonce, index, &query, &state) {
-            Ok(message) => {
-                let signature = self.key.sign(STATE_DOMAIN, &message);
-                plain(Answer::State(SignedState {
-                    index,
-                    state,
-                    signature,
-                }))
-            }
-            Err(cause) => refused(cause.to_string()),
-        }
-    }
-
-    async fn ask(&self, nonce: [u8; 16], question: Vec<u8>) -> Reply {
-        let asked = question.clone();
-        let found = self
-            .driver
-            .read(move |replica| question::reply(replica, &asked));
-        let reply = match found.await {
-            Ok(reply) => reply,
-            Err(stopped) => return stopping(stopped),
-        };
-        let asked = (&nonce, &question[..]);
-        match SignedReply::sign((&self.group, self.me), &self.key, asked, reply) {
-            Ok(signed) => plain(Answer::Said(signed)),
-            Err(cause) => refused(cause.to_string()),
-        }
-    }
-
-    async fn health(&self) -> Reply {
-        let found = self
-            .driver
-            .read(|replica| {
-                (
-                    replica.ledger().index(),
-                    replica.status().last_committed_round,
-                )
-            })
-            .await;
-        let (ledger_index, committed_round) = match found {
-            Ok(found) => found,
-            Err(stopped) => return stopping(stopped),
-        };
-        let usage = self.store.usage();
-        plain(Answer::Health(Health {
-            shards: usage.shards,
-            shard_bytes: usage.bytes,
-            damaged: self.damaged.load(Ordering::Relaxed),
-            ledger_index,
-            committed_round,
-        }))
     }
 }
