@@ -4,6 +4,7 @@
 //! pack's end; so a range of the pack is read without decoding. The root is a Merkle tree over the shards'
 //! plain BLAKE3 hashes with domain-separated leaves and nodes, and binds the number of shards.
 
+use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -23,7 +24,7 @@ const ROOT: &str = "barfs 2026 root of the tree over a stripe's shards, with the
 
 /// A pack cut into shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stripe {
+pub struct Stripe<'a> {
     /// Number of data shards.
     pub k: u8,
     /// Number of parity shards.
@@ -32,8 +33,8 @@ pub struct Stripe {
     pub len: u64,
     /// Bytes of each shard.
     pub shard_len: u32,
-    /// The k data shards, then the m parity shards.
-    pub shards: Vec<Vec<u8>>,
+    /// The k data shards, then the m parity shards. Data shards that the pack fills are its own bytes.
+    pub shards: Vec<Cow<'a, [u8]>>,
     /// The plain BLAKE3 hash of each shard.
     pub hashes: Vec<Digest>,
     /// [`merkle_root`] of the hashes.
@@ -44,7 +45,7 @@ pub struct Stripe {
 ///
 /// # Errors
 /// [`CryptoError::BadGeometry`], or [`CryptoError::TooLong`] where a shard would reach 4 GiB.
-pub fn stripe(pack: &[u8], k: u8, m: u8) -> Result<Stripe, CryptoError> {
+pub fn stripe(pack: &[u8], k: u8, m: u8) -> Result<Stripe<'_>, CryptoError> {
     let codec = Codec::new(usize::from(k), usize::from(m))?;
     let len = pack.len() as u64;
     let shard_len = shard_len(len, k)?;
@@ -53,17 +54,24 @@ pub fn stripe(pack: &[u8], k: u8, m: u8) -> Result<Stripe, CryptoError> {
     let mut rest = pack;
     for _ in 0..k {
         let (head, tail) = rest.split_at(rest.len().min(bytes));
-        let mut shard = Vec::with_capacity(bytes);
-        shard.extend_from_slice(head);
-        shard.resize(bytes, 0);
-        shards.push(shard);
+        shards.push(match head.len() == bytes {
+            true => Cow::Borrowed(head),
+            false => {
+                let mut padded = vec![0; bytes];
+                padded
+                    .iter_mut()
+                    .zip(head)
+                    .for_each(|(to, from)| *to = *from);
+                Cow::Owned(padded)
+            }
+        });
         rest = tail;
     }
-    shards.resize_with(usize::from(k) + usize::from(m), || vec![0; bytes]);
-    let (data, parity) = shards.split_at_mut(usize::from(k));
-    let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-    let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
-    codec.encode(&data, &mut parity)?;
+    let mut parity = vec![vec![0; bytes]; usize::from(m)];
+    let data: Vec<&[u8]> = shards.iter().map(Cow::as_ref).collect();
+    let mut outputs: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+    codec.encode(&data, &mut outputs)?;
+    shards.extend(parity.into_iter().map(Cow::Owned));
     let hashes: Vec<Digest> = shards.iter().map(|shard| hash(shard)).collect();
     let root = merkle_root(&hashes);
     Ok(Stripe {

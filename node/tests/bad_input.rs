@@ -323,7 +323,8 @@ fn flip_bits(store: &Path) -> usize {
 fn a_corrupted_store_is_read_around_and_counted() {
     let mut group = Group::start(7);
     let mount = group.mount();
-    let content = bytes(1, 24 << 20);
+    // Three of six others hold the data of a pack, by lot: with so many packs, one of the two has some.
+    let content = bytes(1, 96 << 20);
     fs::write(mount.at().join("file"), &content).unwrap();
     mount.sync().unwrap();
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use barfs_fs::{GroupHead, PackInfo, PackNo, PackStore, Space, StoreError};
 use barfs_replication::{Command, MemberId, Outcome as LedgerOutcome, Refusal, VolumeId};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -34,6 +35,15 @@ pub struct GroupStore {
     space: Mutex<Space>,
     /// The last pack that could not be read, and why, until it can.
     unread: Mutex<Option<(PackNo, String)>>,
+}
+
+/// A pack that the volume keeps as well.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// A group error as the volume sees it.
@@ -215,7 +225,8 @@ impl GroupStore {
 impl PackStore for GroupStore {
     fn put(&self, pack: PackNo, bytes: Arc<Vec<u8>>) -> Result<(), StoreError> {
         self.check_lease()?;
-        let record = self.runtime.block_on(self.placer.put(pack.0, &bytes))?;
+        let bytes = Bytes::from_owner(Shared(bytes));
+        let record = self.runtime.block_on(self.placer.put(pack.0, bytes))?;
         self.fetcher.learn(record);
         Ok(())
     }

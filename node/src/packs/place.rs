@@ -4,6 +4,7 @@
 //! record, and the next candidate takes its shard; when candidates run out the pack is striped anew for those that
 //! answer. Records of packs placed at the same time share one ledger command.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ enum Answered {
 /// A striped pack on its way to its holders.
 struct Outgoing<'a> {
     number: u64,
-    stripe: &'a Stripe,
+    stripe: &'a Stripe<'a>,
     /// The stripe's shards, shared with whoever is being sent them.
     shards: &'a [Bytes],
 }
@@ -66,10 +67,10 @@ impl Placer {
     }
 
     /// Places a pack and has it recorded; returns its record once the group has it durably.
-    pub(super) async fn put(&self, number: u64, pack: &[u8]) -> Result<PackRecord, StoreError> {
+    pub(super) async fn put(&self, number: u64, pack: Bytes) -> Result<PackRecord, StoreError> {
         loop {
             let drawn = self.client.candidates(self.owner, self.volume, number);
-            match self.put_with(number, pack, &drawn).await {
+            match self.put_with(number, &pack, &drawn).await {
                 // Perhaps others are drawn than when we last looked: the committee has changed, or somebody was shown to
                 // lie. Then nobody takes or carries what was meant for those.
                 Err(cause @ (StoreError::Refused(_) | StoreError::Unreachable(_))) => {
@@ -88,7 +89,7 @@ impl Placer {
     async fn put_with(
         &self,
         number: u64,
-        pack: &[u8],
+        pack: &Bytes,
         order: &[MemberId],
     ) -> Result<PackRecord, StoreError> {
         let mut passed: BTreeMap<MemberId, PassedOver> = BTreeMap::new();
@@ -109,7 +110,11 @@ impl Placer {
             let mut stripe =
                 stripe(pack, k, m).map_err(|cause| StoreError::Refused(cause.to_string()))?;
             let shards = std::mem::take(&mut stripe.shards);
-            let shards: Vec<Bytes> = shards.into_iter().map(Bytes::from).collect();
+            let shared = |shard| match shard {
+                Cow::Borrowed(part) => pack.slice_ref(part),
+                Cow::Owned(bytes) => Bytes::from(bytes),
+            };
+            let shards: Vec<Bytes> = shards.into_iter().map(shared).collect();
             let outgoing = Outgoing {
                 number,
                 stripe: &stripe,
@@ -220,7 +225,7 @@ impl Placer {
         sending.spawn(async move { (peer.id, index, put_shard(&peer, group, put, shard).await) });
     }
 
-    fn record(&self, number: u64, stripe: &Stripe, receipts: &[Receipt]) -> PackRecord {
+    fn record(&self, number: u64, stripe: &Stripe<'_>, receipts: &[Receipt]) -> PackRecord {
         let holder = |index| {
             receipts
                 .iter()
