@@ -50,10 +50,8 @@ fn a_machine_without_the_group_goes_on_and_all_goes_up_when_it_is_back() {
     );
     // Both are in this machine's packs.
     for (name, seed) in [("on the group", 1), ("on this disk", 2)] {
-        assert_eq!(
-            fs::read(mount.at().join(name)).unwrap(),
-            bytes(seed, 300_000)
-        );
+        let found = fs::read(mount.at().join(name)).unwrap();
+        assert!(found == bytes(seed, 300_000), "{name}");
     }
     fs::write(mount.at().join("offline"), bytes(3, 300_000)).unwrap();
     fs::rename(mount.at().join("on the group"), mount.at().join("renamed")).unwrap();
@@ -76,11 +74,8 @@ fn a_machine_without_the_group_goes_on_and_all_goes_up_when_it_is_back() {
         .mount(&device, &group.path("elsewhere"), &["--read-only"])
         .unwrap();
     for (name, seed) in [("renamed", 1), ("on this disk", 2), ("offline", 3)] {
-        assert_eq!(
-            fs::read(elsewhere.at().join(name)).unwrap(),
-            bytes(seed, 300_000),
-            "{name}"
-        );
+        let found = fs::read(elsewhere.at().join(name)).unwrap();
+        assert!(found == bytes(seed, 300_000), "{name}");
     }
     assert!(elsewhere.unmount().unwrap().success());
 }
@@ -102,18 +97,17 @@ fn what_was_written_without_the_group_survives_another_end_without_it() {
 
     let mount = group.mount();
     fs::write(mount.at().join("again"), bytes(4, 300_000)).unwrap();
-    File::open(mount.at()).unwrap().sync_all().unwrap();
+    let again = File::open(mount.at().join("again")).unwrap();
+    again.sync_all().unwrap();
+    drop(again);
     mount.kill().unwrap();
 
     start_all(&mut group);
     group.cluster.wait_until_up(0, 4).unwrap();
     let mount = group.mount();
     for (name, seed) in [("on this disk", 2), ("offline", 3), ("again", 4)] {
-        assert_eq!(
-            fs::read(mount.at().join(name)).unwrap(),
-            bytes(seed, 300_000),
-            "{name}"
-        );
+        let found = fs::read(mount.at().join(name)).unwrap();
+        assert!(found == bytes(seed, 300_000), "{name}");
     }
     mount.sync().unwrap();
     assert!(mount.unmount().unwrap().success());
@@ -164,11 +158,8 @@ fn if_another_device_wrote_meanwhile_nothing_more_is_written_and_nothing_is_lost
     assert!(mount.at().join("theirs").exists());
     let kept = mount.at().join(".snapshots").join(&conflict);
     for (name, seed) in [("on this disk", 2), ("offline", 3)] {
-        assert_eq!(
-            fs::read(kept.join(name)).unwrap(),
-            bytes(seed, 300_000),
-            "{name}"
-        );
+        let found = fs::read(kept.join(name)).unwrap();
+        assert!(found == bytes(seed, 300_000), "{name}");
     }
     assert!(mount.unmount().unwrap().success());
 }
