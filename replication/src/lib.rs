@@ -29,6 +29,7 @@ mod consensus;
 mod control;
 mod evidence;
 mod execution;
+mod ids;
 mod incarnation;
 mod input;
 mod ledger;

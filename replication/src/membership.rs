@@ -6,10 +6,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Deref;
 
-use barfs_crypto::{Digest, NodeId, derive};
+use barfs_crypto::{NodeId, derive};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -18,6 +17,7 @@ use crate::checkpoint::certificate::CertificateError;
 use crate::committee::{draw, ranked};
 use crate::consensus::rules::ROUND_MAX;
 use crate::consensus::tally::Schedule;
+pub use crate::ids::{GroupId, MemberId};
 use crate::params::{Params, ParamsError, Thresholds};
 use crate::roster::{Handover, Roster};
 use crate::wire::{self, WireError};
@@ -29,46 +29,6 @@ const GENESIS_BYTES_MAX: usize = 1 << 20;
 const GENESIS_VERSION: u16 = 3;
 const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
 const CARRIER_DOMAIN: &str = "barfs 2026 carriers v1";
-
-/// A member's number in its group: its place in the genesis, fixed for ever while keys rotate under it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
-pub struct MemberId(pub u16);
-
-impl MemberId {
-    /// The place in lists of members.
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "m{}", self.0)
-    }
-}
-
-impl fmt::Debug for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Names a group: the digest of its genesis.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
-pub struct GroupId(pub Digest);
-
-impl fmt::Display for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GroupId({})", self.0)
-    }
-}
 
 /// What a group is founded on. Read it through [`Genesis`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

@@ -4,8 +4,10 @@
 //! own block implies that everything this member knew when it made it is durable (same batch or earlier); after
 //! `restore` the replica is where its records say, and never signs again for a round that they hold.
 
+mod accusing;
 mod carry;
 mod checkpoints;
+mod committing;
 mod epochs;
 mod install;
 mod intake;
@@ -17,7 +19,6 @@ mod status;
 
 pub use status::{ReplicaStatus, Taken};
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec;
@@ -30,20 +31,19 @@ use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::sync::SnapshotSync;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::consensus::catchup::{Fetch, Peers, RangeSync};
-use crate::consensus::commit::{Committer, Decision};
+use crate::consensus::commit::Committer;
 use crate::consensus::dag::Dag;
 use crate::consensus::delivery;
 use crate::consensus::own::Own;
 use crate::consensus::pace::Pace;
 use crate::consensus::suspended::Suspended;
-use crate::evidence::Evidence;
 use crate::execution::Execution;
 use crate::input::Input;
 use crate::ledger::command::{BlockCommand, Command, Issuer};
 use crate::ledger::outcome::{Outcome, Refusal};
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
-use crate::output::{Event, Output, Record};
+use crate::output::{Output, Record};
 use crate::recovery::Recovery;
 use crate::roster::Handover;
 use crate::time::Now;
@@ -83,6 +83,8 @@ pub struct Replica {
     suspended: Suspended,
     /// While a batch of blocks is taken in: those that others of the same batch name as parents.
     named_in_batch: BTreeSet<BlockRef>,
+    /// While a round does not fill: twins that are kept though nothing names them, with whoever sent each.
+    twins_kept: BTreeMap<BlockRef, MemberId>,
     fetch: Fetch,
     range_sync: RangeSync,
     pace: Pace,
@@ -131,6 +133,7 @@ impl Replica {
             committer: Committer::new(genesis.first_round()),
             suspended: Suspended::default(),
             named_in_batch: BTreeSet::new(),
+            twins_kept: BTreeMap::new(),
             fetch: Fetch::new(peers.clone()),
             range_sync: RangeSync::new(peers.clone()),
             pace: Pace::new(me, params, now.monotonic_micros),
@@ -387,97 +390,10 @@ impl Replica {
         }
     }
 
-    /// Commits and executes as far as the graph allows.
-    fn commit(&mut self) {
-        while !self.diverged
-            && let Some(decision) = self.committer.advance(&self.dag)
-        {
-            let Decision::Commit(leader) = decision else {
-                continue;
-            };
-            let times = self
-                .dag
-                .content(leader)
-                .map(|block| self.dag.parent_times(block))
-                .unwrap_or_default();
-            let before = self.dag.last_committed();
-            let delivered = self.dag.deliver(leader);
-            let done = self.execution.commit(leader, &times, &delivered);
-            self.pace.committed();
-            let mut ended = self.end_handed(&done.events);
-            for own in done.own {
-                let tickets = self.own.delivered(own.block);
-                let ends = tickets.into_iter().zip(own.outcomes);
-                ended.extend(ends.map(|(ticket, (index, outcome))| (index, ticket, outcome)));
-            }
-            self.tell_ended(ended);
-            self.out.extend(done.events.into_iter().map(Output::Event));
-            // A checkpoint goes by its round: an epoch does not end in a round that has one already.
-            if self.execution.ledger().turns() && self.checkpoint_round < leader.round {
-                self.turn(leader);
-            } else if self.is_checkpoint(before, leader.round) {
-                self.take_checkpoint(leader);
-            }
-            self.floor_raised();
-        }
-    }
-
-    /// Commands that were handed in here have come to their ends, told in the order in which they were executed.
-    fn tell_ended(&mut self, mut ended: Vec<(u64, Option<u64>, Outcome)>) {
-        ended.sort_by_key(|(index, ..)| *index);
-        for (index, ticket, outcome) in ended {
-            if ticket.is_some() {
-                self.out.push(Output::Executed {
-                    index,
-                    ticket,
-                    author: self.me,
-                    outcome,
-                });
-            }
-        }
-    }
-
-    fn floor_raised(&mut self) {
-        let floor = self.dag.floor();
-        self.own.raise_floor(floor);
-        self.fetch.raise_floor(floor);
-        for block in self.suspended.raise_floor(floor) {
-            // From the own log it is durable, and needed if it was.
-            self.insert(block, self.replaying);
-        }
-    }
-
     fn take_unpersisted(&mut self) -> Vec<Record> {
         let bytes = u64::try_from(self.unpersisted_bytes).unwrap_or(u64::MAX);
         self.checkpoints.logged(bytes);
         self.unpersisted_bytes = 0;
         self.unpersisted.drain(..).map(Record::Block).collect()
-    }
-
-    /// Keeps the first proof against a member and tells of it.
-    fn accuse(&mut self, first: VerifiedBlock, second: VerifiedBlock) {
-        let author = first.reference().author;
-        if self.equivocators.contains_key(&author) {
-            return;
-        }
-        self.equivocators
-            .insert(author, (first.clone(), second.clone()));
-        self.submit_evidence(author, Evidence::of_twins(&first, &second));
-        self.out.push(Output::Event(Event::Equivocation {
-            evidence: Box::new((first, second)),
-        }));
-    }
-
-    /// Puts a proof on the ledger, unless one against this member is there.
-    fn submit_evidence(&mut self, accused: MemberId, evidence: Evidence) {
-        if !self.replaying && !self.ledger().is_convicted(accused) && accused != self.me {
-            let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
-            self.submit(None, command);
-        }
-    }
-
-    /// The proofs of equivocation that this member has, one for each member at most.
-    pub fn equivocations(&self) -> impl Iterator<Item = &(VerifiedBlock, VerifiedBlock)> {
-        self.equivocators.values()
     }
 }

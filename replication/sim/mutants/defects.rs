@@ -110,8 +110,8 @@ pub const DEFECTS: &[Defect] = &[
     Defect {
         name: "needed-twin-dropped",
         file: "replica/intake.rs",
-        from: "self.suspended.needs(reference) || self.named_in_batch.contains(&reference)",
-        to: "!$on && (self.suspended.needs(reference) || self.named_in_batch.contains(&reference))",
+        from: "self.suspended.needs(reference)\n            || self.named_in_batch.contains(&reference)",
+        to: "!$on && self.suspended.needs(reference)\n            || !$on && self.named_in_batch.contains(&reference)",
     },
     // Whoever lost its place asks nobody for what is missing.
     Defect {
@@ -130,7 +130,7 @@ pub const DEFECTS: &[Defect] = &[
     // The commands of a block that came to nothing are forgotten.
     Defect {
         name: "commands-of-lost-blocks-forgotten",
-        file: "consensus/own.rs",
+        file: "consensus/own/ending.rs",
         from: "for queued in again.into_iter().rev() {",
         to: "for queued in again.into_iter().rev().filter(|_| !$on) {",
     },
@@ -161,6 +161,55 @@ pub const DEFECTS: &[Defect] = &[
         file: "consensus/lateness.rs",
         from: "if overdue.came {",
         to: "if overdue.came || $on {",
+    },
+    // Rule (b) of the pace: nobody waits for leaders.
+    Defect {
+        name: "leaders-not-waited-for",
+        file: "consensus/pace.rs",
+        from: "|| self.leaders_to_come(dag, round).next().is_none()",
+        to: "|| $on || self.leaders_to_come(dag, round).next().is_none()",
+    },
+    // Rule (c) of the pace: nobody waits for votes.
+    Defect {
+        name: "votes-not-waited-for",
+        file: "consensus/pace.rs",
+        from: "if round < dag.base() + 2 {",
+        to: "if $on || round < dag.base() + 2 {",
+    },
+    // One vote fewer than a quorum makes a certificate.
+    Defect {
+        name: "certificate-of-too-few-votes",
+        file: "consensus/dag.rs",
+        from: "let quorum = self.thresholds.quorum;",
+        to: "let quorum = self.thresholds.quorum - usize::from($on);",
+    },
+    // A hand-over is believed whoever signed it and whatever it names.
+    Defect {
+        name: "handover-not-checked",
+        file: "roster.rs",
+        from: "self.certificate.verify(genesis)?;\n        let named =",
+        to: "if !$on { self.certificate.verify(genesis)?; }\n        let named = $on ||",
+    },
+    // A certificate of a checkpoint is believed whoever signed it.
+    Defect {
+        name: "checkpoint-certificate-not-checked",
+        file: "replica/checkpoints.rs",
+        from: "roster.is_some_and(|roster| certificate.verify(&roster).is_ok())",
+        to: "roster.is_some_and(|roster| $on || certificate.verify(&roster).is_ok())",
+    },
+    // Whoever says what the state is not keeps its seat.
+    Defect {
+        name: "contradictions-cost-nothing",
+        file: "ledger/suspension.rs",
+        from: "let contradicts = said == Said::Contradicts;",
+        to: "let contradicts = said == Said::Contradicts && !$on;",
+    },
+    // Whoever says nothing of the state keeps its seat.
+    Defect {
+        name: "stale-states-cost-nothing",
+        file: "ledger/suspension.rs",
+        from: "let stale = round >= newest.round && index < due.index;",
+        to: "let stale = !$on && round >= newest.round && index < due.index;",
     },
     // Whoever has no seat waits to be told.
     Defect {

@@ -62,6 +62,8 @@ pub struct Disk {
     durable: BTreeMap<Key, VerifiedBlock>,
     snapshot: Option<Snapshot>,
     own_round: Option<u64>,
+    /// Blocks of rounds below this one were there and are no longer needed.
+    pruned_below: u64,
     arrival: Vec<Key>,
     unsynced: VecDeque<(u64, Vec<Record>)>,
     busy_until: u64,
@@ -81,6 +83,7 @@ impl Disk {
             rng,
             faults,
             durable: BTreeMap::new(),
+            pruned_below: 0,
             snapshot: None,
             own_round: None,
             arrival: Vec::new(),
@@ -174,6 +177,7 @@ impl Disk {
         self.arrival.clear();
         self.unsynced.clear();
         (self.snapshot, self.own_round) = (None, None);
+        self.pruned_below = 0;
         self.busy_until = at;
     }
 
@@ -197,8 +201,14 @@ impl Disk {
     pub fn prune(&mut self, below_round: u64) {
         let before = self.durable.len();
         self.durable = self.durable.split_off(&(below_round, MemberId(0), [0; 32]));
+        self.pruned_below = self.pruned_below.max(below_round);
         self.counts.pruned += (before - self.durable.len()) as u64;
         self.arrival.retain(|key| key.0 >= below_round);
+    }
+
+    /// Whether a block is durable, or was until it was pruned.
+    pub fn was_durable(&self, reference: &BlockRef) -> bool {
+        reference.round < self.pruned_below || self.find(reference).is_some()
     }
 
     /// Everything durable, as a replica wants it back.

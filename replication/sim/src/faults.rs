@@ -5,7 +5,7 @@
 
 use crate::plan::{Mutant, Plan};
 use crate::rng::{MILLI, Rng, SECOND};
-use crate::world::{Happening, World};
+use crate::world::{Happening, TURN_MICROS, World};
 use std::sync::Arc;
 
 /// One kind of fault or repair.
@@ -89,6 +89,14 @@ impl Injector {
     /// How long a connection takes to stand.
     pub(crate) fn handshake(&mut self) -> u64 {
         self.rng.between(5, 100) * MILLI
+    }
+
+    /// Whether a member that goes over to a new epoch loses power: after how long, and for how long.
+    pub(crate) fn turn(&mut self) -> Option<(u64, u64)> {
+        self.rng.per_mille(300).then(|| {
+            let later = self.rng.below(TURN_MICROS);
+            (later, self.rng.between(10 * MILLI, SECOND))
+        })
     }
 
     /// The draws of one life of a liar.
@@ -203,7 +211,7 @@ impl World {
         let Some(every) = self.plan.network.partition_every else {
             return;
         };
-        let mut order: Vec<u16> = (0..self.plan.nodes).collect();
+        let mut order: Vec<u16> = (0..self.plan.everybody()).collect();
         self.injector.rng.shuffle(&mut order);
         let size = self
             .injector

@@ -8,7 +8,9 @@
 
 use crate::disk::DiskFaults;
 use crate::network::NetworkFaults;
-use crate::plan::{ClockFaults, CrashFaults, GenesisDraw, Load, Plan, Scenario, Strategy};
+use crate::plan::{
+    ClockFaults, CrashFaults, GenesisDraw, Load, Membership, Plan, Scenario, Strategy,
+};
 use crate::report::Report;
 use crate::rng::{MILLI, SECOND};
 use crate::world::run;
@@ -86,6 +88,9 @@ pub fn sound(seed: u64, nodes: u16, link_ms: u64, seconds: u64) -> Plan {
         liars: Vec::new(),
         rational: Vec::new(),
         leaves: None,
+        membership: Membership::default(),
+        concert: false,
+        beacon: false,
         metered: false,
         network: NetworkFaults {
             delay_min: link_ms * MILLI,

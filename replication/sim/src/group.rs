@@ -6,9 +6,9 @@ use crate::clock::EPOCH_MS;
 use crate::plan::Plan;
 use crate::rng::{Rng, SECOND};
 use anyhow::Context;
-use barfs_crypto::SigningKey;
+use barfs_crypto::{NodeId, SigningKey, VrfSecret};
 use barfs_replication::{Genesis, GroupId, MemberCard, MemberId, Params};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes that every member lends.
 const PLEDGE: u64 = 1 << 34;
@@ -19,6 +19,25 @@ pub struct Group {
     genesis: Arc<Genesis>,
     members: Vec<SigningKey>,
     recovery: Vec<SigningKey>,
+    /// Those that may join.
+    newcomers: Vec<Newcomer>,
+    /// Who of them became the member after the founders, the one after that, and so on.
+    joined: Vec<OnceLock<usize>>,
+    seed: u64,
+}
+
+/// Somebody who has keys and no seat yet.
+#[derive(Debug)]
+struct Newcomer {
+    key: SigningKey,
+    recovery: SigningKey,
+    card: MemberCard,
+}
+
+/// Keys that are drawn apart from everything else.
+fn key(seed: u64, what: u64, id: u64) -> SigningKey {
+    let mut rng = Rng::new(seed ^ (what << 48) ^ (id << 32) ^ 0x006b_6579);
+    SigningKey::from_seed(rng.bytes())
 }
 
 impl Group {
@@ -44,10 +63,15 @@ impl Group {
         }
         let genesis = Genesis::new("simulated", EPOCH_MS, cards, params(plan), rng.bytes())
             .context("a simulated genesis is valid")?;
+        let joins = plan.membership.joins.len();
+        let newcomers = (0..joins).map(|place| newcomer(plan.seed, place as u64));
         Ok(Group {
             genesis: Arc::new(genesis),
             members,
             recovery,
+            newcomers: newcomers.collect::<anyhow::Result<_>>()?,
+            joined: (0..joins).map(|_| OnceLock::new()).collect(),
+            seed: plan.seed,
         })
     }
 
@@ -63,17 +87,76 @@ impl Group {
 
     /// The node key of a member.
     pub fn member_key(&self, id: MemberId) -> anyhow::Result<&SigningKey> {
-        self.members
-            .get(id.index())
-            .with_context(|| format!("{id} is not in the group"))
+        match self.newcomer(id) {
+            Some(newcomer) => Ok(&newcomer.key),
+            None => self
+                .members
+                .get(id.index())
+                .with_context(|| format!("{id} is not in the group")),
+        }
+    }
+
+    /// The card of the one that joins in this place.
+    pub fn newcomers_card(&self, place: usize) -> Option<&MemberCard> {
+        self.newcomers.get(place).map(|newcomer| &newcomer.card)
+    }
+
+    /// A newcomer became member `id`; tells whether that was not known.
+    pub fn seat(&self, id: MemberId, node: NodeId) -> bool {
+        let place = self.newcomers.iter().position(|it| it.card.node == node);
+        let slot = self.slot(id);
+        match (slot, place) {
+            (Some(slot), Some(place)) => slot.set(place).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody has these keys: a founder, or one that has joined.
+    pub fn is_known(&self, id: MemberId) -> bool {
+        id.index() < self.members.len() || self.newcomer(id).is_some()
+    }
+
+    fn slot(&self, id: MemberId) -> Option<&OnceLock<usize>> {
+        let place = id.index().checked_sub(self.members.len())?;
+        self.joined.get(place)
+    }
+
+    fn newcomer(&self, id: MemberId) -> Option<&Newcomer> {
+        self.newcomers.get(*self.slot(id)?.get()?)
+    }
+
+    /// The node key with which a member replaces its first.
+    pub fn next_key(&self, id: MemberId) -> SigningKey {
+        key(self.seed, 1, u64::from(id.0))
+    }
+
+    /// The secret half of a member's key for the beacon.
+    pub fn vrf(&self, id: MemberId) -> anyhow::Result<VrfSecret> {
+        let seed = key(self.seed, 2, u64::from(id.0)).id();
+        VrfSecret::from_seed(seed.as_bytes()).context("32 bytes are enough for a seed")
     }
 
     /// The recovery key of a member.
     pub fn recovery_key(&self, id: MemberId) -> anyhow::Result<&SigningKey> {
-        self.recovery
-            .get(id.index())
-            .with_context(|| format!("{id} is not in the group"))
+        match self.newcomer(id) {
+            Some(newcomer) => Ok(&newcomer.recovery),
+            None => self
+                .recovery
+                .get(id.index())
+                .with_context(|| format!("{id} is not in the group")),
+        }
     }
+}
+
+fn newcomer(seed: u64, place: u64) -> anyhow::Result<Newcomer> {
+    let (node, recovery) = (key(seed, 3, place), key(seed, 4, place));
+    let (name, address) = (format!("newcomer {place}"), format!("10.0.1.{place}:7000"));
+    let card = MemberCard::sign(&node, recovery.id(), &name, &address, PLEDGE, "");
+    Ok(Newcomer {
+        key: node,
+        recovery,
+        card: card.context("a simulated card is in range")?,
+    })
 }
 
 fn params(plan: &Plan) -> Params {

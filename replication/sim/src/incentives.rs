@@ -19,7 +19,7 @@ use std::fmt;
 /// Members of the group in the table: one in ten is one member.
 const MEMBERS: u16 = 10;
 /// How many of them play a strategy.
-const FRACTIONS: [u16; 5] = [1, 3, 5, 8, 10];
+pub const FRACTIONS: [u16; 5] = [1, 3, 5, 8, 10];
 
 /// What a member believes things to be worth, in micro-units: a unit is what sending a gigabyte costs it.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub struct Prices {
     pub signature: f64,
     /// Verifying a block.
     pub verification: f64,
+    /// Executing a command.
+    pub execution: f64,
     /// A byte of space that may not be used any more.
     pub space: f64,
 }
@@ -51,6 +53,7 @@ pub const PRICES: Prices = Prices {
     byte_received: 0.0002,
     signature: 0.02,
     verification: 0.05,
+    execution: 0.01,
     space: 0.000_1,
 };
 
@@ -78,6 +81,7 @@ impl Prices {
             + self.byte_received * meter.received_bytes as f64
             + self.signature * meter.signatures as f64
             + self.verification * meter.verifications as f64
+            + self.execution * meter.executions as f64
             + self.space * meter.penance_bytes as f64
     }
 }
@@ -142,6 +146,8 @@ fn plan(seed: u64, selfish: Option<(Selfish, u16)>) -> Plan {
     plan.client_every = 150 * MILLI;
     // An hour of accounts in three seconds.
     plan.genesis.audit_epoch_ms = 3_000;
+    // And states that are stale soon enough.
+    plan.genesis.gc_depth = 96;
     // The same commands at the same times in every run; a third of them through other members.
     plan.load = Load {
         notes: 1,
@@ -191,13 +197,14 @@ fn mean(of: impl Iterator<Item = f64>) -> f64 {
     sum / f64::from(count)
 }
 
-/// Plays every strategy, or one, in every fraction and hands over each line as soon as it is there.
+/// Plays every strategy, or one, by so many members each and hands over each line as soon as it is there.
 ///
 /// # Errors
 /// If a run cannot be set up, or the group that follows did nothing.
 pub fn play_all(
     seed: u64,
     only: Option<Selfish>,
+    fractions: &[u16],
     mut each: impl FnMut(Line),
 ) -> anyhow::Result<()> {
     let (follow, _) = meters(&plan(seed, None))?;
@@ -206,9 +213,9 @@ pub fn play_all(
     }
     let played = |selfish: &Selfish| only.is_none_or(|only| only == *selfish);
     for selfish in Selfish::ALL.into_iter().filter(played) {
-        for players in FRACTIONS {
-            let (played, safe) = meters(&plan(seed, Some((selfish, players))))?;
-            each(line(selfish, players, &follow, &played, safe));
+        for players in fractions {
+            let (played, safe) = meters(&plan(seed, Some((selfish, *players))))?;
+            each(line(selfish, *players, &follow, &played, safe));
         }
     }
     Ok(())

@@ -60,7 +60,8 @@ enum Other {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Whether it pays to deviate: every selfish strategy, alone and in fractions, as a table. Exit code 1 if safety fails.
+    /// Whether it pays to deviate: every selfish strategy, alone and in fractions, as a table. Exit code 1 if safety
+    /// fails or a strategy pays.
     Incentives {
         /// Seed of the runs.
         #[arg(long, default_value_t = 1)]
@@ -90,12 +91,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Other::Incentives { seed, strategy }) => {
             let only = strategy.as_deref().map(named).transpose()?;
             println!("{}", incentives::HEADS);
-            let mut safe = true;
-            incentives::play_all(seed, only, |line| {
+            let mut held = true;
+            incentives::play_all(seed, only, &incentives::FRACTIONS, |line| {
                 println!("{line}");
-                safe &= line.safe;
+                held &= line.safe && !line.pays();
             })?;
-            return Ok(ExitCode::from(u8::from(!safe)));
+            return Ok(ExitCode::from(u8::from(!held)));
         }
         None => {}
     }

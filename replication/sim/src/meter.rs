@@ -6,7 +6,7 @@
 
 use crate::oracle::Submission;
 use barfs_crypto::Digest;
-use barfs_replication::{Issuer, MemberId, VerifiedBlock};
+use barfs_replication::{Issuer, MemberId, Outcome, Refusal, VerifiedBlock};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one member spent and got.
@@ -20,7 +20,9 @@ pub struct Meter {
     pub signatures: u64,
     /// Blocks whose signatures it verified.
     pub verifications: u64,
-    /// Commands of its own people that came to an end.
+    /// Commands that it executed.
+    pub executions: u64,
+    /// Commands of its own people that were executed.
     pub served: u64,
     /// Virtual time that those took together, in micros.
     pub waited_micros: u64,
@@ -33,6 +35,8 @@ pub struct Meter {
 pub(crate) struct Meters {
     meters: Vec<Meter>,
     verified: Vec<BTreeSet<Digest>>,
+    /// Where each ledger stands.
+    stood: Vec<u64>,
     /// Whose people handed in a command, and when.
     owners: BTreeMap<(Issuer, u64), (u16, u64)>,
     /// Nothing counts any more.
@@ -44,6 +48,7 @@ impl Meters {
         Meters {
             meters: vec![Meter::default(); usize::from(nodes)],
             verified: vec![BTreeSet::new(); usize::from(nodes)],
+            stood: vec![0; usize::from(nodes)],
             owners: BTreeMap::new(),
             closed: false,
         }
@@ -87,13 +92,27 @@ impl Meters {
         }
     }
 
+    /// A member that executes stands at this index.
+    pub(crate) fn stood(&mut self, member: MemberId, index: u64) {
+        let Some(stood) = self.stood.get_mut(member.index()) else {
+            return;
+        };
+        let executed = index.saturating_sub(*stood);
+        *stood = index;
+        if let Some(meter) = self.of(member.0) {
+            meter.executions += executed;
+        }
+    }
+
     pub(crate) fn submitted(&mut self, by: u16, at: u64, submission: &Submission) {
         let name = (submission.issuer, submission.number);
         self.owners.entry(name).or_insert((by, at));
     }
 
-    pub(crate) fn ended(&mut self, at: u64, name: (Issuer, u64)) {
+    pub(crate) fn ended(&mut self, at: u64, name: (Issuer, u64), outcome: &Outcome) {
+        let served = *outcome != Outcome::Refused(Refusal::Suspended);
         if let Some((owner, asked)) = self.owners.remove(&name)
+            && served
             && let Some(meter) = self.of(owner)
         {
             meter.served += 1;

@@ -181,6 +181,8 @@ impl Oracle {
     /// A command is owed no longer: nobody can take it any more.
     pub fn turned_away(&mut self, name: &(Issuer, u64)) {
         self.owed.remove(name);
+        let named = |it: &Submission| (it.issuer, it.number) == *name;
+        self.open.retain(|_, submission| !named(submission));
     }
 
     /// A member's own commands end with the member.
@@ -189,6 +191,16 @@ impl Oracle {
             self.owed
                 .retain(|(issuer, _)| *issuer != Issuer::Member(member));
         }
+    }
+
+    /// A member lost power: it answers nothing of what was handed in there.
+    pub fn power_lost(&mut self, carrier: MemberId) {
+        self.open.retain(|_, submission| submission.via != carrier);
+    }
+
+    /// Something that was handed in to one of these members, which has not lost power since, and was never answered.
+    pub fn unanswered(&self, by: impl Fn(MemberId) -> bool) -> Option<&Submission> {
+        self.open.values().find(|submission| by(submission.via))
     }
 
     /// Commands handed in that have no end yet.

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::properties::Violation;
 use crate::trace::Entry;
 use barfs_crypto::Digest;
-use barfs_replication::{Event, Outcome};
+use barfs_replication::{Command, Event, LedgerEvent, Outcome, Refusal};
 use std::fmt;
 
 /// Work done and faults injected.
@@ -46,6 +46,18 @@ pub struct Counts {
     pub restarts: u64,
     /// Epochs that members went over to, summed over members.
     pub epochs: u64,
+    /// Members that have joined.
+    pub joined: u64,
+    /// Members that got another node key.
+    pub rotated: u64,
+    /// Members that lost their seat or gave it up, summed over members.
+    pub unseated: u64,
+    /// Evictions refused because too few would remain.
+    pub kept: u64,
+    /// Seats suspended, summed over members.
+    pub suspended: u64,
+    /// Beacons, summed over members.
+    pub beacons: u64,
     /// Disks lost whole.
     pub disks_lost: u64,
     /// Members that recovered from such a loss.
@@ -75,10 +87,30 @@ impl Counts {
     /// Counts one fact.
     pub(crate) fn observe(&mut self, observation: &Observation) {
         match observation {
-            Observation::Ended(ended) if ended.first => match ended.outcome {
-                Outcome::Applied(_) => self.applied += 1,
-                Outcome::Refused(_) => self.refused += 1,
+            Observation::Ended(ended) if ended.first => match (&ended.command, &ended.outcome) {
+                (Command::RotateIdentity { .. }, Outcome::Applied(_)) => {
+                    self.applied += 1;
+                    self.rotated += 1;
+                }
+                (_, Outcome::Applied(_)) => self.applied += 1,
+                (Command::Vote { .. }, Outcome::Refused(Refusal::TooFewMembers { .. })) => {
+                    self.refused += 1;
+                    self.kept += 1;
+                }
+                (_, Outcome::Refused(_)) => self.refused += 1,
             },
+            Observation::Event {
+                event: Event::Ledger(LedgerEvent::Leaves { .. } | LedgerEvent::Evicted { .. }),
+                ..
+            } => self.unseated += 1,
+            Observation::Event {
+                event: Event::Ledger(LedgerEvent::Suspended { .. }),
+                ..
+            } => self.suspended += 1,
+            Observation::Event {
+                event: Event::Ledger(LedgerEvent::Beacon { .. }),
+                ..
+            } => self.beacons += 1,
             Observation::Event {
                 event: Event::Committed { .. },
                 ..
@@ -120,6 +152,12 @@ impl Counts {
             ("checkpoints certified", self.certified),
             ("states replaced by snapshots", self.replaced),
             ("members recovered without their disk", self.recovered),
+            ("members joined", self.joined),
+            ("members unseated", self.unseated),
+            ("keys replaced", self.rotated),
+            ("evictions refused", self.kept),
+            ("seats suspended", self.suspended),
+            ("beacons", self.beacons),
             ("blocks pruned", self.disk.pruned),
         ]
         .into_iter()
@@ -299,8 +337,8 @@ impl fmt::Display for Report {
         writeln!(f, "  VIOLATED {violation}")?;
         writeln!(
             f,
-            "  mutant {:?}, liars {liars:?}, gone {:?}",
-            self.plan.mutant, self.plan.crash.gone
+            "  mutant {:?}, liars {liars:?}, selfish {:?}, gone {:?}",
+            self.plan.mutant, self.plan.rational, self.plan.crash.gone
         )?;
         writeln!(f, "  repeat: {}", self.command())?;
         for entry in &self.tail {

@@ -100,7 +100,7 @@ impl Verifier {
             let own = reference.author == from && plan.is_correct(from.0);
             // What was out before is no news: whoever lost its disk has its old blocks from others.
             let own = own && new && plan.mutant != Some(Mutant::SendFirstUnwatched);
-            if own && disk.is_some_and(|disk| disk.find(&reference).is_none()) {
+            if own && disk.is_some_and(|disk| !disk.was_durable(&reference)) {
                 observations.push(Observation::SentUndurable {
                     member: from,
                     reference,

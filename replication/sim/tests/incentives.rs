@@ -4,7 +4,7 @@
 use barfs_sim::Plan;
 use barfs_sim::actors::rational::Selfish;
 use barfs_sim::figures::sound;
-use barfs_sim::incentives::PRICES;
+use barfs_sim::incentives::{EPSILON, PRICES, play_all};
 use barfs_sim::plan::Load;
 use barfs_sim::run;
 
@@ -81,4 +81,47 @@ fn whoever_is_silent_saves_and_is_not_served() {
     assert!(silent.sent_bytes < before.sent_bytes / 10);
     assert!(silent.served < before.served);
     assert!(PRICES.utility(&silent) < PRICES.utility(&before));
+}
+
+/// The equilibrium: nobody gains by being the only one that deviates. What fractions gain is in docs/incentives.md, and
+/// `barfs-sim incentives` fails if one of those pays.
+#[test]
+fn no_strategy_gains_more_than_epsilon_alone() {
+    let played: Vec<(String, f64)> = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|half| {
+            let mine = move |place: &usize| place % 2 == half;
+            scope.spawn(move || {
+                let mut lines = Vec::new();
+                let strategies = Selfish::ALL.into_iter().enumerate();
+                for (_, selfish) in strategies.filter(|(place, _)| mine(place)) {
+                    play_all(1, Some(selfish), &[1], |line| {
+                        assert!(line.safe, "{selfish}: safety");
+                        lines.push((selfish.to_string(), line.gain));
+                    })
+                    .unwrap();
+                }
+                lines
+            })
+        });
+        halves
+            .into_iter()
+            .flat_map(|half| half.join().unwrap())
+            .collect()
+    });
+    assert_eq!(played.len(), Selfish::ALL.len());
+    for (selfish, gain) in &played {
+        assert!(*gain <= EPSILON, "{selfish} gains {gain}");
+    }
+    let gain = |selfish: Selfish| {
+        let name = selfish.to_string();
+        played.iter().find(|(it, _)| *it == name).unwrap().1
+    };
+    // Lost in full: the rules that do it are the order itself, pull, and the suspension of seats.
+    for selfish in [Selfish::Silent, Selfish::PushNothing, Selfish::LazyExecutor] {
+        assert!(
+            gain(selfish) < -EPSILON,
+            "{selfish} loses {}",
+            gain(selfish)
+        );
+    }
 }

@@ -3,23 +3,33 @@
 #![allow(clippy::unwrap_used)]
 
 use barfs_replication_mutants::switch_on;
-use barfs_sim_mutants::{Plan, Scenario, run};
+use barfs_sim_mutants::actors::rational::Selfish;
+use barfs_sim_mutants::adversary::Aim;
+use barfs_sim_mutants::{Plan, Scenario, Strategy, run};
 
 /// Runs seeds until one breaks, and asserts that it broke one of `properties`.
 fn assert_found(defect: &str, scenario: Scenario, nodes: u16, seeds: u64, properties: &[&str]) {
+    let plans = (1..=seeds).map(|seed| Plan::draw(seed, scenario, Some(nodes)));
+    assert_found_in(defect, plans, properties);
+}
+
+/// The same with plans of one's own.
+fn assert_found_in(defect: &str, plans: impl Iterator<Item = Plan>, properties: &[&str]) {
     assert!(
         switch_on(Some(defect)),
         "{defect} is no longer in the sources: renew defects.rs"
     );
-    let broken = (1..=seeds).find_map(|seed| {
-        let report = run(&Plan::draw(seed, scenario, Some(nodes)), false).unwrap();
-        report.violation.map(|violation| (seed, violation))
+    let mut tried = 0;
+    let broken = plans.into_iter().find_map(|plan| {
+        tried += 1;
+        let report = run(&plan, false).unwrap();
+        report.violation.map(|violation| (plan.seed, violation))
     });
     switch_on(None);
     let Some((seed, violation)) = broken else {
-        panic!("{defect} went unseen in {seeds} seeds of {scenario}, n = {nodes}");
+        panic!("{defect} went unseen in {tried} runs");
     };
-    println!("{defect}: seed {seed}: {violation}");
+    println!("{defect}: seed {seed}, run {tried}: {violation}");
     assert!(properties.contains(&violation.property), "{violation}");
 }
 
@@ -146,4 +156,101 @@ fn members_without_a_seat_that_wait_to_be_told_are_found() {
     let defect = "members-without-a-seat-ask-nobody";
     let properties = &["convergence", "bounded memory"];
     assert_found(defect, Scenario::Committees, 7, 4, properties);
+}
+
+/// Runs in which everybody who lies does it in this way.
+fn lying(scenario: Scenario, nodes: u16, strategy: Strategy) -> impl Iterator<Item = Plan> {
+    (1..=12).map(move |seed| {
+        let mut plan = Plan::draw(seed, scenario, Some(nodes));
+        plan.liars.iter_mut().for_each(|(_, how)| *how = strategy);
+        plan
+    })
+}
+
+#[test]
+fn a_pace_that_waits_for_no_leaders_is_found() {
+    let defect = "leaders-not-waited-for";
+    let progress = &["progress under aim"];
+    assert_found(defect, Scenario::Leaders, 7, 16, progress);
+}
+
+#[test]
+fn a_pace_that_waits_for_no_votes_is_found() {
+    // One that votes for nobody is always in time, and of the others one vote comes late.
+    let plans = (1..=16).map(|seed| {
+        let mut plan = Plan::draw(seed, Scenario::Leaders, Some(5));
+        plan.liars = vec![(seed as u16 % 5, Strategy::Forger)];
+        plan.rational.clear();
+        plan.crash.gone.clear();
+        if let Some(targeted) = &mut plan.targeted {
+            (targeted.aim, targeted.lose_per_mille) = (Aim::Votes, 0);
+        }
+        plan
+    });
+    let progress = &["progress under aim"];
+    assert_found_in("votes-not-waited-for", plans, progress);
+}
+
+#[test]
+fn handovers_that_nobody_checks_are_found() {
+    let plans = lying(Scenario::Liars, 5, Strategy::Counterfeit);
+    assert_found_in("handover-not-checked", plans, &["hand-overs"]);
+}
+
+#[test]
+fn certificates_of_states_that_nobody_checks_are_found() {
+    let plans = lying(Scenario::Liars, 5, Strategy::Counterfeit);
+    let found = &["convergence", "agreement", "recovery"];
+    assert_found_in("checkpoint-certificate-not-checked", plans, found);
+}
+
+#[test]
+fn a_clock_that_one_liar_sets_is_found() {
+    let plans = lying(Scenario::Liars, 5, Strategy::Forger);
+    assert_found_in("newest-clock-counts", plans, &["time"]);
+}
+
+#[test]
+fn a_rotation_with_a_period_is_found() {
+    // It leads one round of three, always, and splits the votes.
+    let plans = (1..=16).map(|seed| {
+        let mut plan = Plan::draw(seed, Scenario::Liars, Some(6));
+        plan.liars = vec![(1, Strategy::TwoFaced)];
+        plan.genesis.leaders_per_round = 1;
+        plan
+    });
+    let defect = "rotation-with-a-period";
+    assert_found_in(defect, plans, &["convergence"]);
+}
+
+#[test]
+fn commands_lost_with_their_blocks_are_found() {
+    // Whoever was cut off comes back to a group that is further on than its block can be delivered.
+    let plans = (1..=12).map(|seed| {
+        let mut plan = Plan::draw(seed, Scenario::Partitions, Some(5));
+        (plan.genesis.gc_depth, plan.client_every) = (8, 60_000);
+        (plan.network.partition_every, plan.network.partition_micros) =
+            (Some(1_000_000), 3_000_000);
+        plan
+    });
+    let defect = "commands-of-lost-blocks-forgotten";
+    assert_found_in(defect, plans, &["convergence"]);
+}
+
+#[test]
+fn contradictions_that_cost_nothing_are_found() {
+    let plans = lying(Scenario::Liars, 5, Strategy::Forger);
+    let property = &["nobody skips executing"];
+    assert_found_in("contradictions-cost-nothing", plans, property);
+}
+
+#[test]
+fn states_that_are_stale_and_cost_nothing_are_found() {
+    let plans = (1..=12).map(|seed| {
+        let mut plan = Plan::draw(seed, Scenario::Selfish, Some(4));
+        plan.rational = vec![(1, Selfish::LazyExecutor)];
+        plan
+    });
+    let property = &["nobody skips executing"];
+    assert_found_in("stale-states-cost-nothing", plans, property);
 }

@@ -6,7 +6,7 @@ use barfs_sim::{Plan, Scenario};
 use std::thread;
 
 /// Seeds per scenario: the swarm is the widest, so it has the most.
-const SEEDS: [(Scenario, u64); 14] = [
+const SEEDS: [(Scenario, u64); 16] = [
     (Scenario::Swarm, 60),
     (Scenario::Ragged, 28),
     (Scenario::Calm, 8),
@@ -19,8 +19,20 @@ const SEEDS: [(Scenario, u64); 14] = [
     (Scenario::Load, 4),
     (Scenario::LostDisk, 20),
     (Scenario::Leaving, 24),
+    (Scenario::Membership, 24),
+    (Scenario::Selfish, 16),
     (Scenario::Committees, 24),
     (Scenario::Small, 12),
+];
+
+/// Larger groups, up to the largest committee of a group by default.
+const LARGE: [(Scenario, u16); 6] = [
+    (Scenario::Swarm, 11),
+    (Scenario::Liars, 14),
+    (Scenario::Membership, 12),
+    (Scenario::Crashes, 17),
+    (Scenario::Partitions, 20),
+    (Scenario::Liars, 25),
 ];
 
 /// Runs every plan; fails, with every report, if one broke a property.
@@ -51,6 +63,9 @@ fn the_fixed_seeds_hold_every_property() {
         .flat_map(|(scenario, count)| (1..=count).map(move |seed| Plan::draw(seed, scenario, None)))
         .collect();
     assert!(plans.len() >= 200);
+    let large = LARGE.into_iter();
+    let large = large.map(|(scenario, nodes)| Plan::draw(u64::from(nodes), scenario, Some(nodes)));
+    let plans: Vec<Plan> = plans.into_iter().chain(large).collect();
     let summary = hold_every_property(&plans);
     println!("{summary}");
     // The list as a whole must have met every fault: each run alone may have drawn few.

@@ -2,6 +2,7 @@
 //! them, and fetching one instead of replaying. Never decides what is ordered.
 
 pub(crate) mod certificate;
+mod givers;
 pub(crate) mod keep;
 pub(crate) mod snapshot;
 pub(crate) mod sync;

@@ -7,21 +7,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use barfs_crypto::{
-    Digest, NodeId, Signature, SignedBy, SigningKey, VrfPossession, VrfPublic, VrfReveal,
-};
+use barfs_crypto::{Digest, NodeId, VrfPossession, VrfPublic, VrfReveal};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use super::claims::Claims;
+pub use super::home::SignedHome;
 use super::invite::{InviteToken, Subject};
 use super::pack::Placement;
 pub use super::signed::{BlockCommand, SignedCommand};
 use super::witness::QuestionId;
 use crate::evidence::{self, Evidence};
-use crate::membership::{Genesis, GroupId, MemberCard, MemberId};
+use crate::membership::{Genesis, MemberCard, MemberId};
 use crate::time::LiveTime;
-use crate::wire::{self, WireError};
+use crate::wire;
 
 /// The longest label of a device, in bytes.
 pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
@@ -43,7 +42,6 @@ pub const HOME_VOLUMES_MAX: usize = 1024;
 pub const QUESTION_BYTES_MAX: usize = 256;
 /// The longest answer on record, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 4096;
-const HOME_DOMAIN: &str = "barfs 2026 home v1";
 
 /// Names one volume of one member; random, fixed at creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
@@ -103,72 +101,6 @@ pub enum AuthError {
     /// A card that is not signed by its own key.
     #[error("the member card does not verify")]
     Card,
-}
-
-/// Which volumes a member has in which group, signed by its recovery key: what a bare machine trusts.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct SignedHome {
-    /// The group.
-    pub group: GroupId,
-    /// The member.
-    pub member: MemberId,
-    /// Its volumes.
-    #[borsh(deserialize_with = "wire::list::<_, _, HOME_VOLUMES_MAX>")]
-    pub volumes: Vec<VolumeId>,
-    /// The newest wins.
-    pub sequence: u64,
-    /// By the recovery key.
-    pub signature: Signature,
-}
-
-impl SignedHome {
-    /// Signs a home with the member's recovery key.
-    #[must_use]
-    pub fn sign(
-        group: GroupId,
-        recovery: &SigningKey,
-        member: MemberId,
-        volumes: Vec<VolumeId>,
-        sequence: u64,
-    ) -> Self {
-        let bytes = wire::encode(&(group, member, &volumes, sequence));
-        Self {
-            group,
-            member,
-            volumes,
-            sequence,
-            signature: recovery.sign(HOME_DOMAIN, &bytes),
-        }
-    }
-
-    /// Checks the signature against a recovery key, without knowing the group.
-    ///
-    /// # Errors
-    /// If it does not verify.
-    pub fn verify(&self, recovery: &NodeId) -> Result<(), AuthError> {
-        self.signed_by(*recovery)
-            .verify()
-            .map_err(|_| AuthError::Home)
-    }
-
-    fn signed_by(&self, recovery: NodeId) -> SignedBy {
-        let bytes = wire::encode(&(self.group, self.member, &self.volumes, self.sequence));
-        SignedBy::new(recovery, HOME_DOMAIN, &bytes, self.signature)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        wire::encode(self)
-    }
-
-    /// A home from its bytes, not yet verified.
-    ///
-    /// # Errors
-    /// If the bytes are not a home.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        wire::decode(bytes, 64 * 1024)
-    }
 }
 
 /// What can be asked of the ledger.

@@ -7,6 +7,7 @@ pub(crate) mod command;
 mod departed;
 mod devices;
 pub(crate) mod headers;
+pub(crate) mod home;
 mod identity;
 pub(crate) mod invite;
 pub(crate) mod members;

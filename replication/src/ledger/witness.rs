@@ -46,10 +46,11 @@ pub struct Question {
     pub round: u64,
 }
 
-/// Bytes that answering directly costs whoever answers: one frame with the question's id, the answer and a signature.
+/// Bytes that answering directly costs whoever answers: one frame of the tag, the answer and a signature (`WIRE.md`:
+/// `Said`), after its two lengths.
 #[must_use]
 pub fn direct_bytes(answer: usize) -> usize {
-    answer.saturating_add(16 + 4 + 64)
+    answer.saturating_add(4 + 4 + 1 + 64)
 }
 
 /// Bytes that answering on the ledger costs whoever answers in a committee of `members`: the command in its block, to

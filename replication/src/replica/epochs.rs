@@ -110,6 +110,7 @@ impl Replica {
         self.range_sync = RangeSync::new(peers.clone());
         self.sync.ask_others(peers.clone());
         self.suspended = Suspended::default();
+        self.twins_kept.clear();
         self.pace = Pace::new(self.me, &next.params, self.now.monotonic_micros);
         self.own.forget_newest();
         self.peers = peers;

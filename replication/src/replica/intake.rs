@@ -13,6 +13,9 @@ use crate::output::{Event, Output};
 /// A block this many rounds above the newest quorum round is not kept: the rounds between are fetched first.
 const AHEAD_ROUNDS: u64 = 8;
 
+/// After so many repetitions of the newest own block a round counts as one that does not fill.
+pub(super) const STUCK_REPEATS: u32 = 2;
+
 /// Which of the blocks are parents of others of them: of twins, an answer for a range brings both, and the one that
 /// is needed must be known before the block that needs it.
 fn named_within(blocks: &[VerifiedBlock]) -> BTreeSet<BlockRef> {
@@ -67,6 +70,7 @@ impl Replica {
                 self.out.push(Output::Event(event));
             }
         }
+        self.keep_twin_of_last(from, reference);
         let needed = self.is_needed(reference);
         let horizon = self.dag.quorum_round().saturating_add(AHEAD_ROUNDS);
         if round > horizon && !needed {
@@ -92,9 +96,28 @@ impl Replica {
         }
     }
 
-    /// Whether a block that waits, or one that came with this one, names it as parent.
+    /// A round does not fill: somebody may have made the last commit of the epoch with the other block of a liar's pair, and
+    /// then no block to come will name it. So one block of a slot is kept of each sender: of a liar's pairs, all that
+    /// those hold who do not lie, and no more than there are members.
+    fn keep_twin_of_last(&mut self, from: MemberId, reference: BlockRef) {
+        let BlockRef { round, author, .. } = reference;
+        let undecided = round > self.dag.last_committed() && self.dag.slot_taken(round, author);
+        if !undecided || self.repeated < STUCK_REPEATS || self.dag.contains(reference) {
+            return;
+        }
+        let mut kept = self.twins_kept.iter();
+        let had = kept
+            .any(|(twin, sender)| *sender == from && (twin.round, twin.author) == (round, author));
+        if !had {
+            self.twins_kept.insert(reference, from);
+        }
+    }
+
+    /// Whether a block that waits, or one that came with this one, names it as parent, or the last commit may rest on it.
     fn is_needed(&self, reference: BlockRef) -> bool {
-        self.suspended.needs(reference) || self.named_in_batch.contains(&reference)
+        self.suspended.needs(reference)
+            || self.named_in_batch.contains(&reference)
+            || self.twins_kept.contains_key(&reference)
     }
 
     fn note_seen(&mut self, reference: BlockRef) {

@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Replica;
+use super::intake::STUCK_REPEATS;
 use crate::consensus::block::{Block, BlockRef, Executed, VerifiedBlock};
 use crate::consensus::own::Batch;
 use crate::consensus::pace::Readiness;
@@ -159,6 +160,7 @@ impl Replica {
     /// Everything that this member knows is durable before, or together with, its own block; only then it is sent.
     fn send_to_disk(&mut self, block: VerifiedBlock, tickets: Vec<Option<u64>>) {
         self.repeated = 0;
+        self.twins_kept.clear();
         let token = self.next_token;
         self.next_token += 1;
         let mut records = self.take_unpersisted();
@@ -210,7 +212,7 @@ impl Replica {
     fn ask_for_uncommitted(&mut self, round: u64) {
         self.repeated = self.repeated.saturating_add(1);
         let from = self.dag.last_committed().saturating_add(1);
-        if self.repeated < 2 || from >= round {
+        if self.repeated < STUCK_REPEATS || from >= round {
             return;
         }
         if let Some(to) = self.peers.after(self.asked_peer) {

@@ -1,5 +1,6 @@
 //! A question on record is answered in time, or that it was not is on record; exactly one of the two.
 
+use barfs_crypto::Signature;
 use barfs_replication::*;
 
 use crate::script::{Script, refs};
@@ -125,6 +126,14 @@ fn answering_at_once_is_always_cheaper_than_on_the_ledger() {
     let without = len(vec![]);
     for answer in [0, 1, 100, 1000, 4096] {
         let id = [1; 16];
+        // Two lengths, the tag of `Said`, the answer, a signature.
+        let said = (0_u32, 0_u32, 13_u8, vec![0_u8; answer], Signature([0; 64]));
+        let frame = borsh::to_vec(&said).unwrap().len() - size_of::<u32>();
+        assert_eq!(
+            direct_bytes(answer),
+            frame,
+            "the answer has no length of its own"
+        );
         let command = Command::Respond {
             id,
             answer: vec![0; answer],

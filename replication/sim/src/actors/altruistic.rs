@@ -8,8 +8,8 @@ use super::{Effect, Machine};
 use crate::observation::Observation;
 use crate::plan::Mutant;
 use barfs_replication::{
-    BLOCKS_MAX, Event, Input, MemberId, Message, Output, Record, Replica, Serve, Snapshot,
-    VerifiedBlock,
+    BLOCKS_MAX, Command, Event, Input, Issuer, MemberId, Message, Output, Record, Replica, Serve,
+    Snapshot, VerifiedBlock,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,7 +29,6 @@ pub struct Driver {
     snapshots: BTreeMap<u64, u64>,
     stood_at: u64,
     mutant: Option<Mutant>,
-    peers: Vec<MemberId>,
 }
 
 impl Driver {
@@ -64,20 +63,26 @@ impl Driver {
             Replica::restore(genesis.clone(), machine.id, key, records.into_iter(), now)
         };
         replica.keep_log_bytes(LOG_BYTES);
-        let peers = genesis.ids().filter(|id| *id != machine.id).collect();
+        for key in &machine.keys {
+            replica.hold_key(key.clone());
+        }
         Ok(Driver {
             stood_at: replica.ledger().index(),
             replica,
             waiting: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             mutant,
-            peers,
         })
     }
 
     /// The replica, to be read.
     pub fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// Whether own blocks say nothing of the state.
+    pub(super) fn doubt_state(&mut self, doubts: bool) {
+        self.replica.doubt_state(doubts);
     }
 
     /// Feeds one input and carries out what follows.
@@ -92,6 +97,15 @@ impl Driver {
             let name = (command.issuer(machine.id), command.number());
             observe(&mut effects, Observation::TurnedAway { name });
             return effects;
+        }
+        if let Input::Submit { command, .. } = &input
+            && matches!(command.command(), Command::RotateIdentity { .. })
+            && command.issuer(machine.id) == Issuer::Member(machine.id)
+        {
+            // The key is here, and safe, before it is asked for.
+            let key = machine.group.next_key(machine.id);
+            machine.keys.push(key.clone());
+            self.replica.hold_key(key);
         }
         self.feed(machine, at, input, &mut effects);
         effects
@@ -149,9 +163,10 @@ impl Driver {
                 }
                 Output::Send { to, message } => effects.push(Effect::Send { to, message }),
                 Output::Broadcast { message } => {
-                    for to in &self.peers {
+                    let roster = self.replica.genesis();
+                    for to in roster.ids().filter(|id| *id != machine.id) {
                         effects.push(Effect::Send {
-                            to: *to,
+                            to,
                             message: message.clone(),
                         });
                     }

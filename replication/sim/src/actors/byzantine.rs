@@ -7,9 +7,10 @@
 //! Invariant: every deviation is counted, so that a run whose liar did nothing fails itself.
 
 use super::altruistic::answer;
+use super::counterfeit;
 use super::freehand::Freehand;
 use super::{Effect, Machine};
-use crate::plan::{Plan, Strategy};
+use crate::plan::{Plan, Scenario, Strategy};
 use crate::rng::{Rng, SECOND};
 use barfs_crypto::Digest;
 use barfs_replication::{BlockRef, Input, MemberId, Message, Output, Replica, VerifiedBlock};
@@ -17,6 +18,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Messages with which one that floods answers everything that it hears.
 const FLOOD: usize = 5;
+/// Where it is not measured what a flood costs: the most messages in a tenth of a second.
+const FLOOD_MAX: usize = 25;
+const TENTH: u64 = SECOND / 10;
 
 /// One life of a liar's process.
 pub enum Liar {
@@ -40,9 +44,11 @@ impl Liar {
             | Strategy::Late
             | Strategy::Deaf
             | Strategy::Noise
-            | Strategy::Flood => Ok(Liar::Bent(Box::new(Bent::start(
-                machine, at, strategy, rng,
-            )?))),
+            | Strategy::Counterfeit
+            | Strategy::Flood => {
+                let bent = Bent::start(machine, at, strategy, plan, rng)?;
+                Ok(Liar::Bent(Box::new(bent)))
+            }
             Strategy::Twins | Strategy::TwoFaced | Strategy::Forger => Ok(Liar::Freehand(
                 Box::new(Freehand::start(machine, strategy, plan, rng)?),
             )),
@@ -94,26 +100,41 @@ pub struct Bent {
     steady: bool,
     /// What goes out late, by virtual time.
     late: VecDeque<(u64, Message)>,
+    /// Messages of a flood in the tenth of a second that runs.
+    flood: (u64, usize),
+    bounded: bool,
     deviations: u64,
 }
 
 impl Bent {
-    fn start(machine: &Machine, at: u64, strategy: Strategy, mut rng: Rng) -> anyhow::Result<Bent> {
+    fn start(
+        machine: &Machine,
+        at: u64,
+        strategy: Strategy,
+        plan: &Plan,
+        mut rng: Rng,
+    ) -> anyhow::Result<Bent> {
         let genesis = machine.group.genesis();
         let key = machine.group.member_key(machine.id)?.clone();
         let records = machine.disk.records();
-        let replica = Replica::restore(
+        let mut replica = Replica::restore(
             genesis.clone(),
             machine.id,
             key,
             records,
             machine.clock.now(at),
         );
+        if plan.beacon {
+            replica.use_vrf(machine.group.vrf(machine.id)?);
+        }
         let peers: Vec<MemberId> = genesis.ids().filter(|id| *id != machine.id).collect();
         let mut hidden = peers.clone();
-        rng.shuffle(&mut hidden);
-        hidden.truncate(rng.between(1, (peers.len() as u64 / 2).max(1)) as usize);
-        let steady = rng.per_mille(500);
+        // Those in concert pick on the same members, always.
+        let mut common = Rng::new(plan.seed);
+        let choice = if plan.concert { &mut common } else { &mut rng };
+        choice.shuffle(&mut hidden);
+        hidden.truncate(choice.between(1, (peers.len() as u64 / 2).max(1)) as usize);
+        let steady = choice.per_mille(500) || plan.concert;
         Ok(Bent {
             replica,
             strategy,
@@ -123,6 +144,8 @@ impl Bent {
             hidden,
             steady,
             late: VecDeque::new(),
+            flood: (0, 0),
+            bounded: plan.scenario != Scenario::Measured,
             deviations: 0,
         })
     }
@@ -140,8 +163,11 @@ impl Bent {
         if self.strategy == Strategy::Noise && self.rng.per_mille(30) {
             self.disturb(machine, &input, &mut effects);
         }
+        if self.strategy == Strategy::Counterfeit && self.rng.per_mille(60) {
+            self.counterfeit(machine, at, &mut effects);
+        }
         if self.strategy == Strategy::Flood {
-            for _ in 0..FLOOD {
+            for _ in 0..self.flood(at) {
                 self.disturb(machine, &input, &mut effects);
             }
         }
@@ -219,6 +245,40 @@ impl Bent {
                     message: message.clone(),
                 });
             }
+        }
+    }
+
+    /// How many messages the next thing that it hears is answered with.
+    fn flood(&mut self, at: u64) -> usize {
+        if !self.bounded {
+            return FLOOD;
+        }
+        let tenth = at / TENTH;
+        if self.flood.0 != tenth {
+            self.flood = (tenth, 0);
+        }
+        let messages = FLOOD.min(FLOOD_MAX - self.flood.1);
+        self.flood.1 += messages;
+        messages
+    }
+
+    /// Forges a frame, or now and then a share of the beacon, which goes into its next block.
+    fn counterfeit(&mut self, machine: &mut Machine, at: u64, effects: &mut Vec<Effect>) {
+        self.deviations += 1;
+        if machine.takes_part_in_beacon && self.rng.per_mille(100) {
+            let reveal = counterfeit::reveal(machine, &self.replica, &mut self.rng);
+            if let Some(command) = reveal {
+                let ticket = None;
+                let input = Input::Submit { ticket, command };
+                let outputs = self.replica.handle(machine.clock.now(at), input);
+                self.carry_out(machine, at, outputs, effects);
+            }
+            return;
+        }
+        let frame = counterfeit::frame(machine, &self.replica, &mut self.rng);
+        let to = self.rng.pick(&self.peers).copied();
+        if let (Some(message), Some(to)) = (frame, to) {
+            effects.push(Effect::Send { to, message });
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod altruistic;
 pub mod byzantine;
+mod counterfeit;
 pub mod freehand;
 pub mod rational;
 
@@ -12,6 +13,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::group::Group;
 use crate::observation::Observation;
+use barfs_crypto::SigningKey;
 use barfs_replication::{Genesis, Input, MemberId, Message, Replica};
 use std::sync::Arc;
 
@@ -28,6 +30,10 @@ pub struct Machine {
     pub group: Arc<Group>,
     /// The newest roster that anybody has gone over to: what a liar without a replica goes by.
     pub roster: Arc<Genesis>,
+    /// Node keys that it has beside the first, kept outside of the disk.
+    pub keys: Vec<SigningKey>,
+    /// Whether it has a key for the beacon.
+    pub takes_part_in_beacon: bool,
     /// A fresh nonce while the disk is known not to hold all that was signed; kept outside of it.
     pub recovering: Option<[u8; 32]>,
 }

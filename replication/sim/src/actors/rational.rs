@@ -10,7 +10,7 @@ use super::altruistic::Driver;
 use super::{Effect, Machine};
 use crate::plan::Mutant;
 use crate::rng::{MILLI, Rng, SECOND};
-use barfs_replication::{BlockRef, Input, MemberId, Message, Replica};
+use barfs_replication::{BlockRef, Input, Issuer, MemberId, Message, Replica};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
@@ -29,6 +29,8 @@ pub enum Selfish {
     PullEverything,
     /// Believes every signature.
     LazyVerifier,
+    /// Executes nothing, so its blocks say nothing of the state.
+    LazyExecutor,
     /// Sends blocks with its own commands only, and carries nobody else's.
     EmptyBlocks,
     /// Never names the blocks of one rival.
@@ -43,19 +45,28 @@ pub enum Selfish {
 
 impl Selfish {
     /// Every strategy, in a fixed order.
-    pub const ALL: [Selfish; 11] = [
+    pub const ALL: [Selfish; 12] = [
         Selfish::Silent,
         Selfish::Late,
         Selfish::TooLate,
         Selfish::PushNothing,
         Selfish::PullEverything,
         Selfish::LazyVerifier,
+        Selfish::LazyExecutor,
         Selfish::EmptyBlocks,
         Selfish::OmitRival,
         Selfish::EarlyTimeout,
         Selfish::LeaveAndRejoin,
         Selfish::ServeNobody,
     ];
+
+    /// Whether the others must be able to do without whoever plays it: of such there may be as many as may fail.
+    pub fn is_a_burden(self) -> bool {
+        !matches!(
+            self,
+            Selfish::LazyVerifier | Selfish::LazyExecutor | Selfish::EarlyTimeout
+        )
+    }
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -66,6 +77,7 @@ impl Selfish {
             Selfish::PushNothing => "push-nothing",
             Selfish::PullEverything => "pull-everything",
             Selfish::LazyVerifier => "lazy-verifier",
+            Selfish::LazyExecutor => "lazy-executor",
             Selfish::EmptyBlocks => "empty-blocks",
             Selfish::OmitRival => "omit-rivals-parents",
             Selfish::EarlyTimeout => "early-timeout",
@@ -110,8 +122,11 @@ impl Rational {
         selfish: Selfish,
         rng: Rng,
     ) -> anyhow::Result<Rational> {
+        let mut driver = Driver::start(machine, at, mutant)?;
+        // The replica goes on executing, for those who watch; nobody else learns of it.
+        driver.doubt_state(selfish == Selfish::LazyExecutor);
         Ok(Rational {
-            driver: Driver::start(machine, at, mutant)?,
+            driver,
             selfish,
             rng,
             members: machine.group.genesis().ids().len() as u16,
@@ -173,6 +188,17 @@ impl Rational {
         effects
     }
 
+    /// Whose command this is.
+    fn payer(&self, issuer: Issuer) -> Option<MemberId> {
+        match issuer {
+            Issuer::Member(member) | Issuer::Recovery(member) => Some(member),
+            Issuer::Device(key) => {
+                let device = self.driver.replica().ledger().device(key);
+                device.map(|(member, _)| member)
+            }
+        }
+    }
+
     /// What of an input reaches the replica.
     fn listen(&mut self, me: MemberId, mut input: Input) -> Option<Input> {
         match (self.selfish, &mut input) {
@@ -192,7 +218,7 @@ impl Rational {
             }
             (Selfish::ServeNobody, Input::Want { .. } | Input::WantFrom { .. }) => None,
             (Selfish::EmptyBlocks, Input::Submit { command, .. })
-                if command.issuer(me) != barfs_replication::Issuer::Member(me) =>
+                if self.payer(command.issuer(me)) != Some(me) =>
             {
                 None
             }

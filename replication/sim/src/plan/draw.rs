@@ -4,7 +4,9 @@
 //! always hurt in every way never reaches the states that one fault alone leads to. A scenario narrows the draw.
 //! Never draws during the run.
 
-use super::{ClockFaults, CrashFaults, GenesisDraw, Load, Plan, Scenario, Strategy};
+use super::switches::Switches;
+use super::{ClockFaults, CrashFaults, GenesisDraw, Load, Membership, Plan, Scenario, Strategy};
+use crate::actors::rational::Selfish;
 use crate::adversary::{Aim, Targeted};
 use crate::disk::DiskFaults;
 use crate::network::NetworkFaults;
@@ -14,80 +16,8 @@ use barfs_replication::{NOTE_BYTES_MAX, Thresholds};
 /// Virtual time, in micros, in which a member that comes back must catch up with a busy group.
 pub const CATCH_UP_MAX: u64 = 4 * SECOND;
 
-/// Which classes of faults are on.
-#[derive(Clone, Copy, Default)]
-struct Switches {
-    network: bool,
-    ragged: bool,
-    partitions: bool,
-    crashes: bool,
-    gone: bool,
-    clocks: bool,
-    disk: bool,
-    liars: bool,
-}
-
-impl Switches {
-    /// Each by a coin.
-    fn toss(rng: &mut Rng) -> Switches {
-        let mut coin = || rng.per_mille(500);
-        Switches {
-            network: coin(),
-            partitions: coin(),
-            crashes: coin(),
-            gone: coin(),
-            clocks: coin(),
-            disk: coin(),
-            liars: coin(),
-            ragged: coin(),
-        }
-    }
-
-    /// What a scenario leaves of the toss, and what it always has.
-    fn draw(scenario: Scenario, rng: &mut Rng) -> Switches {
-        let tossed = Switches::toss(rng);
-        let mut on = Switches::default();
-        match scenario {
-            Scenario::Swarm => on = tossed,
-            Scenario::Calm | Scenario::Measured => {}
-            Scenario::Crashes => {
-                (on.crashes, on.disk, on.gone) = (true, tossed.disk, tossed.gone);
-            }
-            Scenario::Ragged => {
-                (on.network, on.ragged) = (true, true);
-                (on.liars, on.gone) = (tossed.liars, tossed.gone);
-            }
-            Scenario::Partitions => (on.partitions, on.network) = (true, true),
-            Scenario::Liars => {
-                on.liars = true;
-                (on.network, on.ragged) = (tossed.network, tossed.ragged);
-            }
-            Scenario::Clocks => (on.clocks, on.network) = (true, tossed.network),
-            Scenario::Absence => {
-                (on.network, on.disk, on.liars) = (tossed.network, tossed.disk, tossed.liars);
-            }
-            Scenario::Leaders => (on.liars, on.gone) = (tossed.liars, tossed.gone),
-            Scenario::Load => (on.network, on.disk) = (tossed.network, tossed.disk),
-            Scenario::Leaving => {
-                (on.network, on.ragged) = (tossed.network, tossed.ragged);
-                (on.crashes, on.partitions) = (tossed.crashes, tossed.partitions);
-            }
-            Scenario::LostDisk => {
-                (on.network, on.ragged) = (tossed.network, tossed.ragged);
-                (on.crashes, on.disk) = (tossed.crashes, tossed.disk);
-            }
-            Scenario::Committees => {
-                (on.network, on.ragged) = (tossed.network, tossed.ragged);
-                (on.crashes, on.partitions) = (tossed.crashes, tossed.partitions);
-            }
-            Scenario::Small => {
-                (on.network, on.crashes) = (tossed.network, tossed.crashes);
-                (on.clocks, on.disk) = (tossed.clocks, tossed.disk);
-            }
-        }
-        on
-    }
-}
+/// Strategies against the order itself; the others take the place of one of them now and then.
+const ORDERING: &[Strategy] = Strategy::ALL.split_at(7).0;
 
 impl Plan {
     /// The run of `seed`; `nodes` overrides the drawn size of the group.
@@ -125,6 +55,9 @@ impl Plan {
             liars,
             rational: Vec::new(),
             leaves: None,
+            membership: Membership::default(),
+            concert: false,
+            beacon: false,
             metered: false,
             network: draw_network(&switches, &mut rng.fork("network")),
             disk: draw_disk(&switches, &mut rng.fork("disk")),
@@ -136,7 +69,66 @@ impl Plan {
             mutant: None,
         };
         plan.narrow(&mut roles);
+        let mut company = rng.fork("company");
+        if scenario == Scenario::Membership {
+            let lies = |id: u16| plan.strategy_of(id).is_some();
+            plan.membership = Membership::draw(nodes, storm_micros, lies, &mut company);
+            // No more of them lie than the smallest group that this comes to tolerates.
+            let least = usize::from(nodes - plan.membership.going(nodes));
+            plan.liars.truncate(Thresholds::of(least).r);
+            let goes = plan.membership.clone();
+            plan.liars.retain(|(id, _)| !goes.leaves(*id));
+        }
+        for (_, strategy) in &mut plan.liars {
+            if company.per_mille(250) {
+                *strategy = match company.per_mille(700) {
+                    true => Strategy::Counterfeit,
+                    false => Strategy::Flood,
+                };
+            }
+        }
+        if switches.liars && plan.liars.len() > 1 && company.per_mille(400) {
+            plan.concert = true;
+            let first = plan.liars.first().map(|(_, strategy)| *strategy);
+            for (_, strategy) in &mut plan.liars {
+                *strategy = first.unwrap_or(*strategy);
+            }
+        }
+        if switches.rational {
+            plan.rational = plan.draw_rational(&mut company);
+        }
+        let counterfeit = |(_, strategy): &(u16, Strategy)| *strategy == Strategy::Counterfeit;
+        // Its signatures are slow: only where somebody forges them, and now and then.
+        plan.beacon = nodes <= 6
+            && (plan.liars.iter().any(counterfeit) || company.per_mille(30))
+            && scenario != Scenario::Load;
         plan
+    }
+
+    /// The same selfishness in a part of the group: in one, in any part, or in everybody, but in no more than the group can
+    /// do without where it is a burden.
+    fn draw_rational(&self, rng: &mut Rng) -> Vec<(u16, Selfish)> {
+        let Some(selfish) = rng.pick(&Selfish::ALL).copied() else {
+            return Vec::new();
+        };
+        let failing = self.liars.len() + self.crash.gone.len();
+        let spare = Thresholds::of(usize::from(self.nodes)).u - failing;
+        let most = match selfish.is_a_burden() {
+            true => spare as u64,
+            false => u64::from(self.nodes),
+        };
+        let players = match rng.below(3) {
+            0 => 1,
+            1 => most,
+            _ => rng.between(1, most.max(1)),
+        };
+        let gone = |id: &u16| self.crash.gone.iter().any(|(gone, _)| gone == id);
+        let mut order: Vec<u16> = (0..self.nodes)
+            .filter(|id| self.is_correct(*id) && !gone(id))
+            .collect();
+        rng.shuffle(&mut order);
+        order.truncate(players.min(most) as usize);
+        order.into_iter().map(|id| (id, selfish)).collect()
     }
 
     /// What only one scenario has.
@@ -161,7 +153,7 @@ impl Plan {
                 let spare = Thresholds::of(usize::from(self.nodes)).u > 1;
                 if spare && rng.per_mille(500) {
                     let liar = (who + 1) % self.nodes;
-                    let strategy = rng.pick(&Strategy::ALL).copied();
+                    let strategy = rng.pick(ORDERING).copied();
                     self.liars = strategy
                         .map(|strategy| (liar, strategy))
                         .into_iter()
@@ -205,7 +197,7 @@ fn draw_roles(nodes: u16, switches: &Switches, storm_micros: u64, rng: &mut Rng)
         0
     };
     let liars = order.iter().take(lying).map(|id| {
-        let strategy = rng.pick(&Strategy::ALL).copied().unwrap_or(Strategy::Twins);
+        let strategy = rng.pick(ORDERING).copied().unwrap_or(Strategy::Twins);
         (*id, strategy)
     });
     let liars: Vec<_> = liars.collect();

@@ -7,8 +7,13 @@
 //! that are there to break that rule.
 
 mod draw;
+mod membership;
+mod strategy;
+mod switches;
 
 pub use draw::CATCH_UP_MAX;
+pub use membership::{Errand, Join, Membership};
+pub use strategy::Strategy;
 
 use crate::actors::rational::Selfish;
 use crate::adversary::Targeted;
@@ -45,6 +50,10 @@ pub enum Scenario {
     LostDisk,
     /// A member gives up its seat while others crash and the network parts: the committee changes under way.
     Leaving,
+    /// Members join, leave, are voted out, get other keys and go on vacation, under every fault.
+    Membership,
+    /// Members look after themselves: the same selfishness in one, some or all of them.
+    Selfish,
     /// More members than seats: committees are drawn, terms end by themselves, whoever has no seat follows the log.
     Committees,
     /// Groups of one to three members, which tolerate nothing but must work.
@@ -55,7 +64,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every family, in a fixed order.
-    pub const ALL: [Scenario; 14] = [
+    pub const ALL: [Scenario; 16] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
@@ -68,6 +77,8 @@ impl Scenario {
         Scenario::Load,
         Scenario::LostDisk,
         Scenario::Leaving,
+        Scenario::Membership,
+        Scenario::Selfish,
         Scenario::Committees,
         Scenario::Small,
     ];
@@ -87,6 +98,8 @@ impl Scenario {
             Scenario::Load => "load",
             Scenario::LostDisk => "lost-disk",
             Scenario::Leaving => "leaving",
+            Scenario::Membership => "membership",
+            Scenario::Selfish => "selfish",
             Scenario::Committees => "committees",
             Scenario::Small => "small",
             Scenario::Measured => "measured",
@@ -166,40 +179,6 @@ impl Mutant {
     pub fn named(name: &str) -> Option<Mutant> {
         Mutant::ALL.into_iter().find(|mutant| mutant.name() == name)
     }
-}
-
-/// How a Byzantine member deviates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// Signs a twin of each of its blocks and sends one to some peers, the other to the rest.
-    Twins,
-    /// Writes two chains and shows one to some peers, the other to the rest; liars of this kind act in concert.
-    TwoFaced,
-    /// Sends each block to a few peers only: drawn anew each time, or always the same.
-    Withhold,
-    /// Sends each block late, by up to a few seconds.
-    Late,
-    /// Hides blocks of some members from itself, so that it votes against them.
-    Deaf,
-    /// Sends altered bytes, endless wants, old blocks and blocks of rounds far ahead.
-    Noise,
-    /// Makes blocks by hand: leaves out parents, claims false state tags and times, signs twins.
-    Forger,
-    /// As [`Strategy::Noise`], at everything it hears and many times over. Only where that is measured.
-    Flood,
-}
-
-impl Strategy {
-    /// Every strategy that is drawn, in a fixed order.
-    pub const ALL: [Strategy; 7] = [
-        Strategy::Twins,
-        Strategy::TwoFaced,
-        Strategy::Withhold,
-        Strategy::Late,
-        Strategy::Deaf,
-        Strategy::Noise,
-        Strategy::Forger,
-    ];
 }
 
 /// How members crash; times in micros.
@@ -304,6 +283,12 @@ pub struct Plan {
     pub metered: bool,
     /// Who gives up its seat, and when.
     pub leaves: Option<(u16, u64)>,
+    /// What else changes about the membership.
+    pub membership: Membership,
+    /// Liars act in concert: they have the same strategy and pick on the same members.
+    pub concert: bool,
+    /// Members take part in the beacon.
+    pub beacon: bool,
     /// The network.
     pub network: NetworkFaults,
     /// The opponent in the network, if there is one.
@@ -369,9 +354,18 @@ impl Plan {
         self.strategy_of(id).is_none()
     }
 
-    /// Whether the member is there, and has its seat, after the storm.
+    /// Members and those that join.
+    pub fn everybody(&self) -> u16 {
+        self.nodes + self.membership.joins.len() as u16
+    }
+
+    /// Whether the member is there, has its seat, and speaks, after the storm.
     pub fn stays(&self, id: u16) -> bool {
         let leaves = self.leaves.is_some_and(|(leaver, _)| leaver == id);
-        !leaves && !self.crash.gone.iter().any(|(gone, _)| *gone == id)
+        let silent = self.selfish_of(id) == Some(Selfish::Silent);
+        !leaves
+            && !silent
+            && !self.membership.leaves(id)
+            && !self.crash.gone.iter().any(|(gone, _)| *gone == id)
     }
 }

@@ -9,9 +9,12 @@ mod catch_up;
 mod commits;
 mod convergence;
 mod durability;
+mod execution;
+mod handovers;
 mod latency;
 mod memory;
 mod order;
+mod progress;
 mod quotas;
 mod recovery;
 mod slots;
@@ -84,13 +87,16 @@ pub fn all(plan: &Plan, group: &Group) -> Vec<Box<dyn Property>> {
         Box::new(slots::OnePerSlot::default()),
         Box::new(recovery::Recovery::new(plan)),
         Box::new(blame::NoFalseBlame::new(plan, group)),
+        Box::new(execution::Executing::new(plan)),
         Box::new(catch_up::CatchUp::new(plan)),
         Box::new(time::Time::new(plan)),
         Box::new(durability::Durability),
         Box::new(quotas::Quotas),
         Box::new(memory::BoundedMemory),
         Box::new(convergence::Convergence),
+        Box::new(handovers::Handovers::new(group)),
         Box::new(latency::Latency),
+        Box::new(progress::Progress),
         Box::new(work::WorkDone),
     ]
 }

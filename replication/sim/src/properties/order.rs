@@ -145,6 +145,7 @@ fn takes_number(outcome: &Outcome) -> bool {
                 | Refusal::UnknownDevice
                 | Refusal::DeviceRevoked
                 | Refusal::Allowance
+                | Refusal::Suspended
                 | Refusal::NumberTooFar { .. }
         )
     )

@@ -54,6 +54,11 @@ impl Property for WorkDone {
                 plan.leaves.map_or(0, |_| staying),
             ),
             (
+                "members joined",
+                counts.joined,
+                plan.membership.joins.len() as u64,
+            ),
+            (
                 "members recovered without their disk",
                 counts.recovered,
                 plan.crash.lost_disks.len() as u64,

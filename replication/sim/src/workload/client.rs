@@ -3,11 +3,13 @@
 use super::Views;
 use crate::group::Group;
 use crate::oracle::{Ended, Submission};
-use crate::plan::{Load, Plan};
+use crate::plan::{Errand, Load, Plan};
 use crate::rng::{Rng, SECOND};
-use barfs_crypto::SigningKey;
-use barfs_replication::{BlockCommand, Command, Issuer, MemberId, SignedCommand, VolumeId};
-use std::collections::BTreeMap;
+use barfs_crypto::{NodeId, SigningKey};
+use barfs_replication::{
+    BlockCommand, Command, Issuer, MemberId, Replica, SignedCommand, VolumeId,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Micros without an answer after which a command is handed in again.
@@ -40,9 +42,14 @@ pub(super) struct Client {
     pub(super) homes: u64,
     load: Load,
     handed_in: u64,
-    /// When it gives up its seat, if it does and has not yet.
-    leaves_at: Option<u64>,
-    left: bool,
+    /// What it has to ask for yet, and when.
+    pub(super) errands: Vec<(u64, Errand)>,
+    /// Newcomers for which it gave its word.
+    pub(super) voted: BTreeSet<NodeId>,
+    /// Its key for the beacon, if it takes part; whether that was registered, and the newest period that it was used for.
+    pub(super) beacon: Option<(bool, Option<u64>)>,
+    /// It has asked to leave.
+    pub(super) left: bool,
     probed: bool,
 }
 
@@ -65,10 +72,9 @@ impl Client {
             homes: 0,
             load: plan.load,
             handed_in: 0,
-            leaves_at: plan
-                .leaves
-                .filter(|(who, _)| *who == member.0)
-                .map(|(_, at)| at),
+            errands: errands(plan, member),
+            voted: BTreeSet::new(),
+            beacon: plan.beacon.then_some((false, None)),
             left: false,
             probed: false,
         }
@@ -107,9 +113,19 @@ impl Client {
         calm: bool,
         tickets: &mut u64,
     ) -> Vec<Submission> {
+        if calm && !self.stays {
+            // Its own commands end with its seat, or with its silence.
+            let own = Issuer::Member(self.member);
+            self.open.retain(|(issuer, _), _| *issuer != own);
+        }
         let mut submissions = self.again(at, views, tickets);
         let home_is_up = views.get(self.member.index()).is_some_and(Option::is_some);
         if calm {
+            if let Some(home) = views.get(self.member.index()).copied().flatten()
+                && self.stays
+            {
+                submissions.extend(self.run_errands(at, home, tickets));
+            }
             if home_is_up && !self.probed {
                 self.probed = true;
                 let note = Command::Note {
@@ -122,16 +138,12 @@ impl Client {
         if !self.stays && self.left {
             return submissions;
         }
-        if home_is_up
-            && self
-                .leaves_at
-                .take_if(|leaves_at| *leaves_at <= at)
-                .is_some()
-        {
-            self.left = true;
-            let member = self.member;
-            submissions.extend(self.hand_in_own(at, Command::Leave { member }, tickets));
-            return submissions;
+        if let Some(home) = views.get(self.member.index()).copied().flatten() {
+            submissions.extend(self.run_errands(at, home, tickets));
+            submissions.extend(self.reveal(at, home, tickets));
+            if self.left {
+                return submissions;
+            }
         }
         if home_is_up {
             submissions.extend(self.fill_up(at, tickets));
@@ -224,12 +236,16 @@ impl Client {
 
     /// Who carries a command: mostly the client's own member, and only that one for its own.
     fn carrier(&mut self, views: &Views<'_>, own: bool) -> Option<MemberId> {
-        let at_home = views.get(self.member.index()).is_some_and(Option::is_some);
+        let is_up = |view: &Option<&Replica>| view.is_some();
+        let home = views.get(self.member.index()).is_some_and(is_up);
+        // Whoever gives up its seat, or speaks to nobody, carries nothing.
+        let at_home = home && (own || self.stays);
         if own || (at_home && self.rng.per_mille(700)) {
             return at_home.then_some(self.member);
         }
         let up = views.iter().enumerate().filter(|(_, view)| view.is_some());
-        let up: Vec<MemberId> = up.map(|(id, _)| MemberId(id as u16)).collect();
+        let up = up.map(|(id, _)| MemberId(id as u16));
+        let up: Vec<MemberId> = up.filter(|id| at_home || *id != self.member).collect();
         self.rng.pick(&up).copied()
     }
 
@@ -307,4 +323,15 @@ impl Client {
         let signed = SignedCommand::sign(group.id(), key, issuer, number, command);
         Some(self.open(at, issuer, carrier, BlockCommand::Signed(signed), tickets))
     }
+}
+
+/// What the plan has a member ask for.
+fn errands(plan: &Plan, member: MemberId) -> Vec<(u64, Errand)> {
+    let leaves = plan.leaves.iter();
+    let leaves = leaves.map(|(who, at)| (*who, *at, Errand::Leave));
+    let errands = leaves.chain(plan.membership.errands.iter().copied());
+    errands
+        .filter(|(who, ..)| *who == member.0)
+        .map(|(_, at, errand)| (at, errand))
+        .collect()
 }

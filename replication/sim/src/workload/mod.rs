@@ -8,11 +8,12 @@
 
 mod choice;
 mod client;
+mod errands;
 mod packs;
 
 use crate::group::Group;
 use crate::oracle::{Ended, Submission};
-use crate::plan::{Mutant, Plan};
+use crate::plan::{Membership, Mutant, Plan};
 use crate::rng::Rng;
 use barfs_replication::{Issuer, MemberId, Replica};
 use client::Client;
@@ -47,7 +48,10 @@ impl Workload {
             clients,
             tickets: 0,
             idle: plan.mutant == Some(Mutant::NoWork),
-            loaded: plan.load.notes > 0 || plan.load.only || plan.leaves.is_some(),
+            loaded: plan.load.notes > 0
+                || plan.load.only
+                || plan.leaves.is_some()
+                || plan.membership != Membership::default(),
             steady: plan.metered,
         }
     }

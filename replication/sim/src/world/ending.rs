@@ -21,11 +21,11 @@ impl World {
         self.calm_since = Some(self.at);
         self.network.heal();
         self.mend();
-        for id in 0..self.plan.nodes {
-            let down = self
-                .members
-                .get(usize::from(id))
-                .is_some_and(|member| member.actor.is_none() && !member.gone);
+        for id in 0..self.plan.everybody() {
+            let down = self.members.get(usize::from(id)).is_some_and(|member| {
+                let known = member.machine.group.is_known(member.machine.id);
+                member.actor.is_none() && !member.gone && known
+            });
             if down {
                 self.start(id)?;
             }
@@ -39,15 +39,32 @@ impl World {
     }
 
     pub(super) fn look(&mut self) -> anyhow::Result<()> {
-        if self.workload.probed() && self.oracle.owed() == 0 && self.together() {
+        let all_in = self.everybody_is_in();
+        if all_in && self.workload.probed() && self.oracle.owed() == 0 && self.together() {
             if self.last_cut {
                 self.converged_after = self.calm_since.map(|since| self.at - since);
                 return Ok(());
             }
+            self.look_for_answers();
             self.cut_everybody()?;
         }
         self.schedule(self.at + LOOK_EVERY, Happening::Look);
         Ok(())
+    }
+
+    /// Whoever is up and follows answers whatever is handed in, however often the blocks with it came to nothing.
+    fn look_for_answers(&mut self) {
+        let plan = &self.plan;
+        let follows = |id: MemberId| {
+            plan.is_correct(id.0) && plan.selfish_of(id.0).is_none() && plan.stays(id.0)
+        };
+        if let Some(lost) = self.oracle.unanswered(follows) {
+            let what = format!(
+                "{} never answered what {:?} handed in there under number {}",
+                lost.via, lost.issuer, lost.number
+            );
+            self.violate("convergence", what);
+        }
     }
 
     /// What was acknowledged must survive that everybody loses power at once: after it the group converges anew.

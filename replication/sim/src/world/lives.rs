@@ -59,7 +59,7 @@ impl World {
             let member = MemberId(id);
             self.observe(&Observation::Started { member });
         }
-        for peer in (0..self.plan.nodes).filter(|peer| *peer != id) {
+        for peer in (0..self.plan.everybody()).filter(|peer| *peer != id) {
             let later = self.at + self.injector.handshake();
             self.schedule(later, Happening::Connected { member: id, peer });
             self.schedule(
@@ -99,6 +99,7 @@ impl World {
         member.machine.disk.crash(at);
         member.wake = None;
         self.workload.power_lost(MemberId(id));
+        self.oracle.power_lost(MemberId(id));
         self.note("crash", [id.into(), 0, 0]);
         if let Some(replica) = actor.replica() {
             let index = replica.ledger().index();

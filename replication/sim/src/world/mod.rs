@@ -7,8 +7,11 @@
 //! passes through the trace; an event of an earlier life of a process never reaches a later one.
 
 mod ending;
+mod joining;
 mod lives;
 mod traffic;
+
+pub(crate) use joining::TURN_MICROS;
 
 use crate::actors::{Actor, Machine};
 use crate::adversary::Adversary;
@@ -56,6 +59,8 @@ pub(crate) enum Happening {
     Connected { member: u16, peer: u16 },
     /// The client of a member takes a step.
     Client { member: u16 },
+    /// Somebody with an invitation hands it in, unless it has a seat.
+    Join { place: usize },
     /// Something breaks or is mended.
     Fault(Fault),
     /// The storm is over.
@@ -129,10 +134,10 @@ impl World {
     fn new(plan: &Plan, echo: bool) -> anyhow::Result<World> {
         let mut rng = Rng::new(plan.seed ^ 0x5eed);
         let group = Arc::new(Group::new(plan, &mut rng.fork("group"))?);
-        let network = Network::new(plan.nodes, plan.network.clone(), rng.fork("network"));
+        let network = Network::new(plan.everybody(), plan.network.clone(), rng.fork("network"));
         let mut members = Vec::new();
         let mut clocks = rng.fork("clocks");
-        for id in 0..plan.nodes {
+        for id in 0..plan.everybody() {
             let skew = clocks.between(0, 2 * plan.clock.skew_ms) as i64 - plan.clock.skew_ms as i64;
             let drift =
                 clocks.between(0, 2 * plan.clock.drift_ppm) as i64 - plan.clock.drift_ppm as i64;
@@ -142,6 +147,8 @@ impl World {
                 clock: Clock::new(skew, drift),
                 roster: group.genesis(),
                 group: Arc::clone(&group),
+                keys: Vec::new(),
+                takes_part_in_beacon: plan.beacon,
                 recovering: None,
             };
             members.push(Member {
@@ -159,7 +166,7 @@ impl World {
             network,
             injector: Injector::new(rng.fork("faults")),
             counts: Counts::default(),
-            meters: plan.metered.then(|| Meters::new(plan.nodes)),
+            meters: plan.metered.then(|| Meters::new(plan.everybody())),
             oracle: Oracle::default(),
             calm_since: None,
             adversary: plan
@@ -195,6 +202,9 @@ impl World {
         }
         for (at, fault) in self.injector.opening(&self.plan) {
             self.schedule(at, Happening::Fault(fault));
+        }
+        for (place, join) in self.plan.membership.joins.clone().iter().enumerate() {
+            self.schedule(join.at, Happening::Join { place });
         }
         self.schedule(self.plan.storm_micros, Happening::Calm);
         Ok(())
@@ -246,6 +256,7 @@ impl World {
                 );
             }
             Happening::Client { member } => self.client(member),
+            Happening::Join { place } => self.join(place)?,
             Happening::Fault(fault) => self.inject(fault)?,
             Happening::Calm => self.calm()?,
             Happening::Look => self.look()?,

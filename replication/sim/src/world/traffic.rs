@@ -3,6 +3,7 @@
 //! Invariant: every message leaves and arrives as bytes, and every block in it is judged by the verifier on both ways.
 
 use super::{Happening, World, altruistic_replica};
+use crate::actors::rational::Selfish;
 use crate::actors::{Actor, Effect};
 use crate::adversary::Fate;
 use crate::observation::Observation;
@@ -154,6 +155,10 @@ impl World {
         } = observation
         {
             self.note("stood", [member.0.into(), *index, prefix(root.as_bytes())]);
+            let lazy = self.plan.selfish_of(member.0) == Some(Selfish::LazyExecutor);
+            if let (Some(meters), false) = (&mut self.meters, lazy) {
+                meters.stood(*member, *index);
+            }
         }
         if let (Some(meters), Observation::Signed { block }) = (&mut self.meters, observation) {
             meters.signed(block.reference().author);
@@ -164,6 +169,9 @@ impl World {
         } = observation
         {
             self.verifier.learn(roster);
+            if let Observation::Event { member, .. } = observation {
+                self.turned(*member);
+            }
             for member in &mut self.members {
                 if member.machine.roster.epoch() < roster.epoch() {
                     member.machine.roster = Arc::clone(roster);
@@ -188,7 +196,8 @@ impl World {
             let ticket = ended.ticket.unwrap_or(0);
             self.note("ended", [ended.member.0.into(), ended.index, ticket]);
             if let Some(meters) = &mut self.meters {
-                meters.ended(self.at, (ended.issuer, ended.number));
+                let name = (ended.issuer, ended.number);
+                meters.ended(self.at, name, &ended.outcome);
             }
             if let Some(asked) = self.asked.remove(&(ended.issuer, ended.number)) {
                 self.counts.latencies.push(self.at - asked);

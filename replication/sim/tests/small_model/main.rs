@@ -215,6 +215,7 @@ fn a_wrong_rule_is_found_in_random_graphs() {
         "anchor-too-near",
         "undecided-anchor-passed-over",
         "history-not-searched",
+        "certificate-of-too-few-votes",
     ] {
         assert!(
             switch_on(Some(defect)),
