@@ -23,7 +23,7 @@ impl Drop for Haste {
     }
 }
 
-/// Does something that changes nothing, without waiting for the group.
+/// Does something without waiting for the group: what changes nothing, or nothing before the last thing that might wait.
 pub(crate) fn hastily<T>(work: impl FnOnce() -> T) -> T {
     let _haste = Haste {
         before: HASTY.replace(true),

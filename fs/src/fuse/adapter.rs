@@ -22,6 +22,7 @@ use super::data::{Renaming, answer};
 use super::wishes::{self, Making, wanted};
 use super::{Shared, convert, data};
 use crate::format::record::{InodeNo, Kind};
+use crate::haste::hastily;
 use crate::ops::acl::is_acl;
 use crate::ops::attr::SetAttr;
 use crate::ops::rename::RenameMode;
@@ -74,7 +75,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
-        self.shared.volume.forget(convert::ino(ino), count);
+        hastily(|| self.shared.volume.forget(convert::ino(ino), count));
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -182,14 +183,14 @@ impl Filesystem for Adapter {
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        let parent = convert::ino(parent);
-        answer(reply, self.shared.volume.unlink(parent, name.as_bytes()));
+        let at = (convert::ino(parent), name.as_bytes().to_vec());
+        data::remove(&self.shared, at, false, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        let parent = convert::ino(parent);
-        answer(reply, self.shared.volume.rmdir(parent, name.as_bytes()));
+        let at = (convert::ino(parent), name.as_bytes().to_vec());
+        data::remove(&self.shared, at, true, reply);
     }
 
     fn rename(
@@ -446,11 +447,14 @@ impl Filesystem for Adapter {
         let Some(end) = offset.checked_add(length) else {
             return reply.error(Errno::EFBIG);
         };
-        let (volume, ino) = (&self.shared.volume, convert::ino(ino));
-        let result = volume
-            .note_times(ino)
-            .and_then(|()| volume.allocate(ino, offset..end, punch, keep));
-        answer(reply, result);
+        let ino = convert::ino(ino);
+        data::cut(&self.shared, (ino, offset), move |shared| {
+            let volume = &shared.volume;
+            let result = volume
+                .note_times(ino)
+                .and_then(|()| volume.allocate(ino, offset..end, punch, keep));
+            answer(reply, result);
+        });
     }
 
     fn copy_file_range(

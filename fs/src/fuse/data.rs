@@ -46,6 +46,50 @@ pub(super) fn ask<T: 'static>(
     }
 }
 
+/// Takes a name away, from a thread that may wait for the group where it must be asked. Nothing is changed before the last answer.
+pub(super) fn remove(
+    shared: &Arc<Shared>,
+    (parent, name): (InodeNo, Vec<u8>),
+    directory: bool,
+    reply: ReplyEmpty,
+) {
+    let act = move |volume: &Volume| match directory {
+        true => volume.rmdir(parent, &name),
+        false => volume.unlink(parent, &name),
+    };
+    match hastily(|| act(&shared.volume)) {
+        Err(VolumeError::WouldWait) => {
+            let waiting = shared.clone();
+            shared
+                .waiters
+                .run(move || answer(reply, act(&waiting.volume)));
+        }
+        done => answer(reply, done),
+    }
+}
+
+/// Whether the content from `from` on can be changed at once: what is there now is at hand, and not much.
+fn is_at_hand(shared: &Shared, ino: InodeNo, from: u64) -> bool {
+    // What else is wrong the change itself will meet.
+    match hastily(|| shared.volume.has_few_extents(ino, from)) {
+        Ok(few) => few,
+        Err(error) => !matches!(error, VolumeError::WouldWait),
+    }
+}
+
+/// Changes content from `from` on: at once or on a thread that may wait for the group.
+pub(super) fn cut(
+    shared: &Arc<Shared>,
+    (ino, from): (InodeNo, u64),
+    act: impl FnOnce(&Shared) + Send + 'static,
+) {
+    if is_at_hand(shared, ino, from) {
+        return act(shared);
+    }
+    let waiting = shared.clone();
+    shared.committers.run(move || act(&waiting));
+}
+
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
     let volume = &shared.volume;
     let live = volume.live.get(ino.0);
@@ -106,28 +150,30 @@ pub(super) fn open(
         Ok(_) => reply.opened(handle, keep_cache(&shared.volume)),
         Err(error) => reply.error(errno(&error)),
     };
-    changing(shared, ino, how.write || how.truncate, answer);
+    let cut = (how.truncate && how.write).then_some(0);
+    changing(shared, ino, (how.write || how.truncate, cut), answer);
 }
 
 /// Changes attributes; a size as [`open`] does.
 pub(super) fn set_attributes(shared: &Arc<Shared>, ino: InodeNo, set: SetAttr, reply: ReplyAttr) {
-    changing(shared, ino, set.size.is_some(), move |shared| {
+    changing(shared, ino, (set.size.is_some(), set.size), move |shared| {
         reply_attr(&shared.volume, reply, shared.volume.setattr(ino, set));
     });
 }
 
-/// Does what may begin to change a file: at once, or, while pages of it are given to the kernel, on a thread that answers
-/// no reads.
+/// Does what may begin to change a file, and its content from `cut` on: at once, or, while pages of it are given to the kernel or
+/// where the group must be asked, on a thread that answers no reads.
 fn changing(
     shared: &Arc<Shared>,
     ino: InodeNo,
-    changes: bool,
+    (changes, cut): (bool, Option<u64>),
     act: impl FnOnce(&Shared) + Send + 'static,
 ) {
     let present = shared.volume.is_present(ino);
+    let at_hand = |from| is_at_hand(shared, ino, from);
     if !changes || !present {
         act(shared);
-    } else if shared.volume.forbid_stocking(ino) {
+    } else if cut.is_none_or(at_hand) && shared.volume.forbid_stocking(ino) {
         act(shared);
         shared.volume.allow_stocking(ino);
     } else {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
 use crate::format::key;
-use crate::format::record::Extent;
+use crate::format::record::{Extent, InodeNo};
 use crate::live::State;
 use crate::tree::overlay::Changes;
 use crate::volume::Volume;
@@ -26,6 +26,8 @@ const WINDOW_EXTENTS_JUMP: usize = 32;
 const JUMPS: u32 = 8;
 const WINDOW_EXTENTS_WIDE: usize = 32 * 1024;
 const WINDOW_BYTES_WIDE: u64 = 512 << 20;
+/// Extents that a change of content may look at on a thread that others wait for.
+const FEW: usize = 64;
 /// How far back an extent is first looked for; then four times as far, up to the longest that there can be.
 const REACH_FIRST: u64 = 64 << 10;
 
@@ -66,6 +68,29 @@ impl Volume {
             .take_while(|(offset, _)| *offset < range.end)
             .copied()
             .collect())
+    }
+
+    /// Whether a change of the content from `from` on has to look at few extents only.
+    ///
+    /// # Errors
+    /// Where one of them is not to be had.
+    pub(crate) fn has_few_extents(&self, ino: InodeNo, from: u64) -> Result<bool> {
+        let live = self.live.get(ino.0);
+        let state = live.state.lock();
+        self.load(ino.0, &state)?;
+        if state.extents_end.is_some_and(|end| end <= from) {
+            return Ok(true);
+        }
+        let from = self.reaching(ino.0, from)?;
+        let mut seen = 0;
+        for pair in self.space.scan(key::extents_from(ino.0, from), FEW) {
+            pair?;
+            seen += 1;
+            if seen >= FEW {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn load_window(

@@ -342,7 +342,7 @@ impl Volume {
         )?;
         self.lose_name(&mut locked, child, inode, &mut changes)?;
         self.apply_names(changes);
-        self.reap_if_unused(&mut *locked.of(child)?)
+        self.reap_or_defer(&mut *locked.of(child)?)
     }
 
     /// An inode has one name less; without any it becomes an orphan.

@@ -23,11 +23,39 @@ impl Volume {
         let Some(live) = self.live.forget(ino.0, count) else {
             return;
         };
-        let mut locked = live.lock();
-        if let Err(error) = self.reap_if_unused(&mut locked) {
+        if let Err(error) = self.reap_or_defer(&mut live.lock()) {
             // Its orphan record stays: the next open of the volume tries again.
             tracing::warn!(ino = ino.0, %error, "a removed file could not be cleaned up");
         }
+    }
+
+    /// Deletes the inode if it has neither name nor user. Where this thread must not wait for the group and would have to,
+    /// another does it.
+    pub(crate) fn reap_or_defer(&self, locked: &mut Locked) -> Result<()> {
+        match self.reap_if_unused(locked) {
+            Err(VolumeError::WouldWait) => {
+                let (weak, ino) = (self.weak.clone(), locked.live.ino);
+                self.fetchers.run(move || {
+                    if let Some(volume) = weak.upgrade()
+                        && let Err(error) = volume.reap_deferred(ino)
+                    {
+                        tracing::warn!(ino, %error, "a removed file could not be cleaned up");
+                    }
+                });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn reap_deferred(&self, ino: u64) -> Result<()> {
+        let mut locked = self.live.get(ino).lock();
+        match self.load(ino, &locked.state) {
+            Ok(record) => locked.state.unlinked = record.nlink == 0,
+            Err(VolumeError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.reap_if_unused(&mut locked)
     }
 
     /// Gives back every reference and handle: whoever held them is gone, as the kernel is after an unmount.
@@ -61,15 +89,15 @@ impl Volume {
             return Ok(());
         }
         let ino = locked.live.ino;
-        let short = self.short_way(ino, &locked.state)?;
+        // Before anything is given up: the group may not be there to be asked.
+        let mut changes = match self.short_way(ino, &locked.state)? {
+            Some(changes) => changes,
+            None => self.rows_of(ino, &locked.state)?,
+        };
         locked.state.gone = true;
         locked.state.dirty = None;
         locked.state.window = None;
         self.budget.give(locked.state.buffer.remove(0..u64::MAX));
-        let mut changes = match short {
-            Some(changes) => changes,
-            None => self.rows_of(ino, &locked.state)?,
-        };
         changes.push((key::inode(ino), None));
         changes.push((key::orphan(ino), None));
         self.apply(changes);
