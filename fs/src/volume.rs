@@ -369,10 +369,16 @@ impl Drop for Volume {
 }
 
 fn keep_journal(signal: &Signal, volume: &Weak<Volume>) {
+    let mut was_idle = false;
     while signal.wait(JOURNAL_INTERVAL) {
         let Some(volume) = volume.upgrade() else {
             return;
         };
+        let idle = volume.budget.used() == 0;
+        if idle && was_idle {
+            crate::ops::buffer::let_rooms_go();
+        }
+        was_idle = idle;
         if let Err(error) = volume.flush() {
             tracing::error!(%error, "changes could not be made durable on this machine");
             volume.committer.note_error(error.to_string());

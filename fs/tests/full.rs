@@ -251,3 +251,20 @@ fn no_pack_goes_to_the_group_under_a_number_that_is_not_claimed() {
     }
     assert!(rig.overlay.powered_off.load(Ordering::SeqCst));
 }
+
+/// Memory for packs that are on their way is bounded, and the bound is used.
+#[test]
+fn no_more_is_sent_at_once_than_memory_is_meant_for_it() {
+    let rig = Rig::default();
+    let volume = rig.open();
+    rig.group.put_micros.store(100_000, Ordering::SeqCst);
+    write_file(&volume, ROOT, "large", &noise(150 << 20, 1));
+    for n in 0..300 {
+        write_file(&volume, ROOT, &format!("small{n}"), &noise(9000, n));
+    }
+    sync_group(&volume);
+    let most = rig.group.most_putting.load(Ordering::SeqCst);
+    assert!((32 << 20..=48 << 20).contains(&most), "{most}");
+    assert!(rig.group.puts.load(Ordering::SeqCst) >= 10);
+    volume.close().unwrap();
+}

@@ -15,6 +15,10 @@ use crate::volume::Volume;
 /// How long a pack lets programs go first.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Bytes of packs that are being sent at the same time: three of the largest. The group's side of each takes
+/// memory of its own.
+const SENDING_BYTES: u64 = 48 << 20;
+
 /// What is to be sent.
 pub(crate) enum Pack {
     /// These bytes.
@@ -24,6 +28,14 @@ pub(crate) enum Pack {
 }
 
 impl Pack {
+    /// How much memory it takes while it is sent, near enough.
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Local(end, _) => *end,
+        }
+    }
+
     /// Done by the thread that sends it, so that no more packs are in memory than are being sent. `spare` is room of the
     /// pack before: fresh memory costs the kernel as much as a copy.
     fn bytes(self, volume: &Volume, number: PackNo, spare: Vec<u8>) -> Result<Vec<u8>> {
@@ -50,10 +62,20 @@ pub(super) fn lost(number: PackNo) -> VolumeError {
 #[derive(Default)]
 struct Queue {
     packs: VecDeque<(PackNo, Pack)>,
-    /// Packs that are being sent.
+    /// Packs that are being sent, and their bytes.
     sending: usize,
+    sending_bytes: u64,
     closed: bool,
     failed: Option<VolumeError>,
+}
+
+impl Queue {
+    /// The next pack, if there is room for it. One is always sent.
+    fn next(&mut self) -> Option<(PackNo, Pack)> {
+        let (_, pack) = self.packs.front()?;
+        let fits = self.sending == 0 || self.sending_bytes + pack.weight() <= SENDING_BYTES;
+        fits.then(|| self.packs.pop_front()).flatten()
+    }
 }
 
 /// Packs that are sent or wait for it: one more than there are uploaders, as each may take the memory of a whole pack.
@@ -119,14 +141,17 @@ impl Uploads {
     fn work(&self, volume: &Volume) {
         let mut spare = Vec::new();
         loop {
-            let (number, pack) = {
+            let (number, pack, weight) = {
                 let mut queue = self.queue.lock();
                 loop {
-                    if let Some(pack) = queue.packs.pop_front() {
+                    if let Some((number, pack)) = queue.next() {
+                        let weight = pack.weight();
                         queue.sending += 1;
-                        break pack;
+                        queue.sending_bytes += weight;
+                        break (number, pack, weight);
                     }
-                    if queue.closed || queue.failed.is_some() {
+                    let ended = queue.closed && queue.packs.is_empty();
+                    if ended || queue.failed.is_some() {
                         return;
                     }
                     self.moved.wait(&mut queue);
@@ -141,6 +166,7 @@ impl Uploads {
                 .and_then(|bytes| Self::place(volume, number, bytes));
             let mut queue = self.queue.lock();
             queue.sending -= 1;
+            queue.sending_bytes -= weight;
             self.moved.notify_all();
             match sent {
                 Ok(room) => spare = room,

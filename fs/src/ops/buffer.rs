@@ -16,6 +16,12 @@ const SPARE_MAX: usize = 4;
 /// Long runs begin with room for one request more than they are handed on with.
 const RUN_ROOM: usize = RUN_BYTES + (1 << 20);
 
+/// Gives kept rooms back: nobody writes now.
+pub(crate) fn let_rooms_go() {
+    let rooms = std::mem::take(&mut *SPARE.lock());
+    drop(rooms);
+}
+
 /// An empty run with room for `first` bytes, or for a long run if those look like the beginning of one.
 fn room(first: usize) -> Vec<u8> {
     if first < 128 * 1024 {

@@ -46,6 +46,9 @@ pub struct FakeGroup {
     pub reading: AtomicU64,
     pub put_micros: AtomicU64,
     pub puts: AtomicU64,
+    /// Bytes that are being put now, and the most that ever were.
+    pub putting: AtomicU64,
+    pub most_putting: AtomicU64,
     pub reads: AtomicU64,
     pub heads: AtomicU64,
     /// Bytes of all heads that were set.
@@ -78,9 +81,13 @@ impl FakeGroup {
 impl PackStore for FakeGroup {
     fn put(&self, pack: PackNo, bytes: Arc<Vec<u8>>) -> Result<(), StoreError> {
         self.reach()?;
+        let len = bytes.len() as u64;
+        let putting = self.putting.fetch_add(len, Ordering::SeqCst) + len;
+        self.most_putting.fetch_max(putting, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(
             self.put_micros.load(Ordering::Relaxed),
         ));
+        self.putting.fetch_sub(len, Ordering::SeqCst);
         self.puts.fetch_add(1, Ordering::Relaxed);
         let classes = [16, 18, 20, 22, 24].map(|bits| 1usize << bits);
         assert!(
