@@ -10,6 +10,8 @@ use crate::group::{GroupClient, GroupError};
 
 /// How long a lease runs without being renewed, in live time of the group.
 const LENGTH: Duration = Duration::from_secs(15 * 60);
+/// How long giving it up may take: it runs out by itself.
+const GIVE_UP: Duration = Duration::from_secs(5);
 const RENEWAL: Duration = Duration::from_secs(4 * 60);
 
 /// A lease that this process holds.
@@ -84,9 +86,12 @@ impl Lease {
             volume: self.volume,
             fencing: self.fencing,
         };
-        if let Err(cause) = self.client.submit(command).await {
-            tracing::warn!(%cause, "the writer lease was not given up; it runs out in {} minutes", LENGTH.as_secs() / 60);
-        }
+        let cause = match tokio::time::timeout(GIVE_UP, self.client.submit(command)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(cause)) => cause.to_string(),
+            Err(_) => "the group does not answer".into(),
+        };
+        tracing::warn!(%cause, "the writer lease was not given up; it runs out in {} minutes", LENGTH.as_secs() / 60);
     }
 }
 

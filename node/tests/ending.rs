@@ -131,6 +131,19 @@ fn a_program_that_still_writes_when_it_is_told_to_end_loses_nothing() {
 }
 
 #[test]
+fn once_unmounted_a_volume_is_free_for_the_next_command() {
+    let group = Group::start(4);
+    let pass = group.cluster.passphrase_file();
+    let mount = group.mount();
+    fs::write(mount.at().join("f"), bytes(1, 1000)).unwrap();
+    let unmounted = group.barfs(&["umount", text(mount.at())]);
+    assert!(unmounted.status.success(), "{unmounted:?}");
+    let next = group.barfs(&["snapshot", "list", "--passphrase-file", text(&pass)]);
+    assert!(next.status.success(), "{next:?}");
+    assert!(mount.ended().unwrap().success());
+}
+
+#[test]
 fn a_program_that_never_lets_go_is_not_waited_for_without_end() {
     let group = Group::start(4);
     let mount = group

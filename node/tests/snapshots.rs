@@ -77,6 +77,17 @@ fn a_deleted_file_comes_back_from_a_snapshot_and_its_quota_after_forgetting_it()
     assert!(paths.contains(&("new", "added")), "{paths:?}");
     assert!(!paths.iter().any(|(path, _)| *path == "kept"), "{paths:?}");
 
+    // What was done since is in the comparison, although nobody asked for it to go to the group.
+    fs::write(mount.at().join("newer"), "newer").unwrap();
+    let differ = lines(&group, &["snapshot", "diff", "after", "--json"]);
+    assert!(
+        differ
+            .iter()
+            .any(|line| line["path"] == "newer" && line["how"] == "added"),
+        "{differ:?}"
+    );
+    fs::remove_file(mount.at().join("newer")).unwrap();
+
     // As long as a snapshot holds it, prune gives nothing of it back.
     let held = lines(&group, &["prune", "--dry-run", "--json"]);
     assert!(

@@ -15,6 +15,9 @@ use crate::progress::ByteBar;
 use crate::secrets;
 use crate::session::Access;
 
+/// How long a mount that has ended may take to give its writer lease up.
+const LET_GO: Duration = Duration::from_secs(30);
+
 #[derive(Args)]
 pub(crate) struct MountArgs {
     /// An empty directory
@@ -175,6 +178,7 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
                 "the mount answered another question",
             ));
         };
+        wait_until_free(&profile).await;
         if let Some(failure) = left.failure() {
             return Err(failure);
         }
@@ -184,6 +188,14 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
         );
         Ok(())
     })
+}
+
+/// Waits until the mount process has let the volume go, so that the next command may have it.
+async fn wait_until_free(profile: &Profile) {
+    let begun = std::time::Instant::now();
+    while profile.lock().is_err() && begun.elapsed() < LET_GO {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Has the kernel write its pages for a mount back: nothing reaches the mount from sync(2).

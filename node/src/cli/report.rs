@@ -79,7 +79,7 @@ fn print_pruned(report: &Pruned) {
     }
     if !report.dry_run && report.packs_released > 0 {
         println!(
-            "They count in the quota until the group's grace for deletions is over (`barfs status`)."
+            "They count in the quota until the group's grace is over: `barfs volume released` shows them."
         );
     }
 }
@@ -98,8 +98,11 @@ fn print_backed_up(report: &BackedUp) {
         "Backed up"
     };
     println!(
-        "{would} {} new, {} changed and left {} unchanged files in {} directories.",
-        report.files_new, report.files_changed, report.files_unchanged, report.directories
+        "{would} {} new, {} changed and left {} unchanged files in {}.",
+        report.files_new,
+        report.files_changed,
+        report.files_unchanged,
+        count(report.directories, "directory", "directories")
     );
     println!(
         "Read {} of {}; the volume had {} of it already; {} names are gone, {} were left out.",
@@ -117,6 +120,11 @@ fn print_backed_up(report: &BackedUp) {
     }
 }
 
+/// A number of things, as a person says it.
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 fn print_restored(report: &Restored) {
     print_problems(&report.problems);
     let would = if report.dry_run {
@@ -125,16 +133,19 @@ fn print_restored(report: &Restored) {
         "Restored"
     };
     println!(
-        "{would} {} files ({}) and {} directories from snapshot {} \"{}\"; {} were there already.",
-        report.files,
+        "{would} {} ({}) and {} from snapshot {} \"{}\"; already there: {}.",
+        count(report.files, "file", "files"),
         human(report.bytes),
-        report.directories,
+        count(report.directories, "directory", "directories"),
         report.snapshot.sequence,
         report.snapshot.name,
         report.files_unchanged
     );
     if report.verified > 0 {
-        println!("{} files were read back and are equal.", report.verified);
+        println!(
+            "Read back and found equal: {}.",
+            count(report.verified, "file", "files")
+        );
     }
 }
 

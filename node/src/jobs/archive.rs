@@ -219,7 +219,7 @@ pub(super) fn restore(
 ) -> Outcome<Done> {
     let snapshot = match &job.snapshot {
         Some(name) => find(volume, name)?,
-        None => newest(volume)?,
+        None => newest(volume, tell)?,
     };
     let options = RestoreOptions {
         overwrite: match job.overwrite {

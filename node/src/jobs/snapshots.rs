@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use barfs_fs::{
-    Difference, PruneOptions, PruneProgress, PruneReport, Retention, Snapshot, Volume, VolumeError,
+    Difference, PruneOptions, PruneProgress, PruneReport, Retention, Rung, Snapshot, Volume,
+    VolumeError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,7 @@ pub(super) fn compare(
     let from = find(volume, from)?;
     let to = match to {
         Some(name) => find(volume, name)?,
-        None => newest(volume)?,
+        None => newest(volume, tell)?,
     };
     let mut differences = 0;
     let compared = volume.snapshot_diff(&from, &to, &mut |path, how| {
@@ -171,7 +172,16 @@ pub(super) fn compare(
     Ok(Done::Compared(differences))
 }
 
-pub(super) fn newest(volume: &Volume) -> Outcome<Snapshot> {
+/// The newest state, with everything that was done before: what is on this machine alone goes to the group first.
+pub(super) fn newest(volume: &Volume, tell: &mut dyn FnMut(Step) -> bool) -> Outcome<Snapshot> {
+    if volume.status().uncommitted {
+        let synced = volume.sync(Rung::Group, &mut |step| {
+            if !tell(Step::of_sync(&step)) {
+                volume.cancel_sync();
+            }
+        });
+        synced.map_err(volume_failure)?;
+    }
     let list = volume.snapshots().map_err(volume_failure)?;
     let newest = list.iter().find(|snapshot| snapshot.newest).cloned();
     newest.ok_or_else(|| Failure::new(Exit::NotFound, "nothing was committed to this volume yet"))
