@@ -17,7 +17,7 @@ use rig::{Mount, shell};
 use support::*;
 
 /// Pieces of a file; their records take many nodes of the tree.
-const PIECES: u64 = 24_000;
+const PIECES: u64 = 36_000;
 
 /// A file of small pieces at odd places, so that what is known of it takes blocks of its own.
 fn scattered(volume: &Volume, name: &str, seed: u64) -> u64 {
@@ -36,7 +36,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
     let rig = Rig::default();
     let volume = rig.open();
     let mut ends = Vec::new();
-    for seed in 1..=4u64 {
+    for seed in 1..=3u64 {
         ends.push(scattered(&volume, &format!("f{seed}"), seed));
     }
     write_file(&volume, ROOT, "at hand", b"here");
@@ -52,7 +52,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
     // The kernel knows the names.
     assert_eq!(
         shell(&mount.at(""), "ls -l | wc -l; cat 'at hand'"),
-        "6\nhere"
+        "5\nhere"
     );
     let group = mount.rig.group.clone();
     group.hold_reads.store(true, Ordering::SeqCst);
@@ -60,7 +60,6 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         "rm f1".to_owned(),
         format!("truncate -s {} f2", ends[1] * 9 / 10),
         format!("fallocate -p -o {} -l 30000000 f3", ends[2] * 9 / 10),
-        ": > f4".to_owned(),
     ];
     let mut children: Vec<_> = scripts
         .iter()
@@ -72,7 +71,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         .collect();
     // As many as take requests.
     let begun = Instant::now();
-    while group.reading.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(20) {
+    while group.reading.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(60) {
         std::thread::yield_now();
     }
     let waiting = group.reading.load(Ordering::SeqCst);
@@ -82,7 +81,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         let script = "getfattr -n user.barfs.btime 'at hand'; echo meanwhile > new; rm 'at hand'; mkdir d; rmdir d; cat new";
         told.send(shell(&at, script)).unwrap();
     });
-    let answered = heard.recv_timeout(Duration::from_secs(20));
+    let answered = heard.recv_timeout(Duration::from_secs(60));
     let still = group.reading.load(Ordering::SeqCst);
     group.hold_reads.store(false, Ordering::SeqCst);
     for child in &mut children {
@@ -99,7 +98,6 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         fs::metadata(mount.at("f2")).unwrap().len(),
         ends[1] * 9 / 10
     );
-    assert_eq!(fs::metadata(mount.at("f4")).unwrap().len(), 0);
     let punched = fs::File::open(mount.at("f3")).unwrap();
     let hole = ends[2] * 9 / 10;
     let mut bytes = vec![9; 1 << 20];
@@ -112,9 +110,9 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         assert_eq!(bytes.contains(&3), whole, "at {at}");
     }
     let begun = Instant::now();
-    while mount.volume.statfs().files > 5 {
+    while mount.volume.statfs().files > 4 {
         assert!(
-            begun.elapsed() < Duration::from_secs(20),
+            begun.elapsed() < Duration::from_secs(60),
             "f1 was never cleaned up"
         );
         std::thread::yield_now();
@@ -125,5 +123,5 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         .check(&CheckOptions::default(), &mut |_| true)
         .unwrap();
     assert!(report.problems.is_empty(), "{report:?}");
-    assert_eq!(shell(&mount.at(""), "ls"), "f2\nf3\nf4\nnew\n");
+    assert_eq!(shell(&mount.at(""), "ls"), "f2\nf3\nnew\n");
 }
