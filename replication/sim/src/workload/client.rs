@@ -126,7 +126,7 @@ impl Client {
             {
                 submissions.extend(self.run_errands(at, home, tickets));
             }
-            if home_is_up && !self.probed {
+            if home_is_up && self.stays && !self.probed {
                 self.probed = true;
                 let note = Command::Note {
                     bytes: b"probe".to_vec(),
