@@ -93,7 +93,7 @@ fn a_member_joins_while_a_founder_is_cut_off_and_the_founder_learns_of_it() {
 /// Everybody is killed so long after somebody asked to be taken in: before, during and after the change of the committee.
 #[test]
 fn all_are_killed_while_the_committee_changes_and_go_on_where_they_were() {
-    for after in [5, 60, 140, 300] {
+    for after in [5, 80, 250] {
         println!("killed after {after} ms");
         let mut group = Group::start(4);
         let new = group.cluster.add_node(GIB).unwrap();

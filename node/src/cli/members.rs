@@ -73,7 +73,7 @@ pub(crate) struct LeaveArgs {
 pub(crate) struct VacationArgs {
     #[command(flatten)]
     node: NodeArg,
-    /// It begins after this time: 2h, 3d
+    /// It begins after this time, more than an hour from now: 2h, 3d
     #[arg(long = "in", value_name = "TIME", value_parser = parse_duration)]
     begins_in: Duration,
     /// It lasts this long, at most 45d

@@ -110,8 +110,8 @@ pub const DEFECTS: &[Defect] = &[
     Defect {
         name: "needed-twin-dropped",
         file: "replica/intake.rs",
-        from: "self.suspended.needs(reference)\n            || self.named_in_batch.contains(&reference)",
-        to: "!$on && self.suspended.needs(reference)\n            || !$on && self.named_in_batch.contains(&reference)",
+        from: "self.suspended.needs(reference)\n            || self.named_in_batch.contains(&reference)\n            || self.twins_kept.contains_key(&reference)",
+        to: "!$on && (self.suspended.needs(reference)\n            || self.named_in_batch.contains(&reference)\n            || self.twins_kept.contains_key(&reference))",
     },
     // Whoever lost its place asks nobody for what is missing.
     Defect {
@@ -175,13 +175,6 @@ pub const DEFECTS: &[Defect] = &[
         file: "consensus/pace.rs",
         from: "if round < dag.base() + 2 {",
         to: "if $on || round < dag.base() + 2 {",
-    },
-    // One vote fewer than a quorum makes a certificate.
-    Defect {
-        name: "certificate-of-too-few-votes",
-        file: "consensus/dag.rs",
-        from: "let quorum = self.thresholds.quorum;",
-        to: "let quorum = self.thresholds.quorum - usize::from($on);",
     },
     // A hand-over is believed whoever signed it and whatever it names.
     Defect {

@@ -215,7 +215,6 @@ fn a_wrong_rule_is_found_in_random_graphs() {
         "anchor-too-near",
         "undecided-anchor-passed-over",
         "history-not-searched",
-        "certificate-of-too-few-votes",
     ] {
         assert!(
             switch_on(Some(defect)),
