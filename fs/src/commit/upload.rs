@@ -28,11 +28,14 @@ pub(crate) enum Pack {
 }
 
 impl Pack {
-    /// How much memory it takes while it is sent, near enough.
+    /// How much memory it takes while it is sent: the length of the class that it is padded to.
     fn weight(&self) -> u64 {
         match self {
             Self::Whole(bytes) => bytes.len() as u64,
-            Self::Local(end, _) => *end,
+            Self::Local(end, table) => {
+                let bytes = usize::try_from(*end).unwrap_or(usize::MAX);
+                pack::class_for(bytes, table.len()).unwrap_or(pack::PACK_MAX) as u64
+            }
         }
     }
 
