@@ -92,7 +92,7 @@ impl Committer {
 
     fn set_waiting(&self, reason: Option<String>) {
         let mut state = self.state.lock();
-        if let Some(reason) = &reason {
+        if let Some(reason) = reason.as_ref().filter(|_| state.lost.is_none()) {
             state.last_error = Some(reason.clone());
         }
         state.waiting = reason;
@@ -369,6 +369,10 @@ impl Volume {
                     self.committer.set_waiting(Some(error.to_string()));
                 }
                 Err(error) => return Err(error.into()),
+            }
+            // Another device has the lease: nothing of this goes up any more.
+            if let Some(lost) = self.committer.lost() {
+                return Err(lost.into());
             }
             // Nobody but the committer holds the volume: it was let go without being closed.
             let deserted = self.weak.strong_count() <= 1;

@@ -7,7 +7,7 @@ use barfs_fs::fuse::Mounted;
 use barfs_fs::{Rung, SyncProgress, VolumeError};
 use tokio::sync::{mpsc, watch};
 
-use super::{Left, Mount, Options};
+use super::{Left, Mount, Options, announce};
 use crate::control::Progress;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::Step;
@@ -21,7 +21,7 @@ pub(super) struct UnmountOrder {
     pub(super) done: Option<tokio::sync::oneshot::Sender<Outcome<Left>>>,
 }
 
-/// Waits for whatever ends a mount, then ends it.
+/// Announces a mount, waits for whatever ends it, then ends it.
 pub(super) async fn serve_until_end(
     mount: &Arc<Mount>,
     mounted: Mounted,
@@ -32,6 +32,8 @@ pub(super) async fn serve_until_end(
         |kind| tokio::signal::unix::signal(kind).during(Exit::Failed, "cannot listen for signals");
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+    // Whoever hears that it is mounted may end it at once.
+    announce(mount);
     let mounted = Arc::new(mounted);
     let waiting = Arc::clone(&mounted);
     let gone = tokio::task::spawn_blocking(move || waiting.wait());

@@ -95,19 +95,23 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
         unmount,
     });
     let socket = socket::serve(&session.profile.socket(), Arc::clone(&mount))?;
-    if session.store.waits() {
-        eprintln!(
-            "barfs: the group does not answer: {} is mounted with what is on this machine, and what is written stays on it until the group does",
-            mount.name
-        );
-    }
-    println!("{} is mounted at {}", mount.name, mount.at.display());
     let result = serve_until_end(&mount, mounted, orders, &options).await;
     socket.close().await;
     if result.is_ok() {
         session.release().await;
     }
     result
+}
+
+/// Says that it is mounted, to whoever waits for that.
+fn announce(mount: &Mount) {
+    if mount.store.waits() {
+        eprintln!(
+            "barfs: the group does not answer: {} is mounted with what is on this machine, and what is written stays on it until the group does",
+            mount.name
+        );
+    }
+    println!("{} is mounted at {}", mount.name, mount.at.display());
 }
 
 /// Has the kernel write its pages back, from another process: this one serves them. Does nothing before the mount is there and
