@@ -114,7 +114,15 @@ impl Liar {
         let liar = Arc::new(self);
         let serving = Arc::clone(&liar);
         tokio::spawn(async move {
-            let mut server = listen(&serving.key, address).unwrap();
+            // The kernel may give the port of a process that was killed free a moment after it is gone.
+            let begun = Instant::now();
+            let mut server = loop {
+                match listen(&serving.key, address) {
+                    Ok(server) => break server,
+                    Err(cause) if begun.elapsed() > Duration::from_secs(5) => panic!("{cause}"),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
             while let Some(mut connection) = server.accept().await {
                 let liar = Arc::clone(&serving);
                 tokio::spawn(async move {

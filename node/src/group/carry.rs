@@ -109,7 +109,11 @@ impl GroupClient {
                     continue;
                 }
             };
-            if let Ok((id, Some(outcome))) = answer {
+            // A suspended seat carries nothing for its own devices, and the number is unused: another member carries it.
+            let suspended = LedgerOutcome::Refused(Refusal::Suspended);
+            if let Ok((id, Some(outcome))) = answer
+                && outcome != suspended
+            {
                 answered.push(id);
                 let name = borsh::to_vec(&outcome)
                     .map_err(|cause| GroupError::Protocol(cause.to_string()))?;
