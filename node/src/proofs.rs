@@ -52,7 +52,6 @@ pub fn lie(kind: u8) -> &'static str {
         1 => "signed two blocks for one round",
         2 => "signed a block that breaks the rules",
         3 => "signed two different states for one index",
-        4 => "signed two commands under one number",
         5 => "signed for a shard and then that it never had it",
         6 => "signed for a shard and then bytes that are not the shard's",
         _ => "lied in a way that this version does not know",

@@ -11,27 +11,38 @@ use barfs::datadir::DataDir;
 use barfs::exit::Exit;
 use barfs::group::Chain;
 use barfs::proofs::{Proof, Proofs};
-use barfs_replication::{Command, Evidence, Genesis, Issuer, MemberId, RawCommand, SignedCommand};
+use barfs_crypto::Digest;
+use barfs_replication::{
+    Block, BlockCommand, Command, Evidence, Executed, Genesis, MemberId, VerifiedBlock,
+};
 use common::{GIB, exe, text};
 
-/// Two commands that member 2 signed under one number.
+/// Two blocks that member 2 signed for the first round.
 fn lie(cluster: &Cluster, genesis: &Genesis) -> Evidence {
     let key = DataDir::open(&cluster.nodes()[2].dir)
         .unwrap()
         .key()
         .unwrap();
-    let issuer = Issuer::Member(MemberId(2));
     let signed = |byte: u8| {
-        let command = Command::Note { bytes: vec![byte] };
-        let signed = SignedCommand::sign(genesis.group_id(), &key, issuer, 7, command);
-        RawCommand {
-            issuer,
-            number: 7,
-            command: borsh::to_vec(&signed.command).unwrap(),
-            signature: signed.signature,
-        }
+        let block = Block {
+            group: genesis.group_id(),
+            epoch: genesis.epoch(),
+            round: genesis.first_round(),
+            author: MemberId(2),
+            parents: Vec::new(),
+            time_ms: 0,
+            executed: Executed {
+                index: 0,
+                tag: Digest([0; 32]),
+            },
+            commands: vec![BlockCommand::Own {
+                number: 1,
+                command: Command::Note { bytes: vec![byte] },
+            }],
+        };
+        VerifiedBlock::sign(genesis, &key, block).unwrap()
     };
-    Evidence::DoubleNumber(Box::new([signed(1), signed(2)]))
+    Evidence::of_twins(&signed(1), &signed(2))
 }
 
 #[test]
@@ -98,7 +109,7 @@ fn a_proof_is_exported_and_checked_by_a_stranger() {
     let group = dir.path().join("group").join("group");
     let checked = barfs(&["evidence", "verify", text(&out), "--group", text(&group)]);
     assert!(checked.status.success(), "{checked:?}");
-    assert!(checked.stdout.contains("member2") && checked.stdout.contains("two commands"));
+    assert!(checked.stdout.contains("member2") && checked.stdout.contains("two blocks"));
     let wrong = dir.path().join("other").join("group");
     let refused = barfs(&["evidence", "verify", text(&out), "--group", text(&wrong)]);
     assert_eq!(
@@ -140,12 +151,12 @@ fn a_damaged_file_hides_no_other(data: &DataDir, node: &str, barfs: &dyn Fn(&[&s
 /// What somebody changed proves nothing.
 fn forgeries(out: &std::path::Path, barfs: &dyn Fn(&[&str]) -> Ended) {
     let proof = Proof::read(out).unwrap();
-    let Evidence::DoubleNumber(commands) = &proof.evidence else {
+    let Evidence::Equivocation(headers) = &proof.evidence else {
         panic!("another kind of evidence");
     };
-    let same = Box::new([commands[0].clone(), commands[0].clone()]);
+    let same = Box::new([headers[0].clone(), headers[0].clone()]);
     let harmless = Proof {
-        evidence: Evidence::DoubleNumber(same),
+        evidence: Evidence::Equivocation(same),
         ..proof.clone()
     };
     fs::write(out, harmless.encode().unwrap()).unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use barfs::cluster::{Cluster, run};
 use barfs::datadir::DataDir;
 use barfs::exit::Exit;
-use barfs::group::Stranger;
+use barfs::group::{Chain, GroupClient, Stranger};
 use barfs::transport::TransportError;
 use barfs::transport::endpoint::listen;
 use barfs::transport::frame::{FrameReader, Limits, send};
@@ -21,7 +21,9 @@ use barfs::transport::protocol::{
     state_message,
 };
 use barfs_crypto::{RecoverySecret, SigningKey};
-use barfs_replication::{Genesis, GroupId, MemberCard, Outcome, Params, Refusal, SignedHome};
+use barfs_replication::{
+    Command, Effect, Genesis, GroupId, MemberCard, MemberId, Outcome, Params, Refusal, SignedHome,
+};
 use bytes::Bytes;
 use common::{GIB, Group, bytes, exe, text};
 use s2n_quic::stream::BidirectionalStream;
@@ -35,14 +37,17 @@ struct Liar {
     forged: Option<Genesis>,
     /// The home that it gives out, of whoever asks.
     home: Mutex<Option<SignedHome>>,
+    /// What it says became of whatever it is asked to carry.
+    refusal: Refusal,
     told: AtomicUsize,
+    carried: AtomicUsize,
 }
 
 impl Liar {
     fn state(query: &Query) -> State {
         match query {
             Query::Volume(_) => State::Volume(Some(VolumeState {
-                owner: barfs_replication::MemberId(4),
+                owner: MemberId(4),
                 name: "a lie".into(),
                 header: vec![0; 64],
                 head: Some((u64::MAX, vec![0; 100])),
@@ -57,7 +62,7 @@ impl Liar {
             }),
             Query::Number(_) => State::Number(u64::MAX),
             Query::Device(_) => State::Device(None),
-            Query::Convicted => State::Convicted((0..4).map(barfs_replication::MemberId).collect()),
+            Query::Convicted => State::Convicted((0..4).map(MemberId).collect()),
             Query::Releasing { .. } => State::Releasing(Releasing {
                 packs: vec![],
                 next: Some(u64::MAX),
@@ -79,10 +84,10 @@ impl Liar {
                 })
             }
             Request::Submit(_) => {
-                self.told.fetch_add(1, Ordering::Relaxed);
+                self.carried.fetch_add(1, Ordering::Relaxed);
                 Answer::Executed {
                     index: u64::MAX,
-                    outcome: Outcome::Refused(Refusal::NotAllowed),
+                    outcome: Outcome::Refused(self.refusal.clone()),
                 }
             }
             Request::Handovers { .. } => Answer::Handovers(vec![]),
@@ -138,11 +143,20 @@ impl Liar {
     }
 }
 
-/// Five members, the last of which lies; the others run.
-fn with_a_liar(forged: bool) -> (tokio::runtime::Runtime, Arc<Liar>, Group) {
+/// So many members, the last of which lies; the others run.
+fn with_a_liar(
+    members: usize,
+    forged: bool,
+    refusal: Refusal,
+) -> (tokio::runtime::Runtime, Arc<Liar>, Group) {
     let dir = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::create(exe(), &dir.path().join("group"), 5, &[GIB; 5]).unwrap();
-    let place = &cluster.nodes()[4];
+    let mut cluster = {
+        let pledges = vec![GIB; members];
+        Cluster::create(exe(), &dir.path().join("group"), members, &pledges)
+    }
+    .unwrap();
+    let honest = members - 1;
+    let place = &cluster.nodes()[honest];
     let data = DataDir::open(&place.dir).unwrap();
     let (genesis, _) = data.group().unwrap();
     let (key, card) = (data.key().unwrap(), data.card().unwrap());
@@ -155,22 +169,24 @@ fn with_a_liar(forged: bool) -> (tokio::runtime::Runtime, Arc<Liar>, Group) {
         key,
         forged,
         home: Mutex::default(),
+        refusal,
         told: AtomicUsize::new(0),
+        carried: AtomicUsize::new(0),
     };
     let _inside = runtime.enter();
     let liar = liar.start(place.address);
     drop(_inside);
-    for index in 0..4 {
+    for index in 0..honest {
         cluster.start_node(index).unwrap();
     }
-    cluster.wait_until_up(0, 4).unwrap();
+    cluster.wait_until_up(0, honest).unwrap();
     let group = Group::with(cluster, dir);
     (runtime, liar, group)
 }
 
 #[test]
 fn a_volume_works_beside_a_member_that_lies_about_the_ledger() {
-    let (_runtime, liar, group) = with_a_liar(false);
+    let (_runtime, liar, group) = with_a_liar(5, false, Refusal::NotAllowed);
     let mount = group.mount();
     let content = bytes(1, 3 << 20);
     fs::write(mount.at().join("f"), &content).unwrap();
@@ -189,7 +205,7 @@ fn a_volume_works_beside_a_member_that_lies_about_the_ledger() {
     let again = group.cluster.mount(&home, &at, &["--steal"]).unwrap();
     assert!(fs::read(at.join("f")).unwrap() == content);
     assert!(again.unmount().unwrap().success());
-    let told = liar.told.load(Ordering::Relaxed);
+    let told = liar.told.load(Ordering::Relaxed) + liar.carried.load(Ordering::Relaxed);
     assert!(told > 3, "the liar was asked {told} times");
     // What it says of the others convicts nobody.
     let dir = text(&group.cluster.nodes()[0].dir);
@@ -199,7 +215,7 @@ fn a_volume_works_beside_a_member_that_lies_about_the_ledger() {
 
 #[test]
 fn a_forged_group_is_refused() {
-    let (runtime, liar, group) = with_a_liar(true);
+    let (runtime, liar, group) = with_a_liar(5, true, Refusal::NotAllowed);
     let node = &group.cluster.nodes()[0];
     let passphrase = group.cluster.passphrase_file();
     let recover = || {
@@ -228,4 +244,38 @@ fn a_forged_group_is_refused() {
     let ended = recover();
     assert_eq!(ended.code(), Exit::WrongGroup as i32, "{ended:?}");
     assert!(ended.stderr.contains("forged"), "{ended:?}");
+}
+
+/// In a group of four nobody lies, so what one member reports is believed; but that its seat is suspended says nothing of
+/// the command.
+#[test]
+fn a_suspended_seat_keeps_no_command_from_being_carried() {
+    let (runtime, suspended, group) = with_a_liar(4, false, Refusal::Suspended);
+    let node = &group.cluster.nodes()[0];
+    let genesis = DataDir::open(&node.dir).unwrap().group().unwrap().0;
+    let words = fs::read_to_string(&node.phrase_file).unwrap();
+    let recovery = RecoverySecret::from_words(words.trim()).unwrap();
+    // Whom a device asks first goes by its key: this one asks the last of the four.
+    let device = (0..=255)
+        .map(|seed| SigningKey::from_seed([seed; 32]))
+        .find(|key| key.id().0[0] % 4 == 3)
+        .unwrap();
+    let certify = Command::AddDevice {
+        member: MemberId(0),
+        device: device.id(),
+        label: "new".into(),
+    };
+    let outcome = runtime.block_on(async {
+        let chain = Chain::new(Arc::new(genesis));
+        let recovery = recovery.signing_key().clone();
+        let client = GroupClient::new(chain, device, Some(recovery.clone())).unwrap();
+        client
+            .submit_recovery(MemberId(0), &recovery, certify)
+            .await
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Applied(Effect::Done));
+    assert!(
+        suspended.carried.load(Ordering::Relaxed) > 0,
+        "it was asked"
+    );
 }

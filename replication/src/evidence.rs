@@ -7,16 +7,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use barfs_crypto::Signature;
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use crate::consensus::block::{BlockError, VerifiedBlock, judge};
 use crate::consensus::header::SignedHeader;
-use crate::ledger::command::Issuer;
 use crate::ledger::pack::Receipt;
 use crate::ledger::served::{Deny, DenyReason, SignedSlice};
-use crate::ledger::signed::COMMAND_DOMAIN;
 use crate::membership::{Genesis, MemberId};
 use crate::wire::{self, WireError};
 
@@ -24,9 +21,9 @@ use crate::wire::{self, WireError};
 pub const EVIDENCE_BYTES_MAX: usize = 6 << 20;
 /// The longest block in evidence.
 const BLOCK_BYTES_MAX: usize = 5 << 20;
-const COMMAND_BYTES_MAX: usize = 1 << 20;
 
-/// A lie and its proof. Retired tags stay reserved.
+/// A lie and its proof. A tag is never used again. 4 was two commands of a member under one number: only one of them is
+/// executed, so nobody gains by it, and a member that lost its disk may sign two without a lie.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
@@ -41,8 +38,6 @@ pub enum Evidence {
     } = 2,
     /// Two blocks that speak of different states at one index.
     ContradictingTags(Box<[SignedHeader; 2]>) = 3,
-    /// Two commands of a member's own key under one number.
-    DoubleNumber(Box<[RawCommand; 2]>) = 4,
     /// A shard that the holder signed to keep and then to have never had.
     ReceiptAgainstDeny {
         /// It keeps it.
@@ -57,20 +52,6 @@ pub enum Evidence {
         /// These are not its bytes.
         slice: Box<SignedSlice>,
     } = 6,
-}
-
-/// A signed command with its content as bytes: evidence never nests.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct RawCommand {
-    /// Who asked.
-    pub issuer: Issuer,
-    /// Under which number.
-    pub number: u64,
-    /// The encoding of what was asked.
-    #[borsh(deserialize_with = "wire::bytes::<_, COMMAND_BYTES_MAX>")]
-    pub command: Vec<u8>,
-    /// By the issuer's key.
-    pub signature: Signature,
 }
 
 /// Whose lie it is, and which.
@@ -120,7 +101,6 @@ pub fn verify(evidence: &Evidence, genesis: &Genesis) -> Result<Accused, Reason>
         Evidence::Equivocation(headers) => (equivocation(headers, genesis)?, 1),
         Evidence::MalformedBlock { bytes } => (malformed(bytes, genesis)?, 2),
         Evidence::ContradictingTags(headers) => (contradiction(headers, genesis)?, 3),
-        Evidence::DoubleNumber(commands) => (double_number(commands, genesis)?, 4),
         Evidence::ReceiptAgainstDeny { receipt, deny } => {
             check_receipt(receipt, genesis)?;
             deny.verify(genesis).map_err(|_| Reason::Signature)?;
@@ -146,36 +126,34 @@ pub fn verify(evidence: &Evidence, genesis: &Genesis) -> Result<Accused, Reason>
     Ok(Accused { member, kind })
 }
 
-fn pair(headers: &[SignedHeader; 2], genesis: &Genesis) -> Result<(), Reason> {
-    let [first, second] = headers;
+/// Whoever signed both headers; looked at last, as it costs the most.
+fn signer(headers: &[SignedHeader; 2], genesis: &Genesis) -> Result<MemberId, Reason> {
     for header in headers {
         header.verify(genesis)?;
     }
-    match first.header.author == second.header.author {
-        true => Ok(()),
-        false => Err(Reason::Unrelated),
-    }
+    Ok(headers[0].header.author)
 }
 
 fn equivocation(headers: &[SignedHeader; 2], genesis: &Genesis) -> Result<MemberId, Reason> {
-    pair(headers, genesis)?;
     let [first, second] = headers;
-    let slot = |header: &SignedHeader| (header.header.epoch, header.header.round);
+    let slot = |header: &SignedHeader| {
+        let header = &header.header;
+        (header.author, header.epoch, header.round)
+    };
     match () {
         () if slot(first) != slot(second) => Err(Reason::Unrelated),
         () if first.digest() == second.digest() => Err(Reason::Compatible),
-        () => Ok(first.header.author),
+        () => signer(headers, genesis),
     }
 }
 
 fn contradiction(headers: &[SignedHeader; 2], genesis: &Genesis) -> Result<MemberId, Reason> {
-    pair(headers, genesis)?;
-    let [first, second] = headers;
-    let (one, other) = (first.header.executed, second.header.executed);
+    let [first, second] = headers.each_ref().map(|header| &header.header);
     match () {
-        () if one.index != other.index => Err(Reason::Unrelated),
-        () if one.tag == other.tag => Err(Reason::Compatible),
-        () => Ok(first.header.author),
+        () if first.author != second.author => Err(Reason::Unrelated),
+        () if first.executed.index != second.executed.index => Err(Reason::Unrelated),
+        () if first.executed.tag == second.executed.tag => Err(Reason::Compatible),
+        () => signer(headers, genesis),
     }
 }
 
@@ -185,31 +163,6 @@ fn malformed(bytes: &[u8], genesis: &Genesis) -> Result<MemberId, Reason> {
         Err((BlockError::Group, _)) => Err(Reason::Group),
         Err((_, Some(author))) => Ok(author),
         Err((_, None)) => Err(Reason::Signature),
-    }
-}
-
-fn double_number(commands: &[RawCommand; 2], genesis: &Genesis) -> Result<MemberId, Reason> {
-    let [first, second] = commands;
-    // A device belongs to a person, who may run it from two copies; a member's own numbers come from its log.
-    let Issuer::Member(member) = first.issuer else {
-        return Err(Reason::Unrelated);
-    };
-    if (first.issuer, first.number) != (second.issuer, second.number) {
-        return Err(Reason::Unrelated);
-    }
-    let card = genesis
-        .member(member)
-        .ok_or(Reason::UnknownMember(member))?;
-    for command in commands {
-        let mut bytes = wire::encode(&(genesis.group_id(), command.issuer, command.number));
-        bytes.extend_from_slice(&command.command);
-        card.node
-            .verify(COMMAND_DOMAIN, &bytes, &command.signature)
-            .map_err(|_| Reason::Signature)?;
-    }
-    match first.command == second.command {
-        true => Err(Reason::Compatible),
-        false => Ok(member),
     }
 }
 
@@ -260,7 +213,6 @@ impl Evidence {
             Self::Equivocation(_) => 1,
             Self::MalformedBlock { .. } => 2,
             Self::ContradictingTags(_) => 3,
-            Self::DoubleNumber(_) => 4,
             Self::ReceiptAgainstDeny { .. } => 5,
             Self::ReceiptAgainstSlice { .. } => 6,
         }

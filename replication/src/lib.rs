@@ -52,9 +52,7 @@ pub use consensus::block::{
 };
 pub use consensus::header::{BlockHeader, SignedHeader};
 pub use control::Control;
-pub use evidence::{
-    Accused, EVIDENCE_BYTES_MAX, Evidence, RawCommand, Reason, verify as verify_evidence,
-};
+pub use evidence::{Accused, EVIDENCE_BYTES_MAX, Evidence, Reason, verify as verify_evidence};
 pub use incarnation::{StaleStore, Start};
 pub use input::Input;
 pub use ledger::beacon::vrf_possession;

@@ -249,7 +249,7 @@ impl<O: Outbox> Driver<O> {
     }
 
     /// A command of this node's own member under its next number. With a seat its block vouches for it. Without one others
-    /// carry it, so it is signed, and the number is durable before it is: two commands under one number would be a lie.
+    /// carry it, so it is signed, and the number is durable before it is: of two commands under one number one would never execute.
     fn own_command(&self, me: MemberId, command: Command) -> Result<BlockCommand, LogError> {
         let next = self.replica.next_own_number();
         let has_left = self.replica.ledger().seat(me).is_none();

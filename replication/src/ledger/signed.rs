@@ -11,7 +11,7 @@ use crate::membership::{Genesis, GroupId, MemberId};
 use crate::wire::{self, WireError};
 
 const COMMAND_BYTES_MAX: usize = 4 << 20;
-pub(crate) const COMMAND_DOMAIN: &str = "barfs 2026 command v1";
+const COMMAND_DOMAIN: &str = "barfs 2026 command v1";
 
 /// A command with its issuer's signature; anyone may carry it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

@@ -155,45 +155,6 @@ fn a_long_block_of_a_larger_committee_is_no_lie_under_a_smaller_one() {
     assert_eq!(check(&evidence, &smaller), Err(Reason::Group));
 }
 
-#[test]
-fn one_number_for_two_commands_is_a_lie_of_a_member_and_not_of_a_device() {
-    let genesis = found(4, Params::default());
-    let raw = |issuer, key, number, text: &[u8]| {
-        let command = Command::Note {
-            bytes: text.to_vec(),
-        };
-        let signed = SignedCommand::sign(genesis.group_id(), &key, issuer, number, command);
-        let encoded = signed.encode();
-        let prefix = match issuer {
-            Issuer::Device(_) => 33 + 8,
-            _ => 3 + 8,
-        };
-        RawCommand {
-            issuer,
-            number,
-            command: encoded[prefix..encoded.len() - 64].to_vec(),
-            signature: signed.signature,
-        }
-    };
-    let about = |a, b| check(&Evidence::DoubleNumber(Box::new([a, b])), &genesis);
-    let member = |number, text| raw(Issuer::Member(m(1)), key(1, 1), number, text);
-    let accused = about(member(7, b"a"), member(7, b"b")).unwrap();
-    assert_eq!((accused.member, accused.kind), (m(1), 4));
-    assert_eq!(
-        about(member(7, b"a"), member(7, b"a")),
-        Err(Reason::Compatible)
-    );
-    assert_eq!(
-        about(member(7, b"a"), member(8, b"b")),
-        Err(Reason::Unrelated)
-    );
-    let mut forged = member(7, b"b");
-    forged.number = 8;
-    assert_eq!(about(member(8, b"a"), forged), Err(Reason::Signature));
-    let device = |text| raw(Issuer::Device(key(3, 1).id()), key(3, 1), 7, text);
-    assert_eq!(about(device(b"a"), device(b"b")), Err(Reason::Unrelated));
-}
-
 /// A pack of one shard, held by m1: its data, receipt, and what serves it.
 fn held(genesis: &Genesis, data: &[u8]) -> (Receipt, SignedSlice) {
     let (shard_hash, outboard) = barfs_crypto::outboard(data);

@@ -281,12 +281,6 @@ pub fn evidence(twins: &Evidence) -> Vec<Evidence> {
     };
     let genesis = found(4, Params::default());
     let receipt = Receipt::sign(group, &key(1, 2), m(2), shard, 64);
-    let raw = |text: &[u8]| RawCommand {
-        issuer: Issuer::Member(m(1)),
-        number: 3,
-        command: text.to_vec(),
-        signature: key(1, 1).sign("golden", text),
-    };
     let hashes = [hash(b"a"), hash(b"b")];
     let slice = SignedSlice {
         shard,
@@ -305,7 +299,6 @@ pub fn evidence(twins: &Evidence) -> Vec<Evidence> {
             bytes: vec![1, 2, 3],
         },
         Evidence::ContradictingTags(headers.clone()),
-        Evidence::DoubleNumber(Box::new([raw(b"a"), raw(b"b")])),
         Evidence::ReceiptAgainstDeny {
             receipt,
             deny: Deny::sign(&genesis, &key(1, 2), m(2), shard, DenyReason::NeverHad),

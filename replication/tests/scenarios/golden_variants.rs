@@ -32,7 +32,7 @@ tags!(control_tag, CONTROLS, Control {
     WantNewest = 12, Newest = 13, WantHandovers = 14, Handovers = 15, Carry = 16,
 });
 tags!(evidence_tag, EVIDENCE, Evidence {
-    Equivocation = 1, MalformedBlock = 2, ContradictingTags = 3, DoubleNumber = 4,
+    Equivocation = 1, MalformedBlock = 2, ContradictingTags = 3,
     ReceiptAgainstDeny = 5, ReceiptAgainstSlice = 6,
 });
 tags!(effect_tag, EFFECTS, Effect {

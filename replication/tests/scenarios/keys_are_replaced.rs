@@ -199,22 +199,6 @@ fn what_the_old_key_signs_convicts_nobody() {
     assert!(Evidence::of_block(&new, malformed.bytes()).is_none());
     let bytes = malformed.bytes().to_vec();
     shown.push(Evidence::MalformedBlock { bytes });
-    let command = |text: &[u8]| {
-        let note = Command::Note {
-            bytes: text.to_vec(),
-        };
-        let issuer = Issuer::Member(m(2));
-        let signed = SignedCommand::sign(old.group_id(), &old_key, issuer, 900, note.clone());
-        assert_eq!(signed.verify_signature(&new), Err(AuthError::Command));
-        RawCommand {
-            issuer,
-            number: 900,
-            command: borsh::to_vec(&note).unwrap(),
-            signature: signed.signature,
-        }
-    };
-    let numbered = [command(b"one"), command(b"two")];
-    shown.push(Evidence::DoubleNumber(Box::new(numbered)));
     let shard = ShardName {
         volume: VolumeId([5; 16]),
         number: 1,
