@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/lan.rs"]
 mod lan;
+#[path = "common/ledger.rs"]
+mod ledger;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,35 +15,9 @@ use std::time::Duration;
 use barfs::cluster::Cluster;
 use common::{GIB, Group, bytes, eventually, exe, text};
 use lan::Lan;
-use serde_json::Value;
+use ledger::{assert_one_ledger, node, wait_until_it_takes_part};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn node(group: &Group, index: usize) -> Value {
-    group.cluster.status(index, &group.home).unwrap()["node"].clone()
-}
-
-/// Same commands, same state, same committee.
-fn assert_one_ledger(group: &Group, nodes: &[usize]) {
-    let what = format!("the ledger of {nodes:?} is the same");
-    eventually(PATIENCE, &what, || {
-        let at = |index: &usize| {
-            let node = node(group, *index);
-            ["ledger_index", "state_root", "epoch"].map(|field| node[field].clone())
-        };
-        let all: Vec<_> = nodes.iter().map(at).collect();
-        all.iter().all(|one| *one == all[0] && one[1].is_string())
-    });
-}
-
-fn wait_until_it_takes_part(group: &Group, index: usize) {
-    eventually(PATIENCE, "the new member takes part", || {
-        let (new, old) = (node(group, index), node(group, 0));
-        new["seated"] == true
-            && new["own_round"].as_u64() > Some(0)
-            && new["ledger_index"].as_u64() >= old["ledger_index"].as_u64()
-    });
-}
 
 #[test]
 fn a_member_joins_while_a_founder_is_cut_off_and_the_founder_learns_of_it() {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,48 +15,9 @@ use std::time::Duration;
 
 use barfs::exit::Exit;
 use common::{Group, bytes, eventually, text};
+use disk::SmallDisk;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A disk of its own, in memory.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(at: PathBuf, size: &str) -> Self {
-        fs::create_dir_all(&at).unwrap();
-        let disk = Self(at);
-        disk.mount(&format!("size={size}"));
-        disk
-    }
-
-    fn mount(&self, options: &str) {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "none", text(&self.0)])
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test needs root");
-    }
-
-    /// Another program takes what is left.
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("others")).unwrap();
-        while file.write_all(&[1; 65536]).is_ok() {}
-    }
-
-    fn clear(&self) {
-        fs::remove_file(self.0.join("others")).unwrap();
-    }
-
-    fn grow(&self, size: &str) {
-        self.mount(&format!("remount,size={size}"));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").args(["-l", text(&self.0)]).status());
-    }
-}
 
 fn save(at: &Path, seed: u64) -> io::Result<()> {
     let mut file = File::create(at)?;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+#[path = "common/ledger.rs"]
+mod ledger;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,13 +12,10 @@ use std::time::{Duration, Instant};
 use barfs::cluster::{Ended, run};
 use barfs::exit::Exit;
 use common::{GIB, Group, bytes, eventually, exe, text};
+use ledger::{assert_one_ledger, node, wait_until_it_takes_part};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn node(group: &Group, index: usize) -> Value {
-    group.cluster.status(index, &group.home).unwrap()["node"].clone()
-}
 
 /// A command about the committee, at a node.
 fn ask(group: &Group, index: usize, args: &[&str]) -> Ended {
@@ -49,28 +48,6 @@ fn seat(group: &Group, index: usize, id: u64) -> String {
 fn wait_for_seat(group: &Group, index: usize, id: u64, wanted: &str) {
     let what = format!("node {index} has m{id} as {wanted}");
     eventually(PATIENCE, &what, || seat(group, index, id) == wanted);
-}
-
-/// Node `index` takes part: it sits and signs blocks that the ledger moves on with.
-fn wait_until_it_takes_part(group: &Group, index: usize) {
-    eventually(PATIENCE, "the new member takes part", || {
-        let (new, old) = (node(group, index), node(group, 0));
-        new["seated"] == true
-            && new["own_round"].as_u64() > Some(0)
-            && new["ledger_index"].as_u64() >= old["ledger_index"].as_u64()
-    });
-}
-
-/// Same number of commands, same heads: the ledger is one.
-fn assert_one_ledger(group: &Group, nodes: &[usize]) {
-    eventually(PATIENCE, "the ledger is the same everywhere", || {
-        let all: Vec<(Value, Value)> = nodes
-            .iter()
-            .map(|index| node(group, *index))
-            .map(|node| (node["ledger_index"].clone(), node["epoch"].clone()))
-            .collect();
-        all.windows(2).all(|pair| pair[0] == pair[1])
-    });
 }
 
 #[test]

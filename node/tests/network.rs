@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 #[path = "common/lan.rs"]
 mod lan;
+#[path = "common/ledger.rs"]
+mod ledger;
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use barfs::cluster::{Cluster, MountProcess};
 use common::{Group, bytes, eventually, exe, text};
+use disk::SmallDisk;
 use lan::Lan;
+use ledger::{assert_one_ledger, node};
 
 const GIB: u64 = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -22,27 +28,6 @@ const JUMPS: usize = 2;
 const SMALL: usize = 3;
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// A disk of its own for a node.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn new(at: &'a Path) -> Self {
-        fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=96m", "none", text(at)])
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test needs root");
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        drop(Command::new("umount").args(["-l", text(self.0)]).status());
-    }
-}
-
 fn write(mount: &MountProcess, name: &str, seed: u64, len: usize) {
     let started = Instant::now();
     fs::write(mount.at().join(name), bytes(seed, len)).unwrap();
@@ -50,22 +35,8 @@ fn write(mount: &MountProcess, name: &str, seed: u64, len: usize) {
     println!("{name} is on the group after {:?}", started.elapsed());
 }
 
-/// Same number of commands and the same state, at all of these.
-fn assert_one_ledger(group: &Group, nodes: &[usize]) {
-    let what = format!("the ledger of {nodes:?} is the same");
-    eventually(PATIENCE, &what, || {
-        let at = |index: &usize| {
-            let node = group.cluster.status(*index, &group.home).unwrap()["node"].clone();
-            (node["ledger_index"].clone(), node["state_root"].clone())
-        };
-        let all: Vec<_> = nodes.iter().map(at).collect();
-        all.iter().all(|one| *one == all[0] && one.1.is_string())
-    });
-}
-
 fn index(group: &Group) -> u64 {
-    let status = group.cluster.status(0, &group.home).unwrap();
-    status["node"]["ledger_index"].as_u64().unwrap()
+    node(group, 0)["ledger_index"].as_u64().unwrap()
 }
 
 #[test]
@@ -76,8 +47,7 @@ fn the_ledger_stays_one_whatever_the_network_the_clocks_and_the_disks_do() {
     );
     let dir = tempfile::tempdir().unwrap();
     let nodes = dir.path().join("group");
-    let small = nodes.join(format!("node{SMALL}"));
-    let _disk = SmallDisk::new(&small);
+    let disk = SmallDisk::new(nodes.join(format!("node{SMALL}")), "96m");
     let clock = dir.path().join("clock");
     fs::write(&clock, "+0").unwrap();
     let lan = Lan::new(7);
@@ -187,11 +157,7 @@ fn the_ledger_stays_one_whatever_the_network_the_clocks_and_the_disks_do() {
         );
     }
     // With room again the node of the full disk catches up, from where its log ended.
-    let remounted = Command::new("mount")
-        .args(["-o", "remount,size=1g", text(&small)])
-        .status()
-        .unwrap();
-    assert!(remounted.success());
+    disk.grow("1g");
     group.cluster.kill_node(SMALL).unwrap();
     group.cluster.start_node(SMALL).unwrap();
     assert_one_ledger(&group, &[0, 1, 2, 3, 4, 5, 6]);

@@ -109,6 +109,8 @@ pub struct Rational {
     /// Blocks that go out late, by virtual time.
     late: VecDeque<(u64, MemberId, Message)>,
     was_away: bool,
+    /// What its own client handed in meanwhile: it goes into the queue when it is back.
+    handed_in: Vec<Input>,
     /// Blocks that it did not take when they were pushed.
     left: BTreeSet<BlockRef>,
 }
@@ -132,6 +134,7 @@ impl Rational {
             members: machine.group.genesis().ids().len() as u16,
             late: VecDeque::new(),
             was_away: false,
+            handed_in: Vec::new(),
             left: BTreeSet::new(),
         })
     }
@@ -158,6 +161,9 @@ impl Rational {
     pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
         if self.selfish == Selfish::LeaveAndRejoin && (at / AWAY_MICROS) % 2 == 1 {
             self.was_away = true;
+            if matches!(input, Input::Submit { .. }) {
+                self.handed_in.push(input);
+            }
             return Vec::new();
         }
         let mut effects = Vec::new();
@@ -171,6 +177,10 @@ impl Rational {
                     .driver
                     .handle(machine, at, Input::PeerConnected { peer });
                 effects.extend(back);
+            }
+            for input in std::mem::take(&mut self.handed_in) {
+                let followed = self.driver.handle(machine, at, input);
+                self.speak(machine.id, at, followed, &mut effects);
             }
         }
         if let Some(input) = self.listen(machine.id, input) {
