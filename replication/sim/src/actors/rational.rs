@@ -100,6 +100,9 @@ const TOO_LATE_MICROS: u64 = 2_500 * MILLI;
 /// How long one that leaves and rejoins is away, and then there.
 const AWAY_MICROS: u64 = 2 * SECOND;
 
+/// How long one that pushes to one member only pushes to the same.
+const FRIENDS_MICROS: u64 = 8 * SECOND;
+
 /// One life of a rational member's process.
 pub struct Rational {
     driver: Driver,
@@ -236,9 +239,16 @@ impl Rational {
         }
     }
 
+    /// The one member that it pushes to: another one by and by, as one may be gone for ever.
+    fn friend(&self, me: MemberId, at: u64) -> MemberId {
+        let others = u64::from(self.members).saturating_sub(1).max(1);
+        let step = 1 + at / FRIENDS_MICROS % others;
+        MemberId(((u64::from(me.0) + step) % u64::from(self.members)) as u16)
+    }
+
     /// What of the effects happens, and when.
     fn speak(&mut self, me: MemberId, at: u64, followed: Vec<Effect>, effects: &mut Vec<Effect>) {
-        let friend = MemberId((me.0 + 1) % self.members);
+        let friend = self.friend(me, at);
         for effect in followed {
             let pushed = matches!(
                 &effect,
