@@ -13,11 +13,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use barfs::cluster::Cluster;
-use common::{GIB, Group, bytes, eventually, exe, text};
+use common::{GIB, Group, bytes, exe, text};
 use lan::Lan;
 use ledger::{assert_one_ledger, node, wait_until_it_takes_part};
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_member_joins_while_a_founder_is_cut_off_and_the_founder_learns_of_it() {

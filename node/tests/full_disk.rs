@@ -9,12 +9,11 @@ mod disk;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use barfs::exit::Exit;
-use common::{Group, bytes, eventually, text};
+use common::{Group, bytes, eventually};
 use disk::SmallDisk;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,8 +31,8 @@ fn confined(size: &str) -> (Group, SmallDisk) {
     let disk = SmallDisk::new(group.path("disk"), size);
     let profile = group.home.join("volumes/test");
     for name in ["overlay", "packs"] {
-        fs::create_dir(disk.0.join(name)).unwrap();
-        symlink(disk.0.join(name), profile.join(name)).unwrap();
+        fs::create_dir(disk.at().join(name)).unwrap();
+        symlink(disk.at().join(name), profile.join(name)).unwrap();
     }
     let mount = group.mount();
     save(&mount.at().join("agreed"), 1000).unwrap();

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A disk in memory, unmounted at the end.
@@ -16,6 +16,10 @@ impl SmallDisk {
         let disk = Self(at);
         disk.mount(&format!("size={size}"));
         disk
+    }
+
+    pub fn at(&self) -> &Path {
+        &self.0
     }
 
     fn mount(&self, options: &str) {

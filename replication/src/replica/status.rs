@@ -12,6 +12,8 @@ pub struct ReplicaStatus {
     pub round: u64,
     /// The round of the newest committed leader.
     pub last_committed_round: u64,
+    /// The leader slot that is decided next, by round and offset: members with the same one have committed the same.
+    pub next_slot: (u64, usize),
     /// The round of the newest own block.
     pub last_own_round: u64,
     /// Commands that wait for a block.
@@ -66,6 +68,7 @@ impl Replica {
         ReplicaStatus {
             round: self.dag.quorum_round(),
             last_committed_round: self.dag.last_committed(),
+            next_slot: (self.committer.next().round, self.committer.next().offset),
             last_own_round: self.own.round(),
             pending_commands: self.own.queued(),
             dag_blocks: self.dag.len(),

@@ -100,6 +100,8 @@ const TOO_LATE_MICROS: u64 = 2_500 * MILLI;
 /// How long one that leaves and rejoins is away, and then there.
 const AWAY_MICROS: u64 = 2 * SECOND;
 
+/// How often one that is away looks at its clock.
+const LOOK_MICROS: u64 = 200 * MILLI;
 /// How long one that pushes to one member only pushes to the same.
 const FRIENDS_MICROS: u64 = 8 * SECOND;
 
@@ -112,6 +114,8 @@ pub struct Rational {
     /// Blocks that go out late, by virtual time.
     late: VecDeque<(u64, MemberId, Message)>,
     was_away: bool,
+    /// When one that is away looks whether it is time to be back, in micros of its own clock.
+    looks_again: u64,
     /// What its own client handed in meanwhile: it goes into the queue when it is back.
     handed_in: Vec<Input>,
     /// Blocks that it did not take when they were pushed.
@@ -137,6 +141,7 @@ impl Rational {
             members: machine.group.genesis().ids().len() as u16,
             late: VecDeque::new(),
             was_away: false,
+            looks_again: 0,
             handed_in: Vec::new(),
             left: BTreeSet::new(),
         })
@@ -155,7 +160,7 @@ impl Rational {
     /// When it wants to be woken, in monotonic micros of its own clock.
     pub fn next_deadline(&self) -> Option<u64> {
         match self.was_away {
-            true => None,
+            true => Some(self.looks_again),
             false => self.driver.replica().next_deadline(),
         }
     }
@@ -164,6 +169,7 @@ impl Rational {
     pub fn handle(&mut self, machine: &mut Machine, at: u64, input: Input) -> Vec<Effect> {
         if self.selfish == Selfish::LeaveAndRejoin && (at / AWAY_MICROS) % 2 == 1 {
             self.was_away = true;
+            self.looks_again = machine.clock.now(at).monotonic_micros + LOOK_MICROS;
             if matches!(input, Input::Submit { .. }) {
                 self.handed_in.push(input);
             }

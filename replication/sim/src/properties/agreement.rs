@@ -65,12 +65,12 @@ impl Property for Agreement {
         for (member, replica) in &ending.replicas {
             self.stood(*member, replica.ledger().index(), replica.ledger().root())?;
         }
-        // The root covers commands and outcomes; where two members have committed as far, all of the state must agree.
+        // The root covers commands and outcomes; where two members have committed the same, all of the state must agree.
         let mut states: BTreeMap<_, (String, MemberId)> = BTreeMap::new();
         for (member, replica) in &ending.replicas {
             let place = (
                 replica.ledger().index(),
-                replica.status().last_committed_round,
+                replica.status().next_slot,
                 replica.ledger().live_time(),
                 replica.ledger().wall_time(),
             );
