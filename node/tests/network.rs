@@ -22,7 +22,6 @@ use lan::Lan;
 use ledger::{assert_one_ledger, node};
 
 const GIB: u64 = 1 << 30;
-const PATIENCE: Duration = Duration::from_secs(90);
 /// The node whose clock jumps, and the one whose disk is small.
 const JUMPS: usize = 2;
 const SMALL: usize = 3;
