@@ -39,7 +39,7 @@ pub enum Selfish {
     EarlyTimeout,
     /// Is away half of the time, while the others go on.
     LeaveAndRejoin,
-    /// Answers no question.
+    /// Answers no question but for its own blocks, which it wants ordered.
     ServeNobody,
 }
 
@@ -235,7 +235,11 @@ impl Rational {
                 });
                 (!blocks.is_empty()).then_some(input)
             }
-            (Selfish::ServeNobody, Input::Want { .. } | Input::WantFrom { .. }) => None,
+            (Selfish::ServeNobody, Input::Want { refs, .. }) => {
+                refs.retain(|wanted| wanted.author == me);
+                (!refs.is_empty()).then_some(input)
+            }
+            (Selfish::ServeNobody, Input::WantFrom { .. }) => None,
             (Selfish::EmptyBlocks, Input::Submit { command, .. })
                 if self.payer(command.issuer(me)) != Some(me) =>
             {
