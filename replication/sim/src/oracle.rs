@@ -96,6 +96,8 @@ pub struct Oracle {
     /// Every command ever handed in, with how often it was.
     known: BTreeMap<(Issuer, u64), (Command, u32)>,
     owed: BTreeSet<(Issuer, u64)>,
+    /// Commands that ended with their number unused: what another member carries of them may execute yet.
+    unused: BTreeSet<(Issuer, u64)>,
     promises: BTreeMap<Subject, (u64, Promise)>,
     ended: BTreeMap<Issuer, u64>,
     acknowledged: u64,
@@ -152,10 +154,15 @@ impl Oracle {
         let (command, attempts) = self.known.get(&name)?.clone();
         let open = self.owed.remove(&name);
         match outcome {
-            Outcome::Applied(_) if open => self.acknowledge(name.0, name.1, *index, &command),
+            Outcome::Applied(_) if open || self.unused.remove(&name) => {
+                self.acknowledge(name.0, name.1, *index, &command)
+            }
             // It was executed by another way in; what came of it there was never told.
             Outcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) if open => {
                 self.forget(&command);
+            }
+            Outcome::Refused(Refusal::Suspended | Refusal::Allowance { .. }) => {
+                self.unused.insert(name);
             }
             _ => {}
         }
