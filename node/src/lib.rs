@@ -22,6 +22,7 @@ pub mod jobs;
 pub mod lease;
 pub mod links;
 pub mod manifest;
+pub mod memory;
 pub mod mount;
 pub mod mountpoint;
 pub mod nodekeys;

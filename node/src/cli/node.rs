@@ -110,6 +110,7 @@ fn init(args: &InitArgs) -> Outcome<()> {
 }
 
 async fn serve(args: &RunArgs) -> Outcome<()> {
+    crate::memory::settle_in();
     let dir = DataDir::open(&args.dir)?;
     let config = NodeConfig::load(&args.dir, args.listen)?;
     super::log_to_stderr(&config.log)?;
