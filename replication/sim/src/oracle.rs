@@ -161,7 +161,7 @@ impl Oracle {
             Outcome::Refused(Refusal::DuplicateNumber | Refusal::Unseen) if open => {
                 self.forget(&command);
             }
-            Outcome::Refused(Refusal::Suspended | Refusal::Allowance { .. }) => {
+            Outcome::Refused(Refusal::Suspended | Refusal::Allowance) => {
                 self.unused.insert(name);
             }
             _ => {}
