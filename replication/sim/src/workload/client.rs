@@ -81,7 +81,13 @@ impl Client {
     }
 
     pub(super) fn probed(&self) -> bool {
-        self.probed || !self.stays
+        self.probed || !self.stays && !self.has_to_leave()
+    }
+
+    /// Whether it is to leave and has not asked to: it may have been down when it was time.
+    fn has_to_leave(&self) -> bool {
+        let mut errands = self.errands.iter();
+        errands.any(|(_, errand)| *errand == Errand::Leave)
     }
 
     pub(super) fn probe_again(&mut self) {
@@ -114,15 +120,17 @@ impl Client {
         tickets: &mut u64,
     ) -> Vec<Submission> {
         if calm && !self.stays {
-            // Its own commands end with its seat, or with its silence.
+            // Its own commands end with its seat, or with its silence; that it leaves is for the others to know.
             let own = Issuer::Member(self.member);
-            self.open.retain(|(issuer, _), _| *issuer != own);
+            let leave = |open: &Open| matches!(open.command.command(), Command::Leave { .. });
+            self.open
+                .retain(|(issuer, _), open| *issuer != own || leave(open));
         }
         let mut submissions = self.again(at, views, tickets);
         let home_is_up = views.get(self.member.index()).is_some_and(Option::is_some);
         if calm {
             if let Some(home) = views.get(self.member.index()).copied().flatten()
-                && self.stays
+                && (self.stays || self.has_to_leave())
             {
                 submissions.extend(self.run_errands(at, home, tickets));
             }

@@ -7,7 +7,7 @@ use crate::observation::Observation;
 use crate::properties::{Ending, Violation};
 use crate::report::Report;
 use crate::rng::SECOND;
-use barfs_replication::MemberId;
+use barfs_replication::{MemberId, Replica};
 
 impl World {
     pub(super) fn calm(&mut self) -> anyhow::Result<()> {
@@ -90,6 +90,11 @@ impl World {
                 .filter_map(altruistic_replica)
         };
         if self.plan.liars.is_empty() {
+            // Where nobody lies or spares itself the trouble, whatever is asked for comes.
+            let asks = |it: &Replica| self.plan.rational.is_empty() && it.status().missing > 0;
+            if stands().any(asks) {
+                return false;
+            }
             let mut stands = stands().map(|it| (it.ledger().index(), it.ledger().root()));
             let first = stands.next();
             return stands.all(|stand| Some(stand) == first);
