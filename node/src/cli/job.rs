@@ -67,7 +67,7 @@ async fn without_mount(
     which: &Which,
     jobs: Vec<Job>,
 ) -> Outcome<Vec<Done>> {
-    crate::memory::settle_in();
+    crate::memory::in_ordinary_pages();
     let passphrase = secrets::passphrase(which.passphrase_file.as_deref())?;
     let options = SessionOptions::default();
     let session = Session::open(profile, passphrase.as_bytes(), options).await?;

@@ -87,7 +87,7 @@ pub(crate) struct SyncArgs {
 
 pub(crate) fn mount(args: MountArgs) -> Outcome<()> {
     super::log_to_stderr("warn")?;
-    crate::memory::settle_in();
+    crate::memory::in_ordinary_pages();
     let profile = profile::pick(args.volume.as_deref())?;
     // Cheap reasons to refuse come before the passphrase is asked for.
     crate::mountpoint::check_fuse()?;

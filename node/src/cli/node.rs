@@ -110,7 +110,7 @@ fn init(args: &InitArgs) -> Outcome<()> {
 }
 
 async fn serve(args: &RunArgs) -> Outcome<()> {
-    crate::memory::settle_in();
+    crate::memory::in_ordinary_pages();
     let dir = DataDir::open(&args.dir)?;
     let config = NodeConfig::load(&args.dir, args.listen)?;
     super::log_to_stderr(&config.log)?;

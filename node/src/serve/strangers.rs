@@ -23,6 +23,8 @@ pub fn strangers() -> Bucket {
     Bucket::new(STRANGER_REQUESTS_PER_SECOND, STRANGER_BURST, Instant::now())
 }
 
+/// Hand-overs go out until they are about as long, in bytes; a frame takes twice that.
+const HANDOVERS_BYTES: usize = 4 << 20;
 /// How long somebody who wants to join waits for the ledger.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -53,7 +55,13 @@ impl Service {
     pub(super) async fn handovers(&self, epoch: u32) -> Reply {
         let found = self.driver.read(move |replica| {
             let known = replica.handovers().get(epoch as usize..);
+            let mut room = HANDOVERS_BYTES;
             let some = known.into_iter().flatten().take(HANDOVERS_PER_ANSWER);
+            let some = some.take_while(|handover| {
+                let fits = room > 0;
+                room = room.saturating_sub(borsh::object_length(handover).unwrap_or(room));
+                fits
+            });
             some.cloned().collect()
         });
         match found.await {

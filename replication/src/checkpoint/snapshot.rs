@@ -195,14 +195,25 @@ impl Snapshot {
     /// Its parts, to be kept one after the other and given back to [`load`](Self::load) in the same order. Each is
     /// made when it is asked for and at most 8 MiB long.
     pub fn parts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let first = wire::encode(&(self.handovers(), self.certificate(), self.head()));
+        let (mut handovers, mut part) = (Vec::new(), Vec::new());
+        for handover in self.handovers() {
+            part.extend(wire::encode(handover));
+            if part.len() > PART_BYTES_MAX {
+                handovers.push(core::mem::take(&mut part));
+            }
+        }
+        if !part.is_empty() {
+            handovers.push(part);
+        }
+        let count = u32::try_from(handovers.len()).unwrap_or(u32::MAX);
+        let first = wire::encode(&(count, self.certificate(), self.head()));
         let mut next = 0;
         let buckets = core::iter::from_fn(move || {
             let part = self.buckets(next, BUCKETS);
             next += part.len();
             (!part.is_empty()).then(|| wire::encode(&part))
         });
-        core::iter::once(first).chain(buckets)
+        core::iter::once(first).chain(handovers).chain(buckets)
     }
 
     /// A snapshot from its parts, checked whole: it is what a quorum of the group certified.
@@ -214,8 +225,17 @@ impl Snapshot {
         mut parts: impl Iterator<Item = Vec<u8>>,
     ) -> Result<Self, SnapshotError> {
         let first = parts.next().ok_or(SnapshotError::Missing(1))?;
-        let (handovers, certificate, head): (Vec<Handover>, Certificate, Vec<u8>) =
+        let (count, certificate, head): (u32, Certificate, Vec<u8>) =
             wire::decode(&first, HEAD_BYTES_MAX)?;
+        let mut handovers: Vec<Handover> = Vec::new();
+        for _ in 0..count {
+            let part = parts.next().ok_or(SnapshotError::Missing(1))?;
+            let mut reader = &part[..];
+            while !reader.is_empty() {
+                let handover = Handover::deserialize_reader(&mut reader);
+                handovers.push(handover.map_err(|_| SnapshotError::Part)?);
+            }
+        }
         certificate.verify(&genesis.after(&handovers)?)?;
         let mut assembly = Assembly::begin(certificate, &head, None)?;
         let mut next = 0;

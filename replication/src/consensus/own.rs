@@ -269,6 +269,11 @@ impl Own {
         }
     }
 
+    /// The newest own block that is here, of this epoch or of one before.
+    pub(crate) fn last(&self) -> Option<&VerifiedBlock> {
+        self.newest.as_ref().or(self.former.as_ref())
+    }
+
     /// A new epoch begins: its first own block follows none.
     pub(crate) fn forget_newest(&mut self) {
         self.former = self.newest.take().or(self.former.take());

@@ -3,7 +3,7 @@
 //!
 //! A reveal is the member's one VRF value over the group, the epoch and the beacon before, so it can neither be chosen
 //! nor computed before that beacon is known. Withholding is the one choice that is left: r colluders choose among 2^r
-//! values at most, and each one withheld is recorded. A value needs reveals by more than r members. What a member is
+//! values at most, and each one withheld is recorded. A key that is registered counts from the next period on. A value needs reveals by more than r members. What a member is
 //! itself challenged by comes from the reveals of the *others* ([`Ledger::challenge_seed`]).
 
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::Issuer;
 use super::outcome::{Effect, LedgerEvent, Refusal};
-use super::state::{Actor, Ledger};
+use super::state::{Account, Actor, Ledger};
 use super::witness::MIN_ROUNDS;
 use crate::membership::{GroupId, MEMBERS_MAX, MemberId};
 use crate::time::LiveTime;
@@ -52,6 +52,13 @@ pub fn vrf_possession(group: GroupId, member: MemberId, secret: &VrfSecret) -> V
     secret.prove_possession(&owner(group, member))
 }
 
+impl Account {
+    /// The key under which it owes a reveal for an audit epoch.
+    fn vrf_in(&self, epoch: u64) -> Option<VrfPublic> {
+        self.vrf.filter(|_| epoch >= self.vrf_from)
+    }
+}
+
 impl Ledger {
     fn beacon_row(&self) -> BeaconRow {
         self.tables.beacon.get(&0).cloned().unwrap_or_default()
@@ -76,6 +83,7 @@ impl Ledger {
         if public.verify_possession(&owner, possession).is_err() {
             return Err(Refusal::BadReveal);
         }
+        let period = self.beacon_period();
         let account = self
             .tables
             .accounts
@@ -85,8 +93,10 @@ impl Ledger {
             Some(known) if known == *public => Ok(Effect::Done),
             // Who may change its key may choose its values.
             Some(_) => Err(Refusal::NotAllowed),
+            // Who could reveal at once would know all other reveals when it chooses its key.
             None => {
                 account.vrf = Some(*public);
+                account.vrf_from = period.saturating_add(1);
                 Ok(Effect::Done)
             }
         }
@@ -111,7 +121,9 @@ impl Ledger {
         if row.reveals.iter().any(|(known, _)| *known == member) {
             return Ok(Effect::Done);
         }
-        let key = self.account(member).and_then(|account| account.vrf);
+        let key = self
+            .account(member)
+            .and_then(|account| account.vrf_in(epoch));
         let message = message(self.genesis.group_id(), epoch, row.newest);
         let value = key
             .ok_or(Refusal::NotAllowed)?
@@ -145,7 +157,7 @@ impl Ledger {
             .copied()
             .filter(|member| {
                 self.account(*member)
-                    .is_some_and(|account| account.vrf.is_some())
+                    .is_some_and(|account| account.vrf_in(row.epoch).is_some())
             })
             .filter(|member| !made_of.iter().any(|(known, _)| known == member))
             .filter(|member| !self.is_excused(*member, opened))
@@ -198,7 +210,7 @@ impl Ledger {
     #[must_use]
     pub fn reveal_owed(&self, member: MemberId, secret: &VrfSecret) -> Option<(u64, VrfReveal)> {
         let row = self.beacon_row();
-        let registered = self.account(member)?.vrf == Some(secret.public());
+        let registered = self.account(member)?.vrf_in(row.epoch) == Some(secret.public());
         let done = row.reveals.iter().any(|(known, _)| *known == member);
         let message = message(self.genesis.group_id(), row.epoch, row.newest);
         (registered && !done).then(|| (row.epoch, secret.prove(REVEAL_CONTEXT, &message)))

@@ -17,8 +17,8 @@ use crate::time::LiveTime;
 
 /// Below so many members a group tolerates nothing: nobody is voted out of the last ones.
 const TOLERANT_MIN: usize = 4;
-/// The most that wait for votes.
-const APPLICANTS_MAX: usize = 64;
+/// The most that wait for votes with invitations of one member: whoever invites cannot keep others from inviting.
+const APPLICANTS_MAX: usize = 4;
 /// The longest vacation, and how long after one begins the next may.
 const VACATION_MAX_MS: u64 = 45 * 24 * 3_600_000;
 const VACATION_EVERY_MS: u64 = 180 * 24 * 3_600_000;
@@ -51,22 +51,47 @@ impl Ledger {
             return Err(Refusal::TooMany);
         }
         if self.votes_to_join() > 1 {
-            if self.tables.applicants.iter().count() >= APPLICANTS_MAX {
-                return Err(Refusal::TooMany);
-            }
-            let applicant = self.tables.applicants.or_default(card.node);
-            if applicant.is_none() {
-                *applicant = Some(Applicant {
+            self.forget_applicants();
+            let known = self.tables.applicants.get(&card.node);
+            if known.is_none_or(Option::is_none) {
+                let invited = |open: &&Applicant| open.inviter == token.inviter;
+                if self.applicants().filter(invited).count() >= APPLICANTS_MAX {
+                    return Err(Refusal::TooMany);
+                }
+                let applicant = Applicant {
                     card: card.clone(),
                     invite: token.id,
+                    inviter: token.inviter,
+                    expires: token.expires,
                     votes: Vec::new(),
-                });
+                };
+                self.tables.applicants.insert(card.node, Some(applicant));
             }
             // The invitation is spent with the seat, not with the question.
             let voters = [token.inviter];
             return self.approve(card.node, &voters);
         }
         Ok(self.admit(card.clone(), token.id))
+    }
+
+    /// Whoever's invitation has expired, or whose inviter is no member any more or lied, waits no longer.
+    fn forget_applicants(&mut self) {
+        let live = self.live;
+        let over = |open: &Applicant| open.expires < live || !self.may_vote(open.inviter);
+        let over: Vec<NodeId> = self
+            .applicants()
+            .filter(|open| over(open))
+            .map(|open| open.card.node)
+            .collect();
+        for node in over {
+            self.tables.applicants.remove(&node);
+        }
+    }
+
+    /// Whether a member's vote counts: as long as it is one, and has not been shown to lie.
+    fn may_vote(&self, member: MemberId) -> bool {
+        let seat = self.tables.seats.get(&member);
+        seat.is_some_and(|seat| seat.state == SeatState::Seated) && !self.is_convicted(member)
     }
 
     fn admit(&mut self, card: MemberCard, invite: [u8; 16]) -> Effect {
@@ -87,19 +112,21 @@ impl Ledger {
         Effect::Joined { member }
     }
 
-    /// Adds votes for an applicant, and seats it when they are enough.
+    /// Adds votes for an applicant, and seats it when they are enough. Votes of those that are members no more count no
+    /// more: else r liars could leave theirs behind, and others follow them.
     fn approve(&mut self, node: NodeId, voters: &[MemberId]) -> Result<Effect, Refusal> {
         let need = self.votes_to_join();
         let seats = self.thresholds().n;
-        let applicant = self.tables.applicants.or_default(node);
-        let Some(open) = applicant else {
+        let Some(Some(open)) = self.tables.applicants.get(&node) else {
             return Err(Refusal::NoSuchVote);
         };
-        for voter in voters {
-            if !open.votes.contains(voter) {
-                open.votes.push(*voter);
-            }
-        }
+        let mut votes = open.votes.clone();
+        votes.extend(voters.iter().filter(|voter| !open.votes.contains(voter)));
+        votes.retain(|voter| self.may_vote(*voter));
+        let Some(Some(open)) = self.tables.applicants.get_mut(&node) else {
+            return Err(Refusal::NoSuchVote);
+        };
+        open.votes = votes;
         let (have, need) = (count(open.votes.len()), count(need.min(seats)));
         if have < need {
             return Ok(Effect::Votes { have, need });
@@ -166,14 +193,7 @@ impl Ledger {
         };
         match (subject, approve) {
             (Subject::Join(node), true) => {
-                if self
-                    .tables
-                    .applicants
-                    .get(&node)
-                    .is_none_or(Option::is_none)
-                {
-                    return Err(Refusal::NoSuchVote);
-                }
+                self.forget_applicants();
                 self.approve(node, &[voter])
             }
             (Subject::Join(node), false) => {
@@ -214,7 +234,12 @@ impl Ledger {
             });
         }
         seat.against.push(voter);
-        let (have, need) = (count(seat.against.len()), count(quorum));
+        let mut against = core::mem::take(&mut seat.against);
+        against.retain(|voter| self.may_vote(*voter));
+        let (have, need) = (count(against.len()), count(quorum));
+        let seat = self.tables.seats.get_mut(&member);
+        let seat = seat.ok_or(Refusal::NoSuchVote)?;
+        seat.against = against;
         if have >= need {
             seat.state = SeatState::Evicting;
             self.turn_soon();

@@ -59,6 +59,10 @@ pub struct Applicant {
     pub card: MemberCard,
     /// Its invitation, which is spent with the seat.
     pub invite: [u8; 16],
+    /// Whose invitation it is.
+    pub inviter: MemberId,
+    /// Until when it is good.
+    pub expires: LiveTime,
     /// Who is for it.
     #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
     pub votes: Vec<MemberId>,
@@ -192,7 +196,11 @@ impl Ledger {
             if gone && seat.ended.is_none() {
                 seat.ended = Some(live);
             }
-            seat.against.clear();
+            // Votes against others stay: whoever could end an epoch could wipe them away. Against a member that is new or
+            // gone there are none.
+            if seat.state != SeatState::Seated {
+                seat.against.clear();
+            }
             self.take_next_card(member);
         }
         self.index_departures();

@@ -141,6 +141,8 @@ pub struct Account {
     pub unresponsive: bool,
     /// Its key for the beacon.
     pub vrf: Option<VrfPublic>,
+    /// The first audit epoch for which it may reveal, and owes it.
+    pub vrf_from: u64,
     /// The audit epoch in which it last put questions, and how many.
     pub asked_epoch: u64,
     /// See `asked_epoch`.

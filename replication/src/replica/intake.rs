@@ -229,8 +229,26 @@ impl Replica {
         }
     }
 
+    /// The newest own block speaks of a state that its log does not bring, or of none although there is one: a bit had
+    /// flipped when it was signed. What the right state is called at that index must not be said as well.
+    fn doubt_what_was_said(&mut self) {
+        let Some(said) = self.own.last().map(|own| own.block().executed) else {
+            return;
+        };
+        let right = self.execution.executed();
+        let wrong = match said.index {
+            0 => right.index > 0,
+            index => index > right.index || (index == right.index && said.tag != right.tag),
+        };
+        if wrong {
+            let newest = said.index.max(right.index);
+            self.wrong_up_to = self.wrong_up_to.max(Some(newest));
+        }
+    }
+
     /// After the log: asks for what it lacks.
     pub(super) fn resume(&mut self) {
+        self.doubt_what_was_said();
         let now_micros = self.now.monotonic_micros;
         for parent in self.suspended.to_fetch() {
             self.fetch.want(parent, parent.author, now_micros);

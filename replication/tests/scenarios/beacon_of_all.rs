@@ -104,6 +104,9 @@ fn nobody_chooses_its_value() {
         possession: vrf_possession(group, m(2), &secret(2)),
     };
     assert_eq!(ask(&mut world, 3, copied), refused(Refusal::BadReveal));
+    let first = world.ledger(m(0)).beacon_period();
+    let next = |world: &World| world.ledger(m(0)).beacon_period() > first;
+    assert!(world.run_until(30_000, next));
     let epoch = world.ledger(m(0)).beacon_period();
     let forged = Command::Reveal {
         epoch,
@@ -122,4 +125,47 @@ fn nobody_chooses_its_value() {
         ask(&mut world, 1, late),
         Outcome::Refused(Refusal::WrongPeriod { .. })
     ));
+}
+
+/// Whoever registers its key last would know all others' reveals when it chooses it.
+#[test]
+fn a_key_counts_from_the_next_period_on() {
+    let params = Params {
+        idle_interval_ms: 100,
+        audit_epoch_ms: 4_000,
+        ..Params::default()
+    };
+    let mut world = World::with_params(4, params);
+    let register = |world: &mut World, i: u16| {
+        let (public, group) = (secret(i).public(), world.genesis.group_id());
+        let possession = vrf_possession(group, m(i), &secret(i));
+        let ticket = world.submit(m(i), Command::RegisterVrf { public, possession });
+        assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    };
+    for i in 0..3 {
+        register(&mut world, i);
+        world.replica_mut(m(i)).use_vrf(secret(i));
+    }
+    assert!(world.run_until(60_000, |w| beacons(w, m(0)).len() >= 2));
+    register(&mut world, 3);
+    let ledger = world.ledger(m(0));
+    let period = ledger.beacon_period();
+    assert_eq!(ledger.reveal_owed(m(3), &secret(3)), None);
+    let (_, reveal) = world
+        .ledger(m(0))
+        .reveal_owed(m(0), &secret(0))
+        .unwrap_or((period, VrfReveal([3; 48])));
+    let early = Command::Reveal {
+        epoch: period,
+        reveal,
+    };
+    let ticket = world.submit(m(3), early);
+    let refused = Outcome::Refused(Refusal::NotAllowed);
+    assert_eq!(world.finish(ticket), refused);
+    let owes = |world: &World| world.ledger(m(0)).reveal_owed(m(3), &secret(3)).is_some();
+    assert!(
+        world.run_until(60_000, owes),
+        "from the next one on it does"
+    );
+    assert_eq!(withheld(&world, m(3)), 0, "and owed nothing before");
 }

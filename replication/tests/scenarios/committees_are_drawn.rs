@@ -132,11 +132,10 @@ fn terms_end_by_themselves_and_everybody_gets_a_turn() {
     assert!(committees.len() > 3, "{committees:?}");
     let sat: BTreeSet<MemberId> = committees.iter().flatten().copied().collect();
     assert_eq!(sat.len(), 7, "{committees:?}");
-    assert!(world.run_until(30_000, |w| together(w, 7)));
-    for i in 0..7 {
-        let next = world.ledger(m(0)).next_number(&Issuer::Recovery(m(i)));
-        assert_eq!(next, number + 1, "every command of m{i} was carried");
-    }
+    // The last ones may be with a carrier that has just lost its seat.
+    let next = |world: &World, i: u16| world.ledger(m(0)).next_number(&Issuer::Recovery(m(i)));
+    let carried = |world: &World| (0..7).all(|i| next(world, i) == number + 1);
+    assert!(world.run_until(30_000, |w| together(w, 7) && carried(w)));
     let handovers = world.replica(m(0)).handovers().to_vec();
     let after = world.genesis.after(&handovers).unwrap();
     assert!(after.epoch() >= 4);

@@ -10,6 +10,7 @@
 
 mod book;
 mod script;
+mod votes_of_the_gone;
 mod world;
 
 mod answers_busy;

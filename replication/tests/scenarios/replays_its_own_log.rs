@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use barfs_crypto::Digest;
 use barfs_replication::*;
 
 use crate::script::{Script, refs};
-use crate::world::{key, m};
+use crate::world::{World, key, m};
 
 /// Blocks of all rounds by three of four members, and of the fourth one block, late, whose parent nobody else has.
 fn log(script: &mut Script) -> (Vec<VerifiedBlock>, VerifiedBlock) {
@@ -69,4 +70,35 @@ fn what_waited_for_the_floor_in_a_replay_is_not_written_again() {
     assert_eq!(written.len(), 1, "its own next block: {written:?}");
     assert_eq!(written[0].author, m(3));
     assert!(!written.contains(&late.reference()));
+}
+
+/// A bit flips in its memory, it signs what it believes of its state, and is started again with the right state: what it
+/// says then must not convict it.
+#[test]
+fn a_flipped_bit_is_no_lie_after_a_restart_either() {
+    let mut world = World::new(4);
+    for i in 0..4 {
+        let ticket = world.note(m(i), "before");
+        world.finish(ticket);
+    }
+    world.run_for(2_000);
+    world.isolate(m(1));
+    world.note(m(1), "alone");
+    world.run_for(1_000);
+    world.stop(m(1));
+    let index = world.ledger(m(0)).index();
+    world.alter_newest(m(1), |block| {
+        assert_eq!(block.executed.index, index);
+        block.executed.tag = Digest([9; 32]);
+    });
+    world.restart(m(1));
+    world.heal();
+    // While nothing is executed it would say the right state of the same index.
+    world.run_for(5_000);
+    let ticket = world.note(m(1), "and on it goes");
+    assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    world.run_for(2_000);
+    for i in 0..4 {
+        assert!(!world.ledger(m(i)).is_convicted(m(1)));
+    }
 }

@@ -205,6 +205,30 @@ impl World {
             .sum()
     }
 
+    /// Changes the newest own block in a member's log, as a bit that flipped before it was signed would have. Nobody else may
+    /// have heard of it.
+    pub fn alter_newest(&mut self, member: MemberId, alter: impl FnOnce(&mut Block)) {
+        let genesis = Arc::clone(&self.genesis);
+        let log = &mut self.nodes[member.index()].log;
+        let own = log.iter().map(|(place, bytes)| {
+            let block = VerifiedBlock::from_own_log(&genesis, Arc::clone(bytes)).unwrap();
+            (*place, block)
+        });
+        let own = own.filter(|(_, block)| block.reference().author == member);
+        let (place, newest) = own
+            .max_by_key(|(_, block)| block.reference().round)
+            .unwrap();
+        let mut block = newest.block().clone();
+        alter(&mut block);
+        let altered = VerifiedBlock::sign(&genesis, &key(1, member.0), block).unwrap();
+        log.remove(&place);
+        log.insert(altered.reference(), altered.bytes().clone());
+        // What it sent went to nobody.
+        let reference = altered.reference();
+        let sent = (reference.author, reference.round);
+        self.blocks_sent.insert(sent, reference.digest);
+    }
+
     /// Has every member prune as early as it can.
     pub fn prune_early(&mut self) {
         self.log_bytes = Some(1);
