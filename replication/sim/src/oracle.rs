@@ -210,6 +210,11 @@ impl Oracle {
         self.open.values().find(|submission| by(submission.via))
     }
 
+    /// Whether a command of one of these issuers has no end yet.
+    pub fn owes(&self, of: impl Fn(&Issuer) -> bool) -> bool {
+        self.owed.iter().any(|(issuer, _)| of(issuer))
+    }
+
     /// Commands handed in that have no end yet.
     pub fn owed(&self) -> usize {
         self.owed.len()

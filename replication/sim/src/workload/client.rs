@@ -220,7 +220,11 @@ impl Client {
         let mut submissions = Vec::new();
         for (issuer, number) in due {
             let own = issuer == Issuer::Member(self.member);
-            let Some(carrier) = self.carrier(views, own) else {
+            let attempt = self
+                .open
+                .get(&(issuer, number))
+                .map_or(0, |open| open.attempt);
+            let Some(carrier) = self.carrier(views, own, attempt) else {
                 continue;
             };
             let Some(open) = self.open.get_mut(&(issuer, number)) else {
@@ -242,13 +246,13 @@ impl Client {
         submissions
     }
 
-    /// Who carries a command: mostly the client's own member, and only that one for its own.
-    fn carrier(&mut self, views: &Views<'_>, own: bool) -> Option<MemberId> {
+    /// Who carries a command: mostly the client's own member, unless that came to nothing, and only that one for its own.
+    fn carrier(&mut self, views: &Views<'_>, own: bool, attempt: u32) -> Option<MemberId> {
         let is_up = |view: &Option<&Replica>| view.is_some();
         let home = views.get(self.member.index()).is_some_and(is_up);
         // Whoever gives up its seat, or speaks to nobody, carries nothing.
         let at_home = home && (own || self.stays);
-        if own || (at_home && self.rng.per_mille(700)) {
+        if own || (at_home && attempt < 3 && self.rng.per_mille(700)) {
             return at_home.then_some(self.member);
         }
         let up = views.iter().enumerate().filter(|(_, view)| view.is_some());
@@ -318,7 +322,7 @@ impl Client {
         views: &Views<'_>,
         tickets: &mut u64,
     ) -> Option<Submission> {
-        let carrier = self.carrier(views, false)?;
+        let carrier = self.carrier(views, false, 0)?;
         let group = Arc::clone(&self.group);
         let (issuer, key) = match device {
             Some(device) => (Issuer::Device(device.id()), device),
