@@ -27,9 +27,16 @@ fn device(group: &Group, home: &Path, name: &str) -> SigningKey {
     profile.unlock(&passphrase).unwrap().1
 }
 
-async fn dial(key: &SigningKey, address: SocketAddr) -> Connection {
+async fn dial(key: &SigningKey, address: SocketAddr) -> Result<Connection, TransportError> {
     let client = dialler(key, address).unwrap();
-    connect(&client, address, None).await.unwrap()
+    connect(&client, address, None).await
+}
+
+/// A connection over which the node has answered. One beyond a share is closed, before or after its handshake is told of.
+async fn served(key: &SigningKey, address: SocketAddr) -> Result<Connection, TransportError> {
+    let mut connection = dial(key, address).await?;
+    health(&mut connection).await?;
+    Ok(connection)
 }
 
 /// Asks a node how it does.
@@ -90,7 +97,7 @@ async fn shards_that_never_end_fill_no_more_than_a_share_of_the_memory() {
     let mut sent = vec![];
     let mut connections = vec![];
     for _ in 0..2 {
-        let mut connection = dial(&greedy, address).await;
+        let mut connection = dial(&greedy, address).await.unwrap();
         for _ in 0..60 {
             let stream = connection.open_bidirectional_stream().await.unwrap();
             sent.push(tokio::spawn(async move {
@@ -104,7 +111,9 @@ async fn shards_that_never_end_fill_no_more_than_a_share_of_the_memory() {
         }
         connections.push(connection);
     }
-    let mut modest = dial(&device(&group, &other_home, "other"), address).await;
+    let mut modest = dial(&device(&group, &other_home, "other"), address)
+        .await
+        .unwrap();
     let (started, mut most, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     while started.elapsed() < Duration::from_secs(5) {
         let asked = Instant::now();
@@ -131,11 +140,10 @@ async fn connections_beyond_a_share_are_refused_until_others_end() {
     let greedy = device(&group, &group.home, "test");
     let mut open = vec![];
     let refused = loop {
-        let mut connection = dial(&greedy, address).await;
-        if let Err(cause) = health(&mut connection).await {
-            break cause;
+        match served(&greedy, address).await {
+            Ok(connection) => open.push(connection),
+            Err(cause) => break cause,
         }
-        open.push(connection);
         assert!(open.len() < 100, "there is no end");
     };
     assert!(
@@ -143,12 +151,13 @@ async fn connections_beyond_a_share_are_refused_until_others_end() {
         "{} connections, then {refused}",
         open.len()
     );
-    let mut other = dial(&SigningKey::from_seed([9; 32]), address).await;
+    let other = SigningKey::from_seed([9; 32]);
+    let mut other = dial(&other, address).await.unwrap();
     let answer = health(&mut other).await.unwrap();
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     drop(open);
     let started = Instant::now();
-    while let Err(cause) = health(&mut dial(&greedy, address).await).await {
+    while let Err(cause) = served(&greedy, address).await {
         assert!(started.elapsed() < Duration::from_secs(10), "{cause}");
     }
 }
