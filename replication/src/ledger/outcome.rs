@@ -154,7 +154,9 @@ pub enum Refusal {
         number: u64,
     } = 16,
     /// The member has as many of this as it may have.
-    #[error("the member has too many devices, volumes or packs")]
+    #[error(
+        "the member has too many of these: devices, volumes, packs, questions, or guests who wait for votes"
+    )]
     TooMany = 17,
     /// Only this member's answer: its queue is full, nothing was ordered; try again.
     #[error("the member is busy; nothing was ordered")]
