@@ -206,6 +206,14 @@ impl Evidence {
         wire::decode(bytes, EVIDENCE_BYTES_MAX)
     }
 
+    /// The headers of blocks that it rests on.
+    pub(crate) fn headers(&self) -> &[SignedHeader] {
+        match self {
+            Self::Equivocation(headers) | Self::ContradictingTags(headers) => &headers[..],
+            _ => &[],
+        }
+    }
+
     /// Its tag.
     #[must_use]
     pub fn kind(&self) -> u8 {

@@ -84,6 +84,6 @@ pub use output::{Event, Output, Record, Serve};
 pub use params::{Params, ParamsError, Thresholds};
 pub use placement::{candidates, redundancy};
 pub use replica::{Replica, ReplicaStatus, Taken};
-pub use roster::{Handover, Roster};
+pub use roster::{Handover, ReplacedKey, Roster};
 pub use time::{LiveTime, Now, WallTime};
 pub use wire::WireError;

@@ -19,7 +19,7 @@ use crate::consensus::rules::ROUND_MAX;
 use crate::consensus::tally::Schedule;
 pub use crate::ids::{GroupId, MemberId};
 use crate::params::{Params, ParamsError, Thresholds};
-use crate::roster::{Handover, Roster};
+use crate::roster::{Handover, ReplacedKey, Roster};
 use crate::wire::{self, WireError};
 
 /// The most members of one group.
@@ -63,6 +63,8 @@ pub struct Genesis {
     committee: Vec<MemberId>,
     /// Recovery keys of whoever is no member any more and still has packs.
     former: BTreeMap<MemberId, NodeId>,
+    /// Node keys that were replaced a short while ago, ascending by (member, last epoch).
+    replaced: Vec<ReplacedKey>,
 }
 
 /// Why a genesis is not taken.
@@ -156,6 +158,7 @@ impl Genesis {
             cards,
             committee,
             former: BTreeMap::new(),
+            replaced: Vec::new(),
         })
     }
 
@@ -184,6 +187,7 @@ impl Genesis {
             cards,
             committee: roster.committee.clone(),
             former: roster.former.iter().copied().collect(),
+            replaced: roster.replaced.clone(),
         })
     }
 
@@ -199,6 +203,7 @@ impl Genesis {
             cards,
             committee: roster.committee.clone(),
             former: roster.former.iter().copied().collect(),
+            replaced: roster.replaced.clone(),
         }
     }
 
@@ -224,6 +229,7 @@ impl Genesis {
                 .collect(),
             committee: self.committee.clone(),
             former: self.former.iter().map(|(id, key)| (*id, *key)).collect(),
+            replaced: self.replaced.clone(),
         }
     }
 
@@ -313,6 +319,19 @@ impl Genesis {
     #[must_use]
     pub fn member(&self, member: MemberId) -> Option<&MemberCard> {
         self.cards.get(&member)
+    }
+
+    /// The key that signed a member's blocks in `epoch`, as far as this roster knows: one that was replaced a short
+    /// while ago, if it was in force then, else the present one.
+    pub(crate) fn key_in(&self, member: MemberId, epoch: u32) -> Option<NodeId> {
+        let of = |key: &&ReplacedKey| key.member == member && epoch <= key.last_epoch;
+        let present = self.cards.get(&member)?.node;
+        Some(
+            self.replaced
+                .iter()
+                .find(of)
+                .map_or(present, |key| key.node),
+        )
     }
 
     /// Whose node key this is.

@@ -13,12 +13,26 @@ use crate::checkpoint::certificate::{Certificate, CertificateError};
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
 use crate::wire;
 
-const ROSTER_DOMAIN: &str = "barfs 2026 roster v2";
+const ROSTER_DOMAIN: &str = "barfs 2026 roster v3";
 /// The most epochs that one answer spans.
 pub(crate) const HANDOVERS_MAX: usize = 256;
 
 /// The most former members with packs.
 pub(crate) const FORMER_MAX: usize = 4096;
+
+/// The most node keys that were replaced a short while ago.
+pub(crate) const REPLACED_MAX: usize = 4096;
+
+/// A node key that a member had until a short while ago: what it signed as a block while it was in force still convicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ReplacedKey {
+    /// Whose.
+    pub member: MemberId,
+    /// The last epoch whose roster names it.
+    pub last_epoch: u32,
+    /// The key.
+    pub node: NodeId,
+}
 
 /// Members and committee of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -36,6 +50,9 @@ pub struct Roster {
     /// Recovery keys of those that are no members any more and still have packs, ascending.
     #[borsh(deserialize_with = "wire::list::<_, _, FORMER_MAX>")]
     pub former: Vec<(MemberId, NodeId)>,
+    /// Node keys that were replaced a short while ago, ascending by (member, last epoch).
+    #[borsh(deserialize_with = "wire::list::<_, _, REPLACED_MAX>")]
+    pub replaced: Vec<ReplacedKey>,
 }
 
 impl Roster {

@@ -77,7 +77,7 @@ impl SignedHeader {
         digest_of(&wire::encode(&self.header), &self.commands)
     }
 
-    /// Checks group and signature.
+    /// Checks group and signature, by the key that was in force in the header's epoch.
     ///
     /// # Errors
     /// Says what is wrong.
@@ -86,11 +86,10 @@ impl SignedHeader {
             return Err(Reason::Group);
         }
         let author = self.header.author;
-        let card = genesis
-            .member(author)
+        let key = genesis
+            .key_in(author, self.header.epoch)
             .ok_or(Reason::UnknownMember(author))?;
-        card.node
-            .verify(SIGNATURE_DOMAIN, self.digest().as_bytes(), &self.signature)
+        key.verify(SIGNATURE_DOMAIN, self.digest().as_bytes(), &self.signature)
             .map_err(|_| Reason::Signature)
     }
 }

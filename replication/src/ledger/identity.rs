@@ -1,8 +1,9 @@
 //! Rules of a member's identity: new keys and a new address under an old number, from the next epoch on.
 //!
-//! The card in force is that of the roster. What an earlier key has signed verifies nowhere once its epoch is over, so
-//! whoever has stolen it can neither speak for the member nor have it convicted. A key that was replaced stands for
-//! nobody again.
+//! The card in force is that of the roster. What an earlier key signs once its epoch is over verifies nowhere, so whoever
+//! has stolen it cannot speak for the member. Pairs of blocks that it signed for its own epochs convict for ten minutes
+//! more: else a liar would change its key whenever it was about to be accused. After that a thief of the key cannot have
+//! its former owner convicted any more. A key that was replaced stands for nobody again.
 
 use alloc::vec::Vec;
 
@@ -14,12 +15,17 @@ use super::members::owner;
 use super::outcome::{Effect, Refusal};
 use super::seats::Seat;
 use super::state::{Actor, Ledger};
+use crate::evidence::Evidence;
 use crate::membership::{MemberCard, MemberId};
+use crate::roster::{REPLACED_MAX, ReplacedKey};
+use crate::time::LiveTime;
 use crate::wire;
 
 /// New cards that a node key may ask for in one audit epoch; the recovery key has as many more. Each ends the epoch of
 /// the roster, and that is work for everybody.
 const CARDS_MAX: u32 = 4;
+/// How long, in live time, a key that was replaced convicts by what it signed before.
+const ECHO_MS: u64 = 600_000;
 /// How often the node key of one member can be replaced.
 const FORMER_MAX: usize = 256;
 
@@ -122,7 +128,47 @@ impl Ledger {
         if before != seat.card.node {
             let identity = self.tables.identities.or_default(member);
             identity.former.push(before);
+            let since = self.live;
+            let row = self.tables.epoch.or_default(0);
+            let key = ReplacedKey {
+                member,
+                last_epoch: row.epoch,
+                node: before,
+            };
+            row.replaced.push((key, since));
         }
+    }
+
+    /// Keys that were replaced too long ago to convict anybody leave the roster with the turn of an epoch; if there are
+    /// too many, the oldest do.
+    pub(super) fn forget_replaced(&mut self) {
+        let live = self.live;
+        let row = self.tables.epoch.or_default(0);
+        row.replaced
+            .retain(|(_, since)| since.after_ms(ECHO_MS) >= live);
+        row.replaced
+            .sort_unstable_by_key(|(key, since)| (*since, key.member));
+        let surplus = row.replaced.len().saturating_sub(REPLACED_MAX);
+        row.replaced.drain(..surplus);
+        row.replaced
+            .sort_unstable_by_key(|(key, _)| (key.member, key.last_epoch));
+    }
+
+    /// Whether evidence rests on a key that was replaced too long ago. The roster may still name it: it only changes with
+    /// an epoch.
+    pub(super) fn is_echo_over(&self, evidence: &Evidence) -> bool {
+        let replaced = self.epoch_row().map_or(&[][..], |row| &row.replaced);
+        let over = |(member, epoch): (MemberId, u32)| {
+            let of = |(key, _): &&(ReplacedKey, LiveTime)| {
+                key.member == member && epoch <= key.last_epoch
+            };
+            let used = replaced.iter().find(of);
+            used.is_some_and(|(_, since)| since.after_ms(ECHO_MS) < self.live)
+        };
+        evidence.headers().iter().any(|header| {
+            let header = &header.header;
+            over((header.author, header.epoch))
+        })
     }
 
     /// The node keys that a member had before, oldest first.

@@ -11,7 +11,7 @@ use super::state::{Account, Ledger};
 use super::witness::MIN_ROUNDS;
 use crate::committee::draw;
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
-use crate::roster::{FORMER_MAX, Roster};
+use crate::roster::{FORMER_MAX, REPLACED_MAX, ReplacedKey, Roster};
 use crate::time::LiveTime;
 use crate::wire;
 
@@ -81,6 +81,9 @@ pub(crate) struct EpochRow {
     pub(super) committee: Vec<MemberId>,
     #[borsh(deserialize_with = "wire::list::<_, _, FORMER_MAX>")]
     pub(super) former: Vec<(MemberId, NodeId)>,
+    /// Node keys that were replaced a short while ago, and when.
+    #[borsh(deserialize_with = "wire::list::<_, _, REPLACED_MAX>")]
+    pub(super) replaced: Vec<(ReplacedKey, LiveTime)>,
 }
 
 impl Ledger {
@@ -150,6 +153,7 @@ impl Ledger {
                 .collect(),
             committee: row.committee,
             former: row.former,
+            replaced: row.replaced.iter().map(|(key, _)| *key).collect(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Ledger {
         self.turn_seats();
         let committee = self.draw_committee();
         self.resume_unseated(&committee);
+        self.forget_replaced();
         let former = self.former();
         let began = self.live;
         let row = self.tables.epoch.or_default(0);

@@ -19,6 +19,9 @@ impl Ledger {
         let Ok(Accused { member, kind }) = evidence::verify(evidence, &self.genesis) else {
             return Err(Refusal::NoProof);
         };
+        if self.is_echo_over(evidence) {
+            return Err(Refusal::NoProof);
+        }
         let live = self.live;
         let account = self
             .tables

@@ -1,5 +1,5 @@
 //! A member's node key is replaced: who may ask for it, when it takes effect, that nothing stands still meanwhile, and
-//! that what the old key signs from then on neither counts nor convicts anybody.
+//! that what the old key signs from then on neither counts nor convicts anybody, while what it signed before still does.
 
 use barfs_crypto::{Digest, SigningKey, hash};
 use barfs_replication::*;
@@ -146,7 +146,7 @@ fn the_recovery_key_replaces_a_stolen_one_and_the_thief_is_nobody() {
 }
 
 #[test]
-fn what_the_old_key_signs_convicts_nobody() {
+fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);
     world.hold_key(m(2), new_key(2));
@@ -210,6 +210,26 @@ fn what_the_old_key_signs_convicts_nobody() {
         let receipt = Receipt::sign(new.group_id(), &old_key, m(2), shard, 64);
         shown.push(Evidence::ReceiptAgainstDeny { receipt, deny });
     }
+    // What it signed while it was in force convicts for ten minutes more: else a liar would change its key whenever it is
+    // about to be accused.
+    let before = shown.remove(0);
+    let liar = verify_evidence(&before, &new).map(|it| it.member);
+    assert_eq!(liar, Ok(m(2)));
+    let accuse = |evidence: Evidence, after_ms| {
+        let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
+        let mut ledger = world.ledger(m(0)).clone();
+        let live = ledger.live_time().after_ms(after_ms);
+        let outcome = ledger.apply(live, m(1), &command);
+        (outcome, ledger.is_convicted(m(2)))
+    };
+    let done = Outcome::Applied(Effect::Done);
+    assert_eq!(accuse(before.clone(), 590_000), (done, true));
+    let no_proof = Outcome::Refused(Refusal::NoProof);
+    assert_eq!(
+        accuse(before, 610_000),
+        (no_proof, false),
+        "nor a thief for ever"
+    );
     for evidence in shown {
         let reason = verify_evidence(&evidence, &new).unwrap_err();
         assert_eq!(reason, Reason::Signature, "{evidence:?}");
