@@ -211,4 +211,18 @@ pub const DEFECTS: &[Defect] = &[
         from: "self.peers.after(self.following.peer) else {",
         to: "self.peers.after(self.following.peer).filter(|_| !$on) else {",
     },
+    // Whoever a liar invites has a seat.
+    Defect {
+        name: "invitations-need-no-votes",
+        file: "ledger/members.rs",
+        from: "rule.max(self.thresholds().r.saturating_add(1))",
+        to: "rule.max(if $on { 0 } else { self.thresholds().r.saturating_add(1) })",
+    },
+    // As many as may lie vote somebody out.
+    Defect {
+        name: "liars-vote-members-out",
+        file: "ledger/members.rs",
+        from: "let quorum = self.thresholds().quorum;",
+        to: "let quorum = if $on { self.thresholds().r } else { self.thresholds().quorum };",
+    },
 ];

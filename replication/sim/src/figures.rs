@@ -86,6 +86,7 @@ pub fn sound(seed: u64, nodes: u16, link_ms: u64, seconds: u64) -> Plan {
         storm_micros: seconds * SECOND,
         calm_micros: 120 * SECOND,
         liars: Vec::new(),
+        lying: None,
         rational: Vec::new(),
         leaves: None,
         membership: Membership::default(),

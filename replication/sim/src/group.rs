@@ -101,6 +101,21 @@ impl Group {
         self.newcomers.get(place).map(|newcomer| &newcomer.card)
     }
 
+    /// The card of somebody whom only liars would have in the group.
+    pub fn guests_card(&self, place: u64) -> Option<MemberCard> {
+        let (node, recovery) = (key(self.seed, 5, place), key(self.seed, 6, place));
+        let address = format!("10.0.2.{place}:7000");
+        MemberCard::sign(&node, recovery.id(), "guest", &address, PLEDGE, "").ok()
+    }
+
+    /// Whether a card is of somebody who may be in the group: a founder or a newcomer, whatever node key it has by now.
+    pub fn may_belong(&self, card: &MemberCard) -> bool {
+        let mut founders = self.genesis.cards().map(|(_, founder)| founder);
+        let mut newcomers = self.newcomers.iter().map(|it| &it.card);
+        let same = |known: &MemberCard| known.recovery == card.recovery;
+        founders.any(same) || newcomers.any(same)
+    }
+
     /// A newcomer became member `id`; tells whether that was not known.
     pub fn seat(&self, id: MemberId, node: NodeId) -> bool {
         let place = self.newcomers.iter().position(|it| it.card.node == node);

@@ -5,7 +5,7 @@
 use anyhow::{Context, bail};
 use barfs_sim::actors::rational::Selfish;
 use barfs_sim::sweep::{Continue, Summary, run_all};
-use barfs_sim::{Mutant, Plan, Scenario, figures, incentives, run};
+use barfs_sim::{Mutant, Plan, Scenario, Strategy, figures, incentives, run};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -35,6 +35,9 @@ struct Arguments {
     /// A deliberate defect that the properties should find: a name, or `list`.
     #[arg(long)]
     mutant: Option<String>,
+    /// What everybody does that lies, where somebody does: a name, or `list`.
+    #[arg(long, value_name = "STRATEGY")]
+    liars: Option<String>,
     /// Runs side by side; as many as there are cores if not given.
     #[arg(long)]
     jobs: Option<usize>,
@@ -100,7 +103,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         None => {}
     }
-    if arguments.scenario == "list" || arguments.mutant.as_deref() == Some("list") {
+    let asks = |name: &Option<String>| name.as_deref() == Some("list");
+    if arguments.scenario == "list" || asks(&arguments.mutant) || asks(&arguments.liars) {
         list();
         return Ok(ExitCode::SUCCESS);
     }
@@ -152,6 +156,8 @@ fn list() {
     let mutants = Mutant::ALL.iter().map(|mutant| mutant.name());
     println!("scenarios: {}", scenarios.collect::<Vec<_>>().join(" "));
     println!("mutants: {}", mutants.collect::<Vec<_>>().join(" "));
+    let strategies = Strategy::ALL.iter().map(|strategy| strategy.name());
+    println!("liars: {}", strategies.collect::<Vec<_>>().join(" "));
 }
 
 fn plans(arguments: &Arguments) -> anyhow::Result<Vec<Plan>> {
@@ -171,11 +177,21 @@ fn plans(arguments: &Arguments) -> anyhow::Result<Vec<Plan>> {
                 format!("no mutant is called {name}; --mutant list prints them")
             })?),
         };
+    let liars = match &arguments.liars {
+        None => None,
+        Some(name) => Some(Strategy::named(name).with_context(|| {
+            format!("no strategy of liars is called {name}; --liars list prints them")
+        })?),
+    };
     let mut plans = Vec::new();
     for scenario in scenarios {
         for offset in 0..arguments.runs {
             let seed = arguments.seed.wrapping_add(offset);
             let plan = Plan::draw(seed, scenario, arguments.nodes);
+            let plan = match liars {
+                Some(strategy) => plan.with_liars(strategy),
+                None => plan,
+            };
             plans.push(match mutant {
                 Some(mutant) => plan.with_mutant(mutant),
                 None => plan,

@@ -70,6 +70,13 @@ pub enum Observation {
         /// Commands it had executed.
         index: u64,
     },
+    /// How many blocks wait at a correct member, looked at now and then where somebody lies.
+    Holds {
+        /// Who.
+        member: MemberId,
+        /// Blocks that wait for parents.
+        waiting: usize,
+    },
     /// The storm ends now; nothing has been mended yet.
     StormOver,
     /// A correct member starts without all that it had signed: its disk was lost and it has not recovered yet.

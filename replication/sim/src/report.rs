@@ -239,9 +239,11 @@ impl Report {
             seed,
             scenario,
             nodes,
+            lying,
             ..
         } = &self.plan;
-        format!("barfs-sim --seed {seed} --scenario {scenario} --nodes {nodes}")
+        let lying = lying.map_or(String::new(), |it| format!(" --liars {}", it.name()));
+        format!("barfs-sim --seed {seed} --scenario {scenario} --nodes {nodes}{lying}")
     }
 
     /// One JSON object on one line. Every value is a number, a fixed word or hexadecimal, save the violation.

@@ -160,11 +160,15 @@ fn members_without_a_seat_that_wait_to_be_told_are_found() {
 
 /// Runs in which everybody who lies does it in this way.
 fn lying(scenario: Scenario, nodes: u16, strategy: Strategy) -> impl Iterator<Item = Plan> {
-    (1..=12).map(move |seed| {
-        let mut plan = Plan::draw(seed, scenario, Some(nodes));
-        plan.liars.iter_mut().for_each(|(_, how)| *how = strategy);
-        plan
-    })
+    (1..=12).map(move |seed| Plan::draw(seed, scenario, Some(nodes)).with_liars(strategy))
+}
+
+#[test]
+fn guests_of_liars_are_found() {
+    for defect in ["invitations-need-no-votes", "liars-vote-members-out"] {
+        let plans = lying(Scenario::Membership, 7, Strategy::Infiltrator);
+        assert_found_in(defect, plans, &["seats"]);
+    }
 }
 
 #[test]

@@ -111,6 +111,44 @@ impl Suspended {
         waiting.map(|waiting| waiting.block).collect()
     }
 
+    /// Drops the blocks of an author that no other block waits for, nor `keep` names: first the newest, then what only those
+    /// had waited for. Gives back the parents that nobody waits for any more.
+    pub(crate) fn drop_unneeded(
+        &mut self,
+        author: MemberId,
+        keep: impl Fn(&BlockRef) -> bool,
+    ) -> Vec<BlockRef> {
+        let of = |reference: &&BlockRef| reference.author == author && !keep(reference);
+        // A parent is of an earlier round than its child.
+        let newest_first: Vec<BlockRef> = self.blocks.keys().rev().filter(of).copied().collect();
+        let mut unwanted = Vec::new();
+        for reference in newest_first {
+            if self.waiters.contains_key(&reference) {
+                continue;
+            }
+            let Some(waiting) = self.blocks.remove(&reference) else {
+                continue;
+            };
+            self.forget_author(author);
+            for parent in waiting.missing {
+                let Some(waiters) = self.waiters.get_mut(&parent) else {
+                    continue;
+                };
+                waiters.retain(|waiter| *waiter != reference);
+                if waiters.is_empty() {
+                    self.waiters.remove(&parent);
+                    unwanted.push(parent);
+                }
+            }
+        }
+        unwanted
+    }
+
+    /// How many blocks wait.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// The newest block of an author that waits.
     pub(crate) fn newest_of(&self, author: MemberId) -> Option<&VerifiedBlock> {
         let mut waiting = self.blocks.iter().rev();

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use super::Replica;
-use crate::consensus::block::VerifiedBlock;
+use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::evidence::Evidence;
 use crate::ledger::command::{BlockCommand, Command};
 use crate::membership::MemberId;
@@ -18,6 +18,11 @@ impl Replica {
         }
         self.equivocators
             .insert(author, (first.clone(), second.clone()));
+        let kept = &self.twins_kept;
+        let keep = |reference: &BlockRef| kept.contains_key(reference);
+        for parent in self.suspended.drop_unneeded(author, keep) {
+            self.fetch.forget(parent);
+        }
         self.submit_evidence(author, Evidence::of_twins(&first, &second));
         self.out.push(Output::Event(Event::Equivocation {
             evidence: Box::new((first, second)),

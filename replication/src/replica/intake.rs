@@ -80,13 +80,16 @@ impl Replica {
             }
             return;
         }
-        if self.is_twin(&block) && !needed {
+        // Whoever signs pairs could have others fetch one chain after the other: its blocks wait only if others need them.
+        let proven = self.is_twin(&block) || self.equivocators.contains_key(&author);
+        let needed = self.is_needed(reference);
+        if !needed && self.dag.slot_taken(round, author) {
             return;
         }
         let missing = self.dag.missing_parents(&block);
         if missing.is_empty() {
             self.insert(block, false);
-        } else if self.suspended.add(block, missing.clone(), true) {
+        } else if (needed || !proven) && self.suspended.add(block, missing.clone(), true) {
             self.fetch.forget(reference);
             for parent in missing {
                 if !self.suspended.contains(parent) && !self.own.is_in_flight(parent) {

@@ -22,6 +22,8 @@ pub struct ReplicaStatus {
     pub dag_blocks: usize,
     /// Bytes of the blocks whose contents are in memory, those that wait for parents or for the disk among them.
     pub held_bytes: u64,
+    /// Blocks that wait for their parents.
+    pub waiting: usize,
     /// Blocks that are being asked for.
     pub missing: usize,
     /// The round of the newest certified checkpoint that this member has; 0 before the first.
@@ -73,6 +75,7 @@ impl Replica {
             pending_commands: self.own.queued(),
             dag_blocks: self.dag.len(),
             held_bytes: self.held_bytes(),
+            waiting: self.suspended.len(),
             missing: self.fetch.len(),
             certified_round: self.checkpoints.round(),
             pruned_round: self.checkpoints.pruned(),

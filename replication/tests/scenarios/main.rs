@@ -18,6 +18,7 @@ mod beacon_of_all;
 mod blocks_by_the_rules;
 mod carrying_is_bounded;
 mod catches_up;
+mod chains_of_twins;
 mod checkpoints;
 mod commits_directly;
 mod committees_are_drawn;

@@ -12,6 +12,7 @@ pub struct Script {
     pub genesis: Arc<Genesis>,
     pub replica: Replica,
     pub outputs: Vec<Output>,
+    now: Now,
     numbers: BTreeMap<MemberId, u64>,
     shown: Vec<VerifiedBlock>,
 }
@@ -34,6 +35,7 @@ impl Script {
             genesis,
             replica,
             outputs: Vec::new(),
+            now: Now::default(),
             numbers: BTreeMap::new(),
             shown: Vec::new(),
         }
@@ -125,14 +127,15 @@ impl Script {
 
     pub fn show(&mut self, blocks: &[VerifiedBlock]) {
         self.shown.extend_from_slice(blocks);
-        let outputs = self.replica.handle(
-            Now::default(),
-            Input::Blocks {
-                from: m(0),
-                blocks: blocks.to_vec(),
-            },
-        );
-        self.outputs.extend(outputs);
+        let (from, blocks) = (m(0), blocks.to_vec());
+        let shown = Input::Blocks { from, blocks };
+        self.outputs.extend(self.replica.handle(self.now, shown));
+    }
+
+    pub fn pass_ms(&mut self, ms: u64) {
+        self.now.monotonic_micros += ms * 1000;
+        self.outputs
+            .extend(self.replica.handle(self.now, Input::Tick));
     }
 
     /// The committed leaders so far.

@@ -16,6 +16,7 @@ fn votes_split_between_twins_wait_for_an_anchor() {
     };
     let mut second = half(&mut script, &[0, 1, 2], &first[3]);
     second.extend(half(&mut script, &[3, 4, 5], &twin));
+    let mut of_liar = vec![second[3].clone()];
     script.show(&first);
     script.show(std::slice::from_ref(&twin));
     script.show(&second);
@@ -23,12 +24,15 @@ fn votes_split_between_twins_wait_for_an_anchor() {
     for round in 3..=5 {
         last = script.round(&authors, round, &refs(&last));
         script.show(&last);
-        // The replica holds one twin and is asked for the other by name.
+        // The replica holds one twin and asks for the other by name, and for what its author built on it.
         script.show(std::slice::from_ref(&twin));
+        script.show(&of_liar);
+        of_liar.push(last[3].clone());
         assert_eq!(script.committed(), [], "round {round}");
     }
     last = script.round(&authors, 6, &refs(&last));
     script.show(&last);
+    script.show(&of_liar);
     assert_eq!(script.committed()[0], (1, m(4)), "m3's slot is skipped");
     let accused: Vec<_> = script
         .events()
@@ -56,6 +60,7 @@ fn of_delivered_twins_one_is_executed() {
     other[3] = &twin;
     let mut second = script.round(&[0, 1, 2], 2, &refs(&first));
     second.extend(script.round(&[3, 4, 5], 2, &other));
+    let mut of_liar = vec![second[3].clone()];
     script.show(&first);
     script.show(&second);
     script.show(std::slice::from_ref(&twin));
@@ -63,6 +68,8 @@ fn of_delivered_twins_one_is_executed() {
     for round in 3..=9 {
         last = script.round(&authors, round, &refs(&last));
         script.show(&last);
+        script.show(&of_liar);
+        of_liar.push(last[3].clone());
     }
     let committed = script.committed();
     let newest = committed.last().unwrap().0;

@@ -9,6 +9,7 @@
 use super::altruistic::answer;
 use super::counterfeit;
 use super::freehand::Freehand;
+use super::infiltrator::Infiltrator;
 use super::{Effect, Machine};
 use crate::plan::{Plan, Scenario, Strategy};
 use crate::rng::{Rng, SECOND};
@@ -45,13 +46,15 @@ impl Liar {
             | Strategy::Deaf
             | Strategy::Noise
             | Strategy::Counterfeit
+            | Strategy::Infiltrator
             | Strategy::Flood => {
                 let bent = Bent::start(machine, at, strategy, plan, rng)?;
                 Ok(Liar::Bent(Box::new(bent)))
             }
-            Strategy::Twins | Strategy::TwoFaced | Strategy::Forger => Ok(Liar::Freehand(
-                Box::new(Freehand::start(machine, strategy, plan, rng)?),
-            )),
+            Strategy::Twins | Strategy::TwoFaced | Strategy::Forger | Strategy::Chains => {
+                let freehand = Freehand::start(machine, strategy, plan, rng)?;
+                Ok(Liar::Freehand(Box::new(freehand)))
+            }
         }
     }
 
@@ -100,6 +103,7 @@ pub struct Bent {
     steady: bool,
     /// What goes out late, by virtual time.
     late: VecDeque<(u64, Message)>,
+    infiltrator: Infiltrator,
     /// Messages of a flood in the tenth of a second that runs.
     flood: (u64, usize),
     bounded: bool,
@@ -124,6 +128,9 @@ impl Bent {
             records,
             machine.clock.now(at),
         );
+        for key in &machine.keys {
+            replica.hold_key(key.clone());
+        }
         if plan.beacon {
             replica.use_vrf(machine.group.vrf(machine.id)?);
         }
@@ -144,6 +151,7 @@ impl Bent {
             hidden,
             steady,
             late: VecDeque::new(),
+            infiltrator: Infiltrator::default(),
             flood: (0, 0),
             bounded: plan.scenario != Scenario::Measured,
             deviations: 0,
@@ -165,6 +173,9 @@ impl Bent {
         }
         if self.strategy == Strategy::Counterfeit && self.rng.per_mille(60) {
             self.counterfeit(machine, at, &mut effects);
+        }
+        if self.strategy == Strategy::Infiltrator && self.rng.per_mille(40) {
+            self.infiltrate(machine, at, &mut effects);
         }
         if self.strategy == Strategy::Flood {
             for _ in 0..self.flood(at) {
@@ -260,6 +271,20 @@ impl Bent {
         let messages = FLOOD.min(FLOOD_MAX - self.flood.1);
         self.flood.1 += messages;
         messages
+    }
+
+    /// Asks for something about the membership that suits liars.
+    fn infiltrate(&mut self, machine: &mut Machine, at: u64, effects: &mut Vec<Effect>) {
+        let asked = self
+            .infiltrator
+            .ask(machine, &mut self.replica, &mut self.rng);
+        if let Some(command) = asked {
+            self.deviations += 1;
+            let ticket = None;
+            let input = Input::Submit { ticket, command };
+            let outputs = self.replica.handle(machine.clock.now(at), input);
+            self.carry_out(machine, at, outputs, effects);
+        }
     }
 
     /// Forges a frame, or now and then a share of the beacon, which goes into its next block.

@@ -5,6 +5,8 @@
 //! - `Twins`: two versions of each block, sent to different peers; it goes on from one of them;
 //! - `TwoFaced`: two whole chains, one shown to members with even numbers, one to the others. Several such liars act
 //!   in concert: the parity of a block's time says to which face it belongs;
+//! - `Chains`: many whole chains, each shown to some members; where several liars do so, a block of one chain stands on
+//!   whichever twin of the others' comes next, so that no two chains share a history;
 //! - `Forger`: one chain that leaves out parents, claims false tags and times, and reaches only some peers.
 
 use super::{Effect, Machine};
@@ -22,6 +24,9 @@ use std::sync::Arc;
 /// Blocks kept, in rounds below the newest.
 const KEPT_ROUNDS: u64 = 200;
 
+/// Chains that are written at once.
+const CHAINS: usize = 6;
+
 /// What a block is to stand on.
 #[derive(Debug)]
 struct Draft {
@@ -38,6 +43,15 @@ fn before(parents: &[BlockRef], round: u64) -> usize {
         .count()
 }
 
+/// Chains of its own that it writes.
+fn faces(strategy: Strategy) -> usize {
+    match strategy {
+        Strategy::TwoFaced => 2,
+        Strategy::Chains => CHAINS,
+        _ => 1,
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Freehand {
@@ -48,7 +62,8 @@ pub struct Freehand {
     liars: BTreeSet<MemberId>,
     peers: Vec<MemberId>,
     seen: BTreeMap<u64, BTreeMap<(MemberId, Digest), VerifiedBlock>>,
-    tips: [Option<BlockRef>; 2],
+    /// The newest block of each face.
+    tips: Vec<Option<BlockRef>>,
     number: u64,
     /// Number of the mark in the newest block: every version of every block carries one of its own.
     mark: u64,
@@ -75,7 +90,7 @@ impl Freehand {
                 .filter(|id| *id != machine.id)
                 .collect(),
             seen: BTreeMap::new(),
-            tips: [None, None],
+            tips: vec![None; faces(strategy)],
             number: 0,
             mark: 0,
             deviations: 0,
@@ -92,7 +107,7 @@ impl Freehand {
         let mut effects = Vec::new();
         if machine.roster.epoch() != self.roster.epoch() {
             self.roster = Arc::clone(&machine.roster);
-            self.tips = [None, None];
+            self.tips.fill(None);
             self.seen.clear();
         }
         match input {
@@ -109,12 +124,7 @@ impl Freehand {
             }
             _ => {}
         }
-        let faces = if self.strategy == Strategy::TwoFaced {
-            2
-        } else {
-            1
-        };
-        for face in 0..faces {
+        for face in 0..self.tips.len() {
             // A few rounds at most for each thing it hears.
             for _ in 0..3 {
                 if !self.advance(machine, at, face, &mut effects) {
@@ -149,6 +159,15 @@ impl Freehand {
     fn others(&self, me: MemberId, round: u64, face: usize, quorum: usize) -> Vec<BlockRef> {
         let two_faced = self.strategy == Strategy::TwoFaced;
         let mut chosen: BTreeMap<MemberId, BlockRef> = BTreeMap::new();
+        if self.strategy == Strategy::Chains {
+            let mut all: BTreeMap<MemberId, Vec<BlockRef>> = BTreeMap::new();
+            for ((author, _), block) in self.seen.get(&round).into_iter().flatten() {
+                all.entry(*author).or_default().push(block.reference());
+            }
+            all.remove(&me);
+            let pick = |blocks: Vec<BlockRef>| blocks.get(face % blocks.len()).copied();
+            return all.into_values().filter_map(pick).collect();
+        }
         for ((author, _), block) in self.seen.get(&round).into_iter().flatten() {
             let in_concert = two_faced && self.liars.contains(author);
             let of_face = !in_concert || block.block().time_ms % 2 == face as u64;
@@ -246,7 +265,7 @@ impl Freehand {
                 versions.push(self.sign(machine, at, 1 - face, &draft)?);
                 self.deviations += 1;
             }
-            Strategy::TwoFaced => self.deviations += 1,
+            Strategy::TwoFaced | Strategy::Chains => self.deviations += 1,
             _ => {}
         }
         let first = versions.first()?.reference();
@@ -260,6 +279,7 @@ impl Freehand {
                 {
                     continue;
                 }
+                Strategy::Chains if usize::from(to.0) % CHAINS != face => continue,
                 Strategy::Forger if self.rng.per_mille(200) => continue,
                 _ => self.rng.pick(&versions)?,
             };
@@ -280,7 +300,9 @@ impl Freehand {
         draft: &Draft,
     ) -> Option<VerifiedBlock> {
         let genesis = Arc::clone(&self.roster);
-        let mut time_ms = (machine.clock.now(at).wall_ms & !1) + face as u64;
+        let faces = self.tips.len().max(2) as u64;
+        let wall_ms = machine.clock.now(at).wall_ms;
+        let mut time_ms = wall_ms - wall_ms % faces + face as u64;
         if self.strategy == Strategy::Forger && self.rng.per_mille(500) {
             time_ms = [0, u64::MAX, EPOCH_MS - 1, EPOCH_MS * 2]
                 .get(self.rng.below(4) as usize)

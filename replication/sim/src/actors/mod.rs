@@ -7,6 +7,7 @@ pub mod altruistic;
 pub mod byzantine;
 mod counterfeit;
 pub mod freehand;
+mod infiltrator;
 pub mod rational;
 
 use crate::clock::Clock;

@@ -53,6 +53,7 @@ impl Plan {
             storm_micros,
             calm_micros: 60 * SECOND + 6 * MILLI * u64::from(genesis.idle_interval_ms),
             liars,
+            lying: None,
             rational: Vec::new(),
             leaves: None,
             membership: Membership::default(),
@@ -81,10 +82,13 @@ impl Plan {
         }
         for (_, strategy) in &mut plan.liars {
             if company.per_mille(250) {
-                *strategy = match company.per_mille(700) {
-                    true => Strategy::Counterfeit,
-                    false => Strategy::Flood,
+                *strategy = match company.below(10) {
+                    0..5 => Strategy::Counterfeit,
+                    5..8 => Strategy::Chains,
+                    _ => Strategy::Flood,
                 };
+            } else if scenario == Scenario::Membership && company.per_mille(600) {
+                *strategy = Strategy::Infiltrator;
             }
         }
         if switches.liars && plan.liars.len() > 1 && company.per_mille(400) {

@@ -277,6 +277,8 @@ pub struct Plan {
     pub calm_micros: u64,
     /// Who lies, and how.
     pub liars: Vec<(u16, Strategy)>,
+    /// What everybody does that lies, if the run was asked for with it.
+    pub lying: Option<Strategy>,
     /// Who deviates for its own good, and how.
     pub rational: Vec<(u16, Selfish)>,
     /// Whether it is counted what each member spends and gets.
@@ -332,6 +334,13 @@ impl Plan {
             }
             _ => {}
         }
+        self
+    }
+
+    /// The same run in which everybody who lies does it in this way.
+    pub fn with_liars(mut self, strategy: Strategy) -> Plan {
+        self.lying = Some(strategy);
+        self.liars.iter_mut().for_each(|(_, how)| *how = strategy);
         self
     }
 

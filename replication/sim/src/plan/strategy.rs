@@ -21,11 +21,16 @@ pub enum Strategy {
     Flood,
     /// Hands out forged certificates, votes, snapshots and hand-overs, and reveals what is no share of a beacon.
     Counterfeit,
+    /// Writes many chains at once, each block of which stands on a twin of another liar's, and shows each peer but one.
+    Chains,
+    /// Follows the order and attacks the membership: invites guests of its own, votes for all liars' guests and against
+    /// everybody else, changes its keys, leaves.
+    Infiltrator,
 }
 
 impl Strategy {
     /// Every strategy, in a fixed order: those of ordering first.
-    pub const ALL: [Strategy; 9] = [
+    pub const ALL: [Strategy; 11] = [
         Strategy::Twins,
         Strategy::TwoFaced,
         Strategy::Withhold,
@@ -35,5 +40,30 @@ impl Strategy {
         Strategy::Forger,
         Strategy::Flood,
         Strategy::Counterfeit,
+        Strategy::Chains,
+        Strategy::Infiltrator,
     ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Twins => "twins",
+            Strategy::TwoFaced => "two-faced",
+            Strategy::Withhold => "withhold",
+            Strategy::Late => "late",
+            Strategy::Deaf => "deaf",
+            Strategy::Noise => "noise",
+            Strategy::Forger => "forger",
+            Strategy::Flood => "flood",
+            Strategy::Counterfeit => "counterfeit",
+            Strategy::Chains => "chains",
+            Strategy::Infiltrator => "infiltrator",
+        }
+    }
+
+    /// The strategy called `name`.
+    pub fn named(name: &str) -> Option<Strategy> {
+        let mut all = Strategy::ALL.into_iter();
+        all.find(|strategy| strategy.name() == name)
+    }
 }

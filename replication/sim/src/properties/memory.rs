@@ -4,6 +4,7 @@
 use super::{Ending, Property};
 use crate::actors::altruistic::LOG_BYTES;
 use crate::observation::Observation;
+use crate::plan::Plan;
 use barfs_replication::Snapshot;
 
 /// Rounds beyond `gc_depth` whose blocks may be in memory: what is undecided at the newest end.
@@ -17,16 +18,37 @@ const LOG_DEPTHS: u64 = 5;
 /// is longer: it is pruned in steps.
 const LOG_SLACK: u64 = 4;
 
-/// Judged at the end only.
+/// Blocks of one author that may wait for others, and as many again that these need.
+const WAITING_PER_AUTHOR: usize = 2 * 24;
+
+/// Judged at the end, and now and then where somebody lies.
 #[derive(Debug)]
-pub(super) struct BoundedMemory;
+pub(super) struct BoundedMemory {
+    waiting_max: usize,
+}
+
+impl BoundedMemory {
+    pub(super) fn new(plan: &Plan) -> Self {
+        BoundedMemory {
+            waiting_max: WAITING_PER_AUTHOR * usize::from(plan.everybody()),
+        }
+    }
+}
 
 impl Property for BoundedMemory {
     fn name(&self) -> &'static str {
         "bounded memory"
     }
 
-    fn observe(&mut self, _observation: &Observation) -> Result<(), String> {
+    fn observe(&mut self, observation: &Observation) -> Result<(), String> {
+        if let Observation::Holds { member, waiting } = observation
+            && *waiting > self.waiting_max
+        {
+            return Err(format!(
+                "{waiting} blocks wait at {member}, at most {} were expected",
+                self.waiting_max
+            ));
+        }
         Ok(())
     }
 

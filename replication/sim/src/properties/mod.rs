@@ -17,6 +17,7 @@ mod order;
 mod progress;
 mod quotas;
 mod recovery;
+mod seats;
 mod slots;
 mod time;
 mod work;
@@ -29,6 +30,7 @@ use crate::plan::Plan;
 use crate::report::Counts;
 use barfs_replication::{MemberId, Replica};
 use std::fmt;
+use std::sync::Arc;
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,20 +81,21 @@ pub trait Property {
 }
 
 /// Every property, fresh for one run.
-pub fn all(plan: &Plan, group: &Group) -> Vec<Box<dyn Property>> {
+pub fn all(plan: &Plan, group: &Arc<Group>) -> Vec<Box<dyn Property>> {
     vec![
         Box::new(agreement::Agreement::default()),
         Box::new(commits::Commits::default()),
         Box::new(order::Order::default()),
         Box::new(slots::OnePerSlot::default()),
         Box::new(recovery::Recovery::new(plan)),
+        Box::new(seats::Seats::new(plan, group)),
         Box::new(blame::NoFalseBlame::new(plan, group)),
         Box::new(execution::Executing::new(plan)),
         Box::new(catch_up::CatchUp::new(plan)),
         Box::new(time::Time::new(plan)),
         Box::new(durability::Durability),
         Box::new(quotas::Quotas),
-        Box::new(memory::BoundedMemory),
+        Box::new(memory::BoundedMemory::new(plan)),
         Box::new(convergence::Convergence),
         Box::new(handovers::Handovers::new(group)),
         Box::new(latency::Latency),

@@ -31,7 +31,10 @@ impl Client {
             self.left |= errand == Errand::Leave;
             commands.extend(self.command(errand, view));
         }
-        let candidates: Vec<NodeId> = view.ledger().applicants().map(|it| it.card.node).collect();
+        // Nobody that follows votes for somebody whom it does not know.
+        let known = view.ledger().applicants();
+        let known = known.filter(|it| self.group.may_belong(&it.card));
+        let candidates: Vec<NodeId> = known.map(|it| it.card.node).collect();
         for node in candidates {
             if self.voted.insert(node) {
                 let subject = Subject::Join(node);

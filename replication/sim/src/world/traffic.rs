@@ -120,6 +120,7 @@ impl World {
     }
 
     pub(super) fn client(&mut self, id: u16) {
+        self.look_at_memory(id);
         let ledgers: Vec<Option<&Replica>> = self.members.iter().map(altruistic_replica).collect();
         let calm = self.calm_since.is_some();
         let submissions = self.workload.step(self.at, MemberId(id), &ledgers, calm);
@@ -143,6 +144,21 @@ impl World {
         }
         let pause = self.workload.pause(self.plan.client_every, calm);
         self.schedule(self.at + pause, Happening::Client { member: id });
+    }
+
+    /// Shows how much a member holds where somebody may want it to hold too much.
+    fn look_at_memory(&mut self, id: u16) {
+        if self.plan.liars.is_empty() {
+            return;
+        }
+        let member = self.members.get(usize::from(id));
+        if let Some(replica) = member.and_then(altruistic_replica) {
+            let status = replica.status();
+            self.show(&Observation::Holds {
+                member: MemberId(id),
+                waiting: status.waiting,
+            });
+        }
     }
 
     /// Shows one fact to the oracle and to every property.
