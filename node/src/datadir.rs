@@ -16,7 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use barfs_crypto::{NodeId, SigningKey};
-use barfs_replication::{Genesis, MemberCard, MemberId};
+use barfs_replication::{Genesis, GenesisError, MemberCard, MemberId};
 
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::Chain;
@@ -101,10 +101,14 @@ pub fn read_group(path: &Path) -> Outcome<Genesis> {
         Exit::NotFound,
         format!("cannot read the group file {}", path.display()),
     )?;
-    Genesis::decode(&bytes).during(
-        Exit::WrongGroup,
-        format!("{} is not a group file", path.display()),
-    )
+    Genesis::decode(&bytes).map_err(|cause| {
+        let what = match cause {
+            GenesisError::Version(_) => "cannot be used here",
+            _ => "is not a group file",
+        };
+        let message = format!("{} {what}: {cause}", path.display());
+        Failure::new(Exit::WrongGroup, message)
+    })
 }
 
 impl DataDir {

@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::ops::Deref;
 
 use barfs_crypto::{NodeId, derive};
@@ -26,7 +27,8 @@ use crate::wire::{self, WireError};
 pub const MEMBERS_MAX: usize = 1000;
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 const GENESIS_BYTES_MAX: usize = 1 << 20;
-const GENESIS_VERSION: u16 = 3;
+/// Goes up with every change of what members of one group have to agree on: bytes of blocks, rules, rows of the state.
+const GENESIS_VERSION: u16 = 4;
 const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
 const CARRIER_DOMAIN: &str = "barfs 2026 carriers v1";
 
@@ -73,6 +75,11 @@ pub enum GenesisError {
     /// Not the bytes of a genesis.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// Founded by another version, which orders and executes by other rules.
+    #[error(
+        "the group was founded with format {0} and this version of barfs has format {GENESIS_VERSION}; run the version that founded it, or found a new group"
+    )]
+    Version(u16),
     /// No member, or too many.
     #[error("a group has 1 to 1000 members, not {0}")]
     Members(usize),
@@ -130,7 +137,7 @@ impl Genesis {
     /// As [`new`](Self::new).
     pub fn from_terms(terms: GenesisTerms) -> Result<Self, GenesisError> {
         if terms.version != GENESIS_VERSION {
-            return Err(WireError::Version(terms.version).into());
+            return Err(GenesisError::Version(terms.version));
         }
         if terms.name.len() > NAME_BYTES_MAX {
             return Err(GenesisError::Name);
@@ -211,8 +218,8 @@ impl Genesis {
     ///
     /// # Errors
     /// If one of them does not follow.
-    pub fn after(&self, handovers: &[Handover]) -> Result<Self, CertificateError> {
-        let follow = |genesis: Self, handover: &Handover| handover.follow(&genesis);
+    pub fn after<H: Borrow<Handover>>(&self, handovers: &[H]) -> Result<Self, CertificateError> {
+        let follow = |genesis: Self, handover: &H| handover.borrow().follow(&genesis);
         handovers.iter().try_fold(self.clone(), follow)
     }
 

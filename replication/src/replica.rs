@@ -62,7 +62,7 @@ pub struct Replica {
     /// The newest rosters, the present one among them.
     rosters: VecDeque<Arc<Genesis>>,
     /// From the genesis on.
-    handovers: Vec<Handover>,
+    handovers: Vec<Arc<Handover>>,
     /// Not before then is somebody asked again for hand-overs that it spoke of.
     asked_micros: u64,
     /// How often the newest own block was repeated, and who was asked last for rounds that are not committed here.

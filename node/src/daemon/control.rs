@@ -13,6 +13,7 @@ use super::witness::Witness;
 use crate::control::{self, Progress};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::group::handovers_of;
 use crate::links::LinkStates;
 use crate::rosters::Rosters;
 use crate::serve::Service;
@@ -215,10 +216,7 @@ impl NodeControl {
     }
 
     async fn group(&self) -> Outcome<ControlReply> {
-        let handovers = self
-            .service
-            .driver
-            .read(|replica| replica.handovers().to_vec());
+        let handovers = self.service.driver.read(handovers_of);
         let handovers = handovers
             .await
             .during(Exit::Failed, "the node does not answer")?;

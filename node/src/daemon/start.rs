@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use barfs_crypto::SigningKey;
-use barfs_replication::{Genesis, MemberId, Record, Replica, Snapshot, Start};
+use barfs_replication::{Genesis, MemberId, Record, Replica, Snapshot, SnapshotError, Start};
 
 use crate::blocklog::BlockLog;
 use crate::config::NodeConfig;
 use crate::datadir::DataDir;
 use crate::driver::now;
-use crate::exit::{During, Exit, Outcome};
+use crate::exit::{During, Exit, Failure, Outcome};
 use crate::incarnation::Incarnation;
 use crate::statefile;
 
@@ -107,6 +107,13 @@ fn load_snapshot(genesis: &Genesis, path: &Path) -> Outcome<Loaded> {
     };
     match Snapshot::load(genesis, parts) {
         Ok(snapshot) => Ok(Loaded::Whole(snapshot)),
+        Err(cause @ SnapshotError::Version(_)) => {
+            let message = format!(
+                "{} was written by another version of barfs ({cause}): run that version, or move the file away and start again, and the node asks the others for the ledger",
+                path.display()
+            );
+            Err(Failure::new(Exit::BadDataDir, message))
+        }
         Err(cause) => {
             let aside = path.with_extension("damaged");
             tracing::error!(%cause, kept_as = %aside.display(), "the snapshot of the ledger is damaged");

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use barfs_replication::{Genesis, Handover};
+use barfs_replication::{Genesis, Handover, Replica};
 
 use crate::datadir::replace_file;
 use crate::exit::{During, Exit, Outcome};
@@ -15,6 +15,12 @@ pub struct Chain {
     founding: Arc<Genesis>,
     newest: Arc<Genesis>,
     handovers: Vec<Handover>,
+}
+
+/// The hand-overs that a replica knows, to be sent or kept.
+pub fn handovers_of(replica: &Replica) -> Vec<Handover> {
+    let known = replica.handovers().iter();
+    known.map(|handover| Handover::clone(handover)).collect()
 }
 
 impl Chain {

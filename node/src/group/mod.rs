@@ -11,7 +11,7 @@ mod known;
 mod peer;
 mod stranger;
 
-pub use chain::Chain;
+pub use chain::{Chain, handovers_of};
 pub use client::{Fresh, GroupClient};
 pub use error::GroupError;
 pub use known::Refreshed;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::verifier::{GATHERED, Job};
 use super::{Recent, Service};
 use crate::driver::{DriverHandle, Held};
-use crate::group::Chain;
+use crate::group::{Chain, handovers_of};
 use crate::transport::TransportError;
 use crate::transport::frame::{Frame, FrameReader};
 
@@ -279,7 +279,7 @@ impl Service {
         let (proofs, founding) = (self.proofs.clone(), Arc::clone(self.rosters.founding()));
         let (driver, proven) = (self.driver.clone(), Arc::clone(&self.proven));
         tokio::spawn(async move {
-            let Ok(handovers) = driver.read(|replica| replica.handovers().to_vec()).await else {
+            let Ok(handovers) = driver.read(handovers_of).await else {
                 return;
             };
             let kept = tokio::task::spawn_blocking(move || {

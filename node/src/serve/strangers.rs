@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use barfs_crypto::NodeId;
 use barfs_replication::{
-    Command, Effect, Genesis, InviteToken, Ledger, MemberCard, Outcome as LedgerOutcome, Refusal,
+    Command, Effect, Genesis, Handover, InviteToken, Ledger, MemberCard, Outcome as LedgerOutcome,
+    Refusal,
 };
 
 use super::caller::Caller;
@@ -59,10 +60,10 @@ impl Service {
             let some = known.into_iter().flatten().take(HANDOVERS_PER_ANSWER);
             let some = some.take_while(|handover| {
                 let fits = room > 0;
-                room = room.saturating_sub(borsh::object_length(handover).unwrap_or(room));
+                room = room.saturating_sub(borsh::object_length(&***handover).unwrap_or(room));
                 fits
             });
-            some.cloned().collect()
+            some.map(|handover| Handover::clone(handover)).collect()
         });
         match found.await {
             Ok(handovers) => plain(Answer::Handovers(handovers)),

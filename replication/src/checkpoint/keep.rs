@@ -5,6 +5,7 @@
 //! two certified snapshots.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use barfs_crypto::Digest;
@@ -133,7 +134,7 @@ impl Checkpoints {
     pub(crate) fn certify(
         &mut self,
         certificate: Certificate,
-        handovers: &[Handover],
+        handovers: &[Arc<Handover>],
         now_micros: u64,
     ) -> Option<Finding> {
         let round = certificate.checkpoint.round();
@@ -155,7 +156,11 @@ impl Checkpoints {
     }
 
     /// Looks whether the votes settle an own checkpoint.
-    pub(crate) fn settle(&mut self, handovers: &[Handover], now_micros: u64) -> Option<Finding> {
+    pub(crate) fn settle(
+        &mut self,
+        handovers: &[Arc<Handover>],
+        now_micros: u64,
+    ) -> Option<Finding> {
         let place = |taken: &Taken| (taken.checkpoint.round(), taken.quorum);
         let places: Vec<(u64, usize)> = self.taken.iter().map(place).collect();
         places.into_iter().rev().find_map(|(round, quorum)| {

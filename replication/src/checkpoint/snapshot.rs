@@ -22,6 +22,8 @@ use crate::roster::{Handover, Roster};
 use crate::wire::{self, WireError};
 
 const GRAPH_DOMAIN: &str = "barfs 2026 checkpoint graph v2";
+/// What the first part of a snapshot on disk begins with; goes up with every change of its bytes.
+const VERSION: u32 = 0xbaf5_0003;
 /// The most bytes of one part of a snapshot on disk or in a frame, its last bucket not counted.
 pub(crate) const PART_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of a head.
@@ -73,6 +75,9 @@ pub enum SnapshotError {
     /// Not an encoding, or not what the digest says.
     #[error("a part of the snapshot is damaged")]
     Part,
+    /// Written by another version.
+    #[error("the snapshot has format {0:#x}, this version reads {VERSION:#x}")]
+    Version(u32),
     /// Not what the certificate says.
     #[error("the snapshot is not the one that was certified")]
     Head,
@@ -112,7 +117,7 @@ struct Inner {
     graph: GraphState,
     frozen: Frozen,
     /// From the genesis to the epoch that certifies this.
-    handovers: Vec<Handover>,
+    handovers: Vec<Arc<Handover>>,
 }
 
 impl PartialEq for Snapshot {
@@ -127,7 +132,7 @@ impl Snapshot {
     pub(crate) fn new(
         certificate: Certificate,
         (graph, frozen): (GraphState, Frozen),
-        handovers: Vec<Handover>,
+        handovers: Vec<Arc<Handover>>,
     ) -> Self {
         Self(Arc::new(Inner {
             certificate,
@@ -139,7 +144,7 @@ impl Snapshot {
 
     /// The hand-overs from the genesis to the epoch that certifies this.
     #[must_use]
-    pub fn handovers(&self) -> &[Handover] {
+    pub fn handovers(&self) -> &[Arc<Handover>] {
         &self.0.handovers
     }
 
@@ -197,7 +202,7 @@ impl Snapshot {
     pub fn parts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         let (mut handovers, mut part) = (Vec::new(), Vec::new());
         for handover in self.handovers() {
-            part.extend(wire::encode(handover));
+            part.extend(wire::encode(&**handover));
             if part.len() > PART_BYTES_MAX {
                 handovers.push(core::mem::take(&mut part));
             }
@@ -206,7 +211,7 @@ impl Snapshot {
             handovers.push(part);
         }
         let count = u32::try_from(handovers.len()).unwrap_or(u32::MAX);
-        let first = wire::encode(&(count, self.certificate(), self.head()));
+        let first = wire::encode(&(VERSION, count, self.certificate(), self.head()));
         let mut next = 0;
         let buckets = core::iter::from_fn(move || {
             let part = self.buckets(next, BUCKETS);
@@ -225,15 +230,19 @@ impl Snapshot {
         mut parts: impl Iterator<Item = Vec<u8>>,
     ) -> Result<Self, SnapshotError> {
         let first = parts.next().ok_or(SnapshotError::Missing(1))?;
-        let (count, certificate, head): (u32, Certificate, Vec<u8>) =
+        let version = first.first_chunk().copied().map_or(0, u32::from_le_bytes);
+        if version != VERSION {
+            return Err(SnapshotError::Version(version));
+        }
+        let (_, count, certificate, head): (u32, u32, Certificate, Vec<u8>) =
             wire::decode(&first, HEAD_BYTES_MAX)?;
-        let mut handovers: Vec<Handover> = Vec::new();
+        let mut handovers = Vec::new();
         for _ in 0..count {
             let part = parts.next().ok_or(SnapshotError::Missing(1))?;
             let mut reader = &part[..];
             while !reader.is_empty() {
                 let handover = Handover::deserialize_reader(&mut reader);
-                handovers.push(handover.map_err(|_| SnapshotError::Part)?);
+                handovers.push(Arc::new(handover.map_err(|_| SnapshotError::Part)?));
             }
         }
         certificate.verify(&genesis.after(&handovers)?)?;
@@ -325,7 +334,10 @@ impl Assembly {
     }
 
     /// The snapshot, once nothing is missing.
-    pub(crate) fn finish(mut self, handovers: Vec<Handover>) -> Result<Snapshot, SnapshotError> {
+    pub(crate) fn finish(
+        mut self,
+        handovers: Vec<Arc<Handover>>,
+    ) -> Result<Snapshot, SnapshotError> {
         if !self.missing.is_empty() {
             return Err(SnapshotError::Missing(self.missing.len()));
         }

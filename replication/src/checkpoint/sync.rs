@@ -9,6 +9,7 @@
 //! elsewhere as well.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -180,7 +181,7 @@ impl SnapshotSync {
     }
 
     /// The snapshot, once it is whole.
-    pub(crate) fn finished(&mut self, handovers: &[Handover]) -> Option<Snapshot> {
+    pub(crate) fn finished(&mut self, handovers: &[Arc<Handover>]) -> Option<Snapshot> {
         let whole = |target: &mut Target| {
             let assembly = target.assembly.as_ref();
             assembly.is_some_and(|assembly| assembly.missing().is_empty())

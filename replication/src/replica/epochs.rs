@@ -53,7 +53,7 @@ impl Replica {
 
     /// The hand-overs from the genesis to the present epoch, as far as they are certified.
     #[must_use]
-    pub fn handovers(&self) -> &[Handover] {
+    pub fn handovers(&self) -> &[Arc<Handover>] {
         &self.handovers
     }
 
@@ -175,7 +175,7 @@ impl Replica {
     pub(super) fn handed_over(&mut self, handover: Handover) {
         let epoch = handover.certificate.checkpoint.epoch;
         if usize::try_from(epoch).ok() == Some(self.handovers.len()) {
-            self.handovers.push(handover);
+            self.handovers.push(Arc::new(handover));
         }
     }
 
@@ -226,10 +226,10 @@ impl Replica {
             .take(HANDOVERS_MAX)
             .take_while(|handover| {
                 let fits = room > 0;
-                room = room.saturating_sub(wire::encoded_len(*handover));
+                room = room.saturating_sub(wire::encoded_len(&***handover));
                 fits
             })
-            .cloned()
+            .map(|handover| Handover::clone(handover))
             .collect();
         if !handovers.is_empty() {
             let message = Message::Control(Control::Handovers { handovers });
@@ -254,7 +254,7 @@ impl Replica {
                 self.add_roster(Arc::new(next));
             }
             newest = Some(handover.certificate.clone());
-            self.handovers.push(handover);
+            self.handovers.push(Arc::new(handover));
         }
         if let Some(certificate) = newest
             && certificate.checkpoint.epoch >= self.genesis.epoch()

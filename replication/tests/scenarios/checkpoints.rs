@@ -1,7 +1,10 @@
 //! Checkpoints, snapshots, pruning: what is kept stays small, and whoever comes late gets the state instead of the log.
 
+use std::time::Instant;
+
 use barfs_crypto::hash;
 use barfs_replication::*;
+use borsh::BorshDeserialize;
 
 use crate::world::{World, key, m};
 
@@ -199,6 +202,82 @@ fn a_snapshot_on_disk_is_taken_whole_or_not_at_all() {
         }
     }
     assert!(changed > 100);
+}
+
+/// A certificate of all members.
+fn certify(world: &World, checkpoint: Checkpoint) -> Certificate {
+    let members = world.genesis.ids();
+    let votes = members.map(|id| (id, CheckpointVote::sign(&key(1, id.0), id, checkpoint)));
+    let signatures = votes.map(|(id, vote)| (id, vote.signature)).collect();
+    Certificate {
+        checkpoint,
+        signatures,
+    }
+}
+
+/// A member that had its card changed four times a day for two years.
+#[test]
+fn thousands_of_handovers_are_written_and_read() {
+    const EPOCHS: u32 = 3000;
+    let mut world = small_world(4);
+    work(&mut world, 60, 4);
+    let snapshot = world.replica(m(0)).snapshot().unwrap().clone();
+    let mut parts: Vec<Vec<u8>> = snapshot.parts().collect();
+    let (mut checkpoint, mut roster) = (*snapshot.checkpoint(), world.genesis.roster());
+    let mut written: Vec<Vec<u8>> = vec![Vec::new()];
+    for epoch in 0..EPOCHS {
+        roster.epoch += 1;
+        roster.first_round += 1 << 20;
+        (checkpoint.epoch, checkpoint.roster) = (epoch, roster.digest());
+        let handover = Handover {
+            certificate: certify(&world, checkpoint),
+            roster: roster.clone(),
+        };
+        let part = written.last_mut().unwrap();
+        part.extend(borsh::to_vec(&handover).unwrap());
+        if part.len() > 1 << 20 {
+            written.push(Vec::new());
+        }
+    }
+    written.retain(|part| !part.is_empty());
+    assert!(written.len() > 1, "more than a part");
+    (checkpoint.epoch, checkpoint.roster) = (EPOCHS, roster.digest());
+    let mut first = &parts[0][..];
+    let (version, count) = <(u32, u32)>::deserialize(&mut first).unwrap();
+    assert_eq!(count, 0);
+    let (_, mut head) = <(Certificate, Vec<u8>)>::deserialize(&mut first).unwrap();
+    let of_epoch = borsh::to_vec(&checkpoint).unwrap();
+    head[..of_epoch.len()].copy_from_slice(&of_epoch);
+    let certificate = certify(&world, checkpoint);
+    let count = written.len() as u32;
+    parts[0] = borsh::to_vec(&(version, count, certificate, head)).unwrap();
+    parts.splice(1..1, written);
+    let began = Instant::now();
+    let loaded = Snapshot::load(&world.genesis, parts.iter().cloned()).unwrap();
+    println!(
+        "{EPOCHS} hand-overs are read and verified in {:?}",
+        began.elapsed()
+    );
+    assert_eq!(loaded.handovers().len(), EPOCHS as usize);
+    assert_eq!(loaded.parts().collect::<Vec<_>>(), parts, "the same again");
+    // One that is missing, or of another place, is no chain.
+    let mut torn = parts.clone();
+    torn.remove(1);
+    assert!(Snapshot::load(&world.genesis, torn.into_iter()).is_err());
+    let mut swapped = parts;
+    swapped.swap(1, 2);
+    assert!(Snapshot::load(&world.genesis, swapped.into_iter()).is_err());
+}
+
+#[test]
+fn a_snapshot_of_another_version_is_no_damage() {
+    let mut world = small_world(4);
+    work(&mut world, 60, 4);
+    let snapshot = world.replica(m(0)).snapshot().unwrap();
+    let mut parts: Vec<Vec<u8>> = snapshot.parts().collect();
+    parts[0][0] += 1;
+    let found = Snapshot::load(&world.genesis, parts.into_iter()).unwrap_err();
+    assert!(matches!(found, SnapshotError::Version(_)), "{found}");
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn somebody_joins_and_takes_part() {
     assert_eq!(handovers.len(), 1);
     let after = world.genesis.after(&handovers).unwrap();
     assert_eq!(after.roster(), world.replica(m(0)).genesis().roster());
-    let mut forged = handovers;
+    let mut forged = vec![Handover::clone(&handovers[0])];
     forged[0].roster.members.pop();
     assert!(world.genesis.after(&forged).is_err());
 }
