@@ -44,6 +44,11 @@ impl Ledger {
         self.departing = departing;
     }
 
+    /// A member has no packs any more.
+    pub(super) fn departs_with_nothing(&mut self, member: MemberId) {
+        self.departing.retain(|(_, other)| *other != member);
+    }
+
     /// Drops packs whose owner's grace has passed.
     pub(super) fn drop_departed(&mut self) {
         let mut room = DROPS_MAX;

@@ -275,6 +275,9 @@ impl Ledger {
         self.account_for(&entry.record, u64::saturating_sub);
         if let Some(account) = self.tables.accounts.get_mut(&entry.record.owner) {
             account.packs = account.packs.saturating_sub(1);
+            if account.packs == 0 {
+                self.departs_with_nothing(entry.record.owner);
+            }
         }
         self.forget_holders(&entry.record);
         self.events

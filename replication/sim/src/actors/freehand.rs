@@ -3,7 +3,7 @@
 //! Such a liar keeps every valid block that it sees and writes one or two chains of its own on them, as fast as the
 //! rules of validity let it:
 //! - `Twins`: two versions of each block, sent to different peers; it goes on from one of them;
-//! - `TwoFaced`: two whole chains, one shown to members with even numbers, one to the others. Several such liars act
+//! - `TwoFaced`: two whole chains, one shown to members with even numbers, one to the others, each block with its parents. Several such liars act
 //!   in concert: the parity of a block's time says to which face it belongs;
 //! - `Chains`: many whole chains, each shown to some members; where several liars do so, a block of one chain stands on
 //!   whichever twin of the others' comes next, so that no two chains share a history;
@@ -177,7 +177,16 @@ impl Freehand {
         }
         let on_side =
             |author: &MemberId| self.liars.contains(author) || usize::from(author.0 % 2) == face;
-        if two_faced && chosen.keys().filter(|author| on_side(author)).count() + 1 >= quorum {
+        // Where a side is a quorum by itself, nothing of the other is ever shown to it.
+        let alone = self
+            .roster
+            .committee()
+            .iter()
+            .filter(|it| on_side(it))
+            .count()
+            >= quorum;
+        let enough = chosen.keys().filter(|author| on_side(author)).count() + 1 >= quorum;
+        if two_faced && (alone || enough) {
             chosen.retain(|author, _| on_side(author));
         }
         chosen.into_values().collect()
@@ -283,13 +292,22 @@ impl Freehand {
                 Strategy::Forger if self.rng.per_mille(200) => continue,
                 _ => self.rng.pick(&versions)?,
             };
-            effects.push(Effect::Send {
-                to,
-                message: Message::Block(version.bytes().clone()),
-            });
+            let message = match self.strategy {
+                Strategy::TwoFaced => self.with_parents(version),
+                _ => Message::Block(version.bytes().clone()),
+            };
+            effects.push(Effect::Send { to, message });
         }
         versions.into_iter().for_each(|block| self.keep(block));
         Some(())
+    }
+
+    /// A block behind its parents, so that whoever gets it need ask for nothing before it votes.
+    fn with_parents(&self, block: &VerifiedBlock) -> Message {
+        let parents = block.block().parents.iter();
+        let known = parents.filter_map(|parent| self.find(parent));
+        let all = known.chain([block]).map(|block| block.bytes().clone());
+        Message::Blocks(all.collect())
     }
 
     fn sign(

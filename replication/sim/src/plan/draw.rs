@@ -34,6 +34,8 @@ impl Plan {
         let switches = Switches::draw(scenario, &mut rng.fork("switches"));
         let storm_micros = match scenario {
             Scenario::Load => rng.between(8, 16) * SECOND,
+            // Long enough for timeouts to grow beyond what an opponent holds blocks up.
+            Scenario::Leaders => rng.between(22, 32) * SECOND,
             _ => rng.between(6, 16) * SECOND,
         };
         let genesis = draw_genesis(&switches, &mut rng.fork("genesis"));

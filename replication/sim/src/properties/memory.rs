@@ -3,6 +3,7 @@
 
 use super::{Ending, Property};
 use crate::actors::altruistic::LOG_BYTES;
+use crate::actors::rational::Selfish;
 use crate::observation::Observation;
 use crate::plan::Plan;
 use barfs_replication::Snapshot;
@@ -87,10 +88,14 @@ impl Property for BoundedMemory {
                     status.dag_blocks
                 ));
             }
-            if plan.liars.is_empty() && plan.rational.is_empty() && status.missing > 0 {
+            let comes =
+                plan.liars.is_empty() && plan.rational.is_empty() && plan.crash.gone.is_empty();
+            if comes && status.missing > 0 {
                 return Err(format!("{member} still asks for {} blocks", status.missing));
             }
-            if status.pending_commands > 0 {
+            // The blocks of one that sends them too late come below the floor, and their commands are queued again.
+            let too_late = plan.selfish_of(member.0) == Some(Selfish::TooLate);
+            if status.pending_commands > 0 && !too_late {
                 return Err(format!(
                     "{member} has {} commands waiting though each has come to its end",
                     status.pending_commands

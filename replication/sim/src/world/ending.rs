@@ -97,9 +97,11 @@ impl World {
                 .filter_map(altruistic_replica)
         };
         if self.plan.liars.is_empty() {
-            // Where nobody lies or spares itself the trouble, whatever is asked for comes.
-            let asks = |it: &Replica| self.plan.rational.is_empty() && it.status().missing > 0;
-            if stands().any(asks) {
+            // Where nobody lies, spares itself the trouble or is gone with what it has sent to nobody, whatever is asked for
+            // comes.
+            let comes = self.plan.rational.is_empty() && self.plan.crash.gone.is_empty();
+            let asks = |it: &Replica| it.status().missing > 0;
+            if comes && stands().any(asks) {
                 return false;
             }
             let mut stands = stands().map(|it| (it.ledger().index(), it.ledger().root()));

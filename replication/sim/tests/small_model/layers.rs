@@ -8,13 +8,17 @@
 //!
 //! Parents that are not of the round before are the author's own newest block and, all or none, the older blocks
 //! that nobody names yet: what correct members do.
+//!
+//! From a round on the search can be *narrowed*: there every author makes a block on everything of the round before, but
+//! for one at most, which does anything else. So the rounds in which anchors of the first slots are committed can be
+//! reached in groups whose rounds are too many to exhaust.
 
 use crate::graph::{Group, block, direct, twin_of};
 use barfs_replication_mutants::MemberId;
 use barfs_replication_mutants::consensus::block::{BlockRef, VerifiedBlock};
 use barfs_replication_mutants::consensus::dag::Dag;
 use barfs_replication_mutants::consensus::tally::Slot;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// What the rule can read of one block: votes, certificates and anchors' words, slot by slot.
 type Class = Vec<u8>;
@@ -112,53 +116,77 @@ impl State {
         &self,
         group: &Group,
         dag: &mut Dag,
-        author: u16,
-        twin: u8,
-    ) -> Vec<(Class, VerifiedBlock)> {
-        let mut found = BTreeMap::new();
-        for parents in self.choices(group, author) {
+        (author, twin): (u16, u8),
+        narrow: bool,
+    ) -> Vec<VerifiedBlock> {
+        let mut choices = self.choices(group, author);
+        // Of those that the rule cannot tell apart the one that leaves most blocks unnamed is kept: those can come last.
+        // Where the search is narrow the first is the one that names all of the round before and nothing older.
+        choices.sort_by_key(|parents| {
+            let before = parents.iter().filter(|parent| parent.round == self.round);
+            let before = before.count();
+            let missing = if narrow { usize::MAX - before } else { before };
+            (missing, parents.len())
+        });
+        let mut classes: HashSet<Class> = HashSet::new();
+        let mut found = Vec::new();
+        for parents in choices {
             let block = block(self.round + 1, author, twin, parents);
             dag.insert(block.clone());
-            found
-                .entry(class(group, dag, block.reference()))
-                .or_insert(block);
+            if classes.insert(class(group, dag, block.reference())) {
+                found.push(block);
+            }
         }
-        found.into_iter().collect()
+        found
     }
 
     /// Every graph with one more round, with its key; rounds of too few authors are kept too, nothing follows them.
-    pub fn successors(&self, group: &Group) -> Vec<(Vec<u8>, State)> {
+    /// If `narrow`, all authors but one do as much as they can.
+    pub fn successors(&self, group: &Group, narrow: bool) -> Vec<(Vec<u8>, State)> {
         if self.round > 0 && authors(self.of_round(self.round)) < group.thresholds.quorum {
             return Vec::new();
         }
         let base = group.dag(&self.blocks);
         let mut dag = base.clone();
-        let mut partial: Vec<Vec<VerifiedBlock>> = vec![Vec::new()];
+        let mut partial: Vec<(Vec<VerifiedBlock>, bool)> = vec![(Vec::new(), false)];
         for author in 0..group.members() {
-            let first = self.candidates(group, &mut dag, author, 0);
-            let mut options: Vec<Vec<VerifiedBlock>> = vec![Vec::new()];
-            options.extend(first.iter().map(|(_, block)| vec![block.clone()]));
+            let first = self.candidates(group, &mut dag, (author, 0), narrow);
+            // The first is the one with the most parents.
+            let mut options: Vec<Vec<VerifiedBlock>> =
+                first.iter().map(|block| vec![block.clone()]).collect();
+            options.push(Vec::new());
             let liar = group
                 .liar
                 .filter(|(liar, until)| *liar == author && self.round < *until);
             if liar.is_some() {
-                let second = self.candidates(group, &mut dag, author, 1);
-                for (place, (_, one)) in first.iter().enumerate() {
+                let second = self.candidates(group, &mut dag, (author, 1), narrow);
+                for (place, one) in first.iter().enumerate() {
                     // Twins are alike but for the name: one order is enough.
-                    for (_, two) in second.iter().skip(place) {
+                    for two in second.iter().skip(place) {
                         options.push(vec![one.clone(), two.clone()]);
                     }
                 }
             }
             partial = partial
                 .iter()
-                .flat_map(|row| options.iter().map(|more| [row.as_slice(), more].concat()))
+                .flat_map(|(row, deviates)| {
+                    let few = if narrow && *deviates {
+                        1
+                    } else {
+                        options.len()
+                    };
+                    let options = options.iter().enumerate().take(few);
+                    options.map(|(place, more)| {
+                        let row = [row.as_slice(), more].concat();
+                        (row, *deviates || place > 0)
+                    })
+                })
                 .collect();
         }
         partial
             .into_iter()
-            .filter(|row| !row.is_empty())
-            .map(|row| {
+            .filter(|(row, _)| !row.is_empty())
+            .map(|(row, _)| {
                 let mut dag = base.clone();
                 row.iter().for_each(|block| dag.insert(block.clone()));
                 let state = State {
@@ -187,7 +215,10 @@ impl State {
         for slot in slots(group, self.round) {
             match self.settled(group, dag, slot, &front) {
                 // Only an older open slot still asks how this one ended: this may be its anchor.
-                Some(_) if slot.round < open_from.saturating_add(3) => {}
+                // A wrong rule may part what is decided directly from what an anchor says.
+                Some(_) if slot.round < open_from.saturating_add(3) => {
+                    key.extend([103, direct(group, dag, slot)]);
+                }
                 Some(word) => key.extend([101, (self.round - slot.round) as u8, word]),
                 None => {
                     open_from = open_from.min(slot.round);
