@@ -208,6 +208,16 @@ fn nodes_refuse_what_is_not_theirs() {
         Exit::WrongGroup,
         "does not have this node",
     );
+    // A group of an earlier build: the version comes first.
+    let older = dir.path().join("older");
+    let mut bytes = std::fs::read(dir.path().join("a/group")).unwrap();
+    bytes[0] = 3;
+    std::fs::write(&older, bytes).unwrap();
+    refused(
+        &barfs(&["group", "adopt", text(&older), "--dir", &node(0)]),
+        Exit::WrongGroup,
+        "was founded with format 3",
+    );
     let cards: Vec<String> = (0..4).map(|i| format!("{}/member.card", node(i))).collect();
     let second = dir.path().join("second");
     let mut args = vec!["group", "create", "--name", "again", "--out", text(&second)];

@@ -122,3 +122,32 @@ fn load_snapshot(genesis: &Genesis, path: &Path) -> Outcome<Loaded> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use barfs_replication::{MemberCard, Params};
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_another_version_is_left_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.snapshot");
+        let key = |seed| SigningKey::from_seed([seed; 32]);
+        let card = MemberCard::sign(&key(1), key(2).id(), "a", "a:1", 1 << 30, "").unwrap();
+        let genesis = Genesis::new("one", 0, vec![card], Params::default(), [0; 16]).unwrap();
+        // An earlier one began with how many hand-overs there were.
+        let part = [0_u32, 7, 7, 7].map(u32::to_le_bytes).concat();
+        statefile::write(&path, std::iter::once(part.clone())).unwrap();
+        let Err(failure) = load_snapshot(&genesis, &path) else {
+            panic!("it was taken");
+        };
+        assert_eq!(failure.exit, Exit::BadDataDir);
+        let told = failure.to_string();
+        assert!(told.contains("written by another version"), "{told}");
+        let mut kept = statefile::read(&path).unwrap().unwrap();
+        assert_eq!(kept.next(), Some(part));
+    }
+}
