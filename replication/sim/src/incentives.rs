@@ -13,7 +13,7 @@ use crate::meter::Meter;
 use crate::plan::{Load, Plan};
 use crate::rng::MILLI;
 use crate::world::run;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use std::fmt;
 
 /// Members of the group in the table: one in ten is one member.
@@ -108,6 +108,22 @@ pub struct Line {
 }
 
 impl Line {
+    /// The mean of lines of one strategy and fraction.
+    fn mean(lines: &[Line]) -> Option<Line> {
+        let over = |of: &dyn Fn(&Line) -> f64| mean(lines.iter().map(of));
+        let first = lines.first()?;
+        Some(Line {
+            selfish: first.selfish,
+            players: first.players,
+            gain: over(&|line| line.gain),
+            patient_gain: over(&|line| line.patient_gain),
+            saved: over(&|line| line.saved),
+            served: over(&|line| line.served),
+            others: over(&|line| line.others),
+            safe: lines.iter().all(|line| line.safe),
+        })
+    }
+
     /// Whether it pays, alone or in this company, beyond epsilon.
     pub fn pays(&self) -> bool {
         self.gain > EPSILON
@@ -139,9 +155,21 @@ pub const HEADS: &str = "\
 | strategy | played by | gains | gains the patient | saves of its costs | is served | the others gain | pays |
 |---|---|---|---|---|---|---|---|";
 
-fn plan(seed: u64, selfish: Option<(Selfish, u16)>) -> Plan {
+/// Under what the strategies are played.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Seed of the first runs.
+    pub seed: u64,
+    /// How many seeds the lines are means over, from the first on.
+    pub seeds: u64,
+    /// Messages that the network loses: then members have to ask for blocks, and wait for each other.
+    pub loss_per_mille: u64,
+}
+
+fn plan(seed: u64, loss_per_mille: u64, selfish: Option<(Selfish, u16)>) -> Plan {
     let mut plan = sound(seed, MEMBERS, 20, 12);
     plan.metered = true;
+    plan.network.loss_per_mille = loss_per_mille;
     plan.calm_micros = 4_000 * MILLI;
     plan.client_every = 150 * MILLI;
     // An hour of accounts in three seconds.
@@ -197,25 +225,40 @@ fn mean(of: impl Iterator<Item = f64>) -> f64 {
     sum / f64::from(count)
 }
 
-/// Plays every strategy, or one, by so many members each and hands over each line as soon as it is there.
+/// Plays every strategy, or one, by so many members each and hands over each line, a mean over the seeds, as soon as it is
+/// there.
 ///
 /// # Errors
 /// If a run cannot be set up, or the group that follows did nothing.
 pub fn play_all(
-    seed: u64,
+    conditions: Conditions,
     only: Option<Selfish>,
     fractions: &[u16],
     mut each: impl FnMut(Line),
 ) -> anyhow::Result<()> {
-    let (follow, _) = meters(&plan(seed, None))?;
-    if follow.iter().any(|meter| meter.served == 0) {
-        bail!("in the group that follows somebody was not served");
+    let Conditions {
+        seed,
+        seeds,
+        loss_per_mille,
+    } = conditions;
+    let mut all_follow = Vec::new();
+    for seed in (seed..).take(usize::try_from(seeds).unwrap_or(1)) {
+        let (follow, _) = meters(&plan(seed, loss_per_mille, None))?;
+        if follow.iter().any(|meter| meter.served == 0) {
+            bail!("in the group that follows somebody was not served");
+        }
+        all_follow.push((seed, follow));
     }
     let played = |selfish: &Selfish| only.is_none_or(|only| only == *selfish);
     for selfish in Selfish::ALL.into_iter().filter(played) {
         for players in fractions {
-            let (played, safe) = meters(&plan(seed, Some((selfish, *players))))?;
-            each(line(selfish, *players, &follow, &played, safe));
+            let mut lines = Vec::new();
+            for (seed, follow) in &all_follow {
+                let plan = plan(*seed, loss_per_mille, Some((selfish, *players)));
+                let (played, safe) = meters(&plan)?;
+                lines.push(line(selfish, *players, follow, &played, safe));
+            }
+            each(Line::mean(&lines).context("no seed was asked for")?);
         }
     }
     Ok(())

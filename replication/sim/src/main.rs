@@ -66,9 +66,15 @@ enum Other {
     /// Whether it pays to deviate: every selfish strategy, alone and in fractions, as a table. Exit code 1 if safety
     /// fails or a strategy pays.
     Incentives {
-        /// Seed of the runs.
+        /// Seed of the first runs.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How many seeds the lines are means over.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// Messages that the network loses, per mille.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=500))]
+        loss: u64,
         /// One strategy alone, by its name in the table.
         #[arg(long)]
         strategy: Option<String>,
@@ -91,11 +97,21 @@ fn main() -> anyhow::Result<ExitCode> {
             figures::take_all(seed, |figure| println!("{figure}"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Other::Incentives { seed, strategy }) => {
+        Some(Other::Incentives {
+            seed,
+            seeds,
+            loss: loss_per_mille,
+            strategy,
+        }) => {
             let only = strategy.as_deref().map(named).transpose()?;
             println!("{}", incentives::HEADS);
             let mut held = true;
-            incentives::play_all(seed, only, &incentives::FRACTIONS, |line| {
+            let conditions = incentives::Conditions {
+                seed,
+                seeds,
+                loss_per_mille,
+            };
+            incentives::play_all(conditions, only, &incentives::FRACTIONS, |line| {
                 println!("{line}");
                 held &= line.safe && !line.pays();
             })?;
