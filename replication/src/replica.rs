@@ -283,15 +283,17 @@ impl Replica {
         };
         // Where the beacon stands changes with commits only, and a share is made once a period.
         let period = self.execution.ledger().beacon_period();
-        if *used == Some(period) || !self.is_seated() {
+        if *used == Some(period) || !self.ledger().owes_reveal(self.me) || !self.is_seated() {
             return;
         }
-        let Some((epoch, reveal)) = self.ledger().reveal_owed(self.me, secret) else {
+        let owed = self.ledger().reveal_owed(self.me, secret);
+        // Whether this is the key that counts does not change within the period either.
+        if let Some((_, used)) = &mut self.vrf {
+            *used = Some(period);
+        }
+        let Some((epoch, reveal)) = owed else {
             return;
         };
-        if let Some((_, used)) = &mut self.vrf {
-            *used = Some(epoch);
-        }
         let number = self.next_own_number();
         let command = Command::Reveal { epoch, reveal };
         self.submit(None, BlockCommand::Own { number, command });

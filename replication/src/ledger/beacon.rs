@@ -206,14 +206,31 @@ impl Ledger {
         ))
     }
 
-    /// The reveal that a member owes now, if it has registered its key and not revealed yet: the period and the value.
+    /// Whether a member owes a reveal now: its key counts in this period, and it has not revealed yet. Cheap.
+    #[must_use]
+    pub fn owes_reveal(&self, member: MemberId) -> bool {
+        let counts = |epoch| {
+            let account = self.account(member);
+            account.is_some_and(|account| account.vrf_in(epoch).is_some())
+        };
+        match self.tables.beacon.get(&0) {
+            None => counts(0),
+            Some(row) => {
+                counts(row.epoch) && !row.reveals.iter().any(|(known, _)| *known == member)
+            }
+        }
+    }
+
+    /// The reveal that a member owes now, if this is the key that it has registered: the period and the value.
     #[must_use]
     pub fn reveal_owed(&self, member: MemberId, secret: &VrfSecret) -> Option<(u64, VrfReveal)> {
+        if !self.owes_reveal(member) {
+            return None;
+        }
         let row = self.beacon_row();
-        let registered = self.account(member)?.vrf_in(row.epoch) == Some(secret.public());
-        let done = row.reveals.iter().any(|(known, _)| *known == member);
+        let key = self.account(member)?.vrf_in(row.epoch)?;
         let message = message(self.genesis.group_id(), row.epoch, row.newest);
-        (registered && !done).then(|| (row.epoch, secret.prove(REVEAL_CONTEXT, &message)))
+        (key == secret.public()).then(|| (row.epoch, secret.prove(REVEAL_CONTEXT, &message)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One value each audit epoch, made of all members' reveals, the same at every member.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use barfs_crypto::{Digest, VrfReveal, VrfSecret};
 use barfs_replication::*;
@@ -150,6 +151,7 @@ fn a_key_counts_from_the_next_period_on() {
     register(&mut world, 3);
     let ledger = world.ledger(m(0));
     let period = ledger.beacon_period();
+    assert!(!ledger.owes_reveal(m(3)));
     assert_eq!(ledger.reveal_owed(m(3), &secret(3)), None);
     let (_, reveal) = world
         .ledger(m(0))
@@ -168,4 +170,33 @@ fn a_key_counts_from_the_next_period_on() {
         "from the next one on it does"
     );
     assert_eq!(withheld(&world, m(3)), 0, "and owed nothing before");
+}
+
+/// A member computes with its key when it owes a share, and not at every step of a period in which its key does not count
+/// yet: one such computation takes as long as hundreds of steps.
+#[test]
+fn a_key_that_does_not_count_yet_costs_nothing() {
+    let took = |beacon: bool| {
+        let mut world = World::with_params(4, Params::default());
+        for i in 0..4 {
+            if !beacon {
+                continue;
+            }
+            let (public, group) = (secret(i).public(), world.genesis.group_id());
+            let possession = vrf_possession(group, m(i), &secret(i));
+            let ticket = world.submit(m(i), Command::RegisterVrf { public, possession });
+            world.finish(ticket);
+            world.replica_mut(m(i)).use_vrf(secret(i));
+        }
+        assert_eq!(world.ledger(m(0)).beacon_period(), 0, "an hour is long");
+        let replica = world.replica_mut(m(0));
+        let began = Instant::now();
+        for _ in 0..20_000 {
+            replica.handle(Now::default(), Input::Tick);
+        }
+        began.elapsed()
+    };
+    let (with, without) = (took(true), took(false));
+    println!("20,000 steps with a key {with:?}, without {without:?}");
+    assert!(with < without * 10, "{with:?} against {without:?}");
 }
