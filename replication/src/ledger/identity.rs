@@ -21,9 +21,10 @@ use crate::roster::{REPLACED_MAX, ReplacedKey};
 use crate::time::LiveTime;
 use crate::wire;
 
-/// New cards that a node key may ask for in one audit epoch; the recovery key has as many more. Each ends the epoch of
-/// the roster, and that is work for everybody.
-const CARDS_MAX: u32 = 4;
+/// New cards that a node key may ask for in one day of live time; the recovery key has as many more. Each ends the epoch
+/// of the roster, which is work for everybody at once, and a hand-over that everybody keeps for ever.
+const CARDS_MAX: u32 = 8;
+const DAY_MS: u64 = 24 * 3_600_000;
 /// How long, in live time, a key that was replaced convicts by what it signed before.
 const ECHO_MS: u64 = 600_000;
 /// How often the node key of one member can be replaced.
@@ -35,9 +36,9 @@ pub(crate) struct Identity {
     /// Its former node keys, oldest first.
     #[borsh(deserialize_with = "wire::list::<_, _, FORMER_MAX>")]
     former: Vec<NodeId>,
-    /// The audit epoch in which it last got a new card, and how many.
-    epoch: u64,
-    /// See `epoch`.
+    /// The day of live time on which it last asked for a new card, and how many.
+    day: u64,
+    /// See `day`.
     cards: u32,
 }
 
@@ -73,10 +74,10 @@ impl Ledger {
     }
 
     fn count_card(&mut self, member: MemberId, by_recovery: bool) -> Result<(), Refusal> {
-        let epoch = self.audit_epoch();
+        let day = self.live.0 / DAY_MS;
         let known = self.tables.identities.get(&member);
         let (cards, former) = known.map_or((0, 0), |known| {
-            let cards = if known.epoch == epoch { known.cards } else { 0 };
+            let cards = if known.day == day { known.cards } else { 0 };
             (cards, known.former.len())
         });
         let most = if by_recovery {
@@ -88,7 +89,7 @@ impl Ledger {
             return Err(Refusal::TooMany);
         }
         let identity = self.tables.identities.or_default(member);
-        (identity.epoch, identity.cards) = (epoch, cards + 1);
+        (identity.day, identity.cards) = (day, cards + 1);
         Ok(())
     }
 

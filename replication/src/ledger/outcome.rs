@@ -155,7 +155,7 @@ pub enum Refusal {
     } = 16,
     /// The member has as many of this as it may have.
     #[error(
-        "the member has too many of these: devices, volumes, packs, questions, or guests who wait for votes"
+        "the member has too many of these: devices, volumes, packs, questions, new cards in a day, or guests who wait for votes"
     )]
     TooMany = 17,
     /// Only this member's answer: its queue is full, nothing was ordered; try again.

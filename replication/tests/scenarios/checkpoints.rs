@@ -215,7 +215,7 @@ fn certify(world: &World, checkpoint: Checkpoint) -> Certificate {
     }
 }
 
-/// A member that had its card changed four times an audit epoch for a month.
+/// A member that had its card changed eight times a day for a year.
 #[test]
 fn thousands_of_handovers_are_written_and_read() {
     const EPOCHS: u32 = 3000;

@@ -276,18 +276,22 @@ fn who_may_ask_for_what() {
         let outcome = refused(&mut book, node, Command::RotateIdentity { member, card });
         assert_eq!(outcome, Refusal::NotAllowed);
     }
-    // Each ends an epoch, so they are counted: four an audit epoch, as many more by the recovery key.
+    // Each ends an epoch and leaves a hand-over behind, so they are counted: eight a day, as many more by the recovery key.
     let move_to = |port: u16| Command::RotateIdentity {
         member: m(3),
         card: card_with(&key(1, 3), 3, &format!("127.0.0.1:{port}")),
     };
-    for port in 0..8 {
-        book.must(Issuer::Recovery(m(3)), move_to(port));
+    let by_recovery = Issuer::Recovery(m(3));
+    for port in 0..16 {
+        book.must(by_recovery, move_to(port));
     }
-    let by_recovery = refused(&mut book, Issuer::Recovery(m(3)), move_to(9));
-    assert_eq!(by_recovery, Refusal::TooMany);
-    book.pass_ms(book.genesis.params.audit_epoch_ms);
-    book.must(Issuer::Recovery(m(3)), move_to(9));
+    let more = refused(&mut book, by_recovery, move_to(16));
+    assert_eq!(more, Refusal::TooMany);
+    book.pass_ms(2 * book.genesis.params.audit_epoch_ms);
+    let same_day = refused(&mut book, by_recovery, move_to(16));
+    assert_eq!(same_day, Refusal::TooMany, "an audit epoch is no day");
+    book.pass_ms(24 * 3_600_000);
+    book.must(by_recovery, move_to(16));
 }
 
 #[test]
