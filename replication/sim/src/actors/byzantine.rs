@@ -10,11 +10,12 @@ use super::altruistic::answer;
 use super::counterfeit;
 use super::freehand::Freehand;
 use super::infiltrator::Infiltrator;
+use super::noise;
+use super::relics::Relics;
 use super::{Effect, Machine};
 use crate::plan::{Plan, Scenario, Strategy};
 use crate::rng::{Rng, SECOND};
-use barfs_crypto::Digest;
-use barfs_replication::{BlockRef, Input, MemberId, Message, Output, Replica, VerifiedBlock};
+use barfs_replication::{Input, MemberId, Message, Output, Replica, VerifiedBlock};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages with which one that floods answers everything that it hears.
@@ -104,6 +105,7 @@ pub struct Bent {
     /// What goes out late, by virtual time.
     late: VecDeque<(u64, Message)>,
     infiltrator: Infiltrator,
+    relics: Relics,
     /// Messages of a flood in the tenth of a second that runs.
     flood: (u64, usize),
     bounded: bool,
@@ -152,6 +154,7 @@ impl Bent {
             steady,
             late: VecDeque::new(),
             infiltrator: Infiltrator::default(),
+            relics: Relics::default(),
             flood: (0, 0),
             bounded: plan.scenario != Scenario::Measured,
             deviations: 0,
@@ -218,7 +221,10 @@ impl Bent {
                     let now = machine.clock.now(at);
                     queue.extend(self.replica.handle(now, Input::Persisted { token }));
                 }
-                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
+                Output::Send { to, message } => {
+                    let message = self.outdate(machine, to, message);
+                    effects.push(Effect::Send { to, message });
+                }
                 Output::Broadcast { message } if self.strategy == Strategy::Late => {
                     self.deviations += 1;
                     let due = at + self.rng.below(3 * SECOND);
@@ -300,10 +306,33 @@ impl Bent {
             }
             return;
         }
-        let frame = counterfeit::frame(machine, &self.replica, &mut self.rng);
+        let old = self.rng.per_mille(200);
+        let old = old.then(|| self.relics.any(&mut self.rng)).flatten();
+        let frame = match old {
+            Some(control) => Some(Message::Control(control)),
+            None => counterfeit::frame(machine, &self.replica, &mut self.rng),
+        };
         let to = self.rng.pick(&self.peers).copied();
         if let (Some(message), Some(to)) = (frame, to) {
             effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// Of two answers of one that counterfeits one was right some time ago.
+    fn outdate(&mut self, machine: &Machine, to: MemberId, message: Message) -> Message {
+        if self.strategy != Strategy::Counterfeit {
+            return message;
+        }
+        let Message::Control(control) = &message else {
+            return message;
+        };
+        let old = self.relics.instead(machine, to, control, &mut self.rng);
+        match old.filter(|_| self.rng.per_mille(500)) {
+            Some(old) => {
+                self.deviations += 1;
+                Message::Control(old)
+            }
+            None => message,
         }
     }
 
@@ -312,85 +341,13 @@ impl Bent {
         let Some(to) = self.rng.pick(&self.peers).copied() else {
             return;
         };
-        let blocks: &[VerifiedBlock] = if let Input::Blocks { blocks, .. } = input {
-            blocks
-        } else {
-            &[]
+        let heard: &[VerifiedBlock] = match input {
+            Input::Blocks { blocks, .. } => blocks,
+            _ => &[],
         };
-        let message = match self.rng.below(5) {
-            0 => {
-                // A block of somebody with one byte changed.
-                let Some(block) = self.rng.pick(blocks) else {
-                    return;
-                };
-                let mut bytes = block.bytes().to_vec();
-                let position = self.rng.below(bytes.len() as u64) as usize;
-                bytes
-                    .iter_mut()
-                    .skip(position)
-                    .take(1)
-                    .for_each(|byte| *byte ^= 0x20);
-                Message::Block(bytes.into())
-            }
-            1 => Message::Want {
-                refs: (0..self.rng.between(1, 1_024))
-                    .map(|_| self.invented())
-                    .collect(),
-            },
-            2 => Message::WantFrom {
-                round: self.rng.below(50),
-            },
-            3 => {
-                // Old blocks, again and again.
-                let from = self.rng.below(100);
-                Message::Blocks(
-                    machine
-                        .disk
-                        .from_round(from)
-                        .take(50)
-                        .map(|block| block.bytes().clone())
-                        .collect(),
-                )
-            }
-            _ => {
-                let Some(message) = self.far_ahead(machine, blocks) else {
-                    return;
-                };
-                message
-            }
-        };
-        self.deviations += 1;
-        effects.push(Effect::Send { to, message });
-    }
-
-    fn invented(&mut self) -> BlockRef {
-        let author = self.rng.pick(&self.peers).copied().unwrap_or(MemberId(0));
-        BlockRef {
-            round: self.rng.between(1, 10_000),
-            author,
-            digest: Digest(self.rng.bytes()),
+        if let Some(message) = noise::frame(machine, &self.peers, heard, &mut self.rng) {
+            self.deviations += 1;
+            effects.push(Effect::Send { to, message });
         }
-    }
-
-    /// A signed block of a round far ahead, on parents that do not exist.
-    fn far_ahead(&mut self, machine: &Machine, blocks: &[VerifiedBlock]) -> Option<Message> {
-        let mut block = self.rng.pick(blocks)?.block().clone();
-        let genesis = machine.group.genesis();
-        block.author = machine.id;
-        block.commands.clear();
-        block.round += self.rng.between(2, 100_000);
-        let mut parents = Vec::new();
-        for author in self.peers.clone() {
-            parents.push(BlockRef {
-                round: block.round - 1,
-                author,
-                digest: Digest(self.rng.bytes()),
-            });
-        }
-        block.parents = parents;
-        let signed =
-            VerifiedBlock::sign(&genesis, machine.group.member_key(machine.id).ok()?, block)
-                .ok()?;
-        Some(Message::Block(signed.bytes().clone()))
     }
 }

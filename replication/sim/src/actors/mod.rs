@@ -8,7 +8,9 @@ pub mod byzantine;
 mod counterfeit;
 pub mod freehand;
 mod infiltrator;
+mod noise;
 pub mod rational;
+mod relics;
 
 use crate::clock::Clock;
 use crate::disk::Disk;

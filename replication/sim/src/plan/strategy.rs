@@ -19,7 +19,8 @@ pub enum Strategy {
     Forger,
     /// As [`Strategy::Noise`], at everything it hears and many times over.
     Flood,
-    /// Hands out forged certificates, votes, snapshots and hand-overs, and reveals what is no share of a beacon.
+    /// Hands out forged certificates, votes, snapshots and hand-overs, and genuine ones that are out of date; reveals what
+    /// is no share of a beacon.
     Counterfeit,
     /// Writes many chains at once, each block of which stands on a twin of another liar's, and shows each peer but one.
     Chains,
