@@ -206,6 +206,12 @@ impl VerifiedBlock {
         }
     }
 
+    /// A block from the bytes of one that was in hand before.
+    pub(crate) fn again(bytes: &BlockBytes) -> Option<Self> {
+        let (block, digest, _) = Self::read(bytes).ok()?;
+        Some(Self::assemble(block, bytes.clone(), digest, 0))
+    }
+
     /// The epoch that the bytes of a block speak of; `None` if they are too few.
     #[must_use]
     pub fn epoch_of(bytes: &[u8]) -> Option<u32> {

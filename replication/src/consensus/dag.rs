@@ -9,17 +9,54 @@ use alloc::vec::Vec;
 
 use barfs_crypto::Digest;
 
-use super::block::{BlockRef, VerifiedBlock};
+use super::block::{BlockBytes, BlockRef, Executed, VerifiedBlock};
 use super::tally::{Schedule, Slot, SlotTally};
 use crate::membership::MemberId;
 use crate::params::Thresholds;
+
+/// What memory has of a block. Read it is three times as long as its bytes, and once it is delivered nobody reads it.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// Not delivered.
+    Read(VerifiedBlock),
+    /// Delivered: for those that ask for it, and to tell twins and contradictions.
+    Bytes(BlockBytes, Executed),
+    /// Delivered some time ago; the log has it.
+    Logged,
+}
+
+impl Content {
+    pub(super) fn bytes(&self) -> Option<&BlockBytes> {
+        match self {
+            Self::Read(block) => Some(block.bytes()),
+            Self::Bytes(bytes, _) => Some(bytes),
+            Self::Logged => None,
+        }
+    }
+
+    /// The block if it is not delivered.
+    pub(super) fn read(&self) -> Option<&VerifiedBlock> {
+        match self {
+            Self::Read(block) => Some(block),
+            Self::Bytes(..) | Self::Logged => None,
+        }
+    }
+
+    /// The block, read again if need be.
+    fn read_again(&self) -> Option<VerifiedBlock> {
+        match self {
+            Self::Read(block) => Some(block.clone()),
+            Self::Bytes(bytes, _) => VerifiedBlock::again(bytes),
+            Self::Logged => None,
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Held {
     pub(super) reference: BlockRef,
     pub(super) time_ms: u64,
-    /// Gone some rounds after delivery; the log has it.
-    pub(super) content: Option<VerifiedBlock>,
+    pub(super) content: Content,
     pub(super) delivered: bool,
     pub(super) has_commands: bool,
     /// For each leader slot of the round before: the block voted for.
@@ -29,10 +66,10 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Its parents, as long as it is not delivered.
     pub(super) fn parents(&self) -> &[BlockRef] {
-        self.content
-            .as_ref()
-            .map_or(&[], |block| block.block().parents.as_slice())
+        let block = self.content.read();
+        block.map_or(&[], |block| block.block().parents.as_slice())
     }
 }
 
@@ -50,6 +87,8 @@ pub(crate) struct Dag {
     pub(super) tips: BTreeSet<BlockRef>,
     pub(super) floor: u64,
     pub(super) content_floor: u64,
+    /// Of the delivered blocks in memory.
+    pub(super) delivered_bytes: usize,
     pub(super) quorum_round: u64,
     pub(super) last_committed: u64,
     pub(super) last_delivered: BTreeMap<MemberId, u64>,
@@ -76,6 +115,7 @@ impl Dag {
             tips: BTreeSet::new(),
             floor: base,
             content_floor: base,
+            delivered_bytes: 0,
             quorum_round: base,
             last_committed: base,
             last_delivered: BTreeMap::new(),
@@ -147,22 +187,41 @@ impl Dag {
         self.held(reference).is_some()
     }
 
-    /// The content of a held block, if still in memory.
-    pub(crate) fn content(&self, reference: BlockRef) -> Option<&VerifiedBlock> {
-        self.held(reference)?.content.as_ref()
+    /// A held block that is not delivered.
+    pub(crate) fn undelivered_block(&self, reference: BlockRef) -> Option<&VerifiedBlock> {
+        self.held(reference)?.content.read()
     }
 
-    /// The first held block of a slot, if its content is in memory.
-    pub(crate) fn first_in_slot(&self, round: u64, author: MemberId) -> Option<&VerifiedBlock> {
+    /// The bytes of a held block, if still in memory.
+    pub(crate) fn bytes_of(&self, reference: BlockRef) -> Option<&BlockBytes> {
+        self.held(reference)?.content.bytes()
+    }
+
+    /// The state that a held block speaks of, if its bytes are still in memory.
+    pub(crate) fn executed_of(&self, reference: BlockRef) -> Option<Executed> {
+        match &self.held(reference)?.content {
+            Content::Read(block) => Some(block.block().executed),
+            Content::Bytes(_, executed) => Some(*executed),
+            Content::Logged => None,
+        }
+    }
+
+    /// A held block, if its bytes are still in memory; of one that is delivered they are read again.
+    pub(crate) fn read_again(&self, reference: BlockRef) -> Option<VerifiedBlock> {
+        self.held(reference)?.content.read_again()
+    }
+
+    /// The first held block of a slot, if its bytes are still in memory; of one that is delivered they are read again.
+    pub(crate) fn first_in_slot(&self, round: u64, author: MemberId) -> Option<VerifiedBlock> {
         let slot = self.rounds.get(&round)?.get(&author)?;
-        slot.first()?.content.as_ref()
+        slot.first()?.content.read_again()
     }
 
-    /// The newest block of an author whose content is in memory.
-    pub(crate) fn newest_of(&self, author: MemberId) -> Option<&VerifiedBlock> {
+    /// The newest block of an author whose bytes are in memory.
+    pub(crate) fn newest_of(&self, author: MemberId) -> Option<(BlockRef, &BlockBytes)> {
         let slots = self.rounds.values().rev();
         let mut held = slots.filter_map(|authors| authors.get(&author)).flatten();
-        held.find_map(|held| held.content.as_ref())
+        held.find_map(|held| Some((held.reference, held.content.bytes()?)))
     }
 
     /// Whether a slot has a block.
@@ -189,23 +248,21 @@ impl Dag {
             .take_while(move |tip| tip.round < round)
     }
 
-    /// The contents in memory of one round, ascending by (author, digest).
-    pub(crate) fn contents_of(&self, round: u64) -> Vec<VerifiedBlock> {
-        let mut blocks: Vec<VerifiedBlock> = self
-            .rounds
-            .get(&round)
-            .into_iter()
-            .flat_map(|authors| authors.values().flatten())
-            .filter_map(|held| held.content.clone())
+    /// The bytes in memory of one round's blocks, ascending by (author, digest).
+    pub(crate) fn bytes_of_round(&self, round: u64) -> Vec<BlockBytes> {
+        let authors = self.rounds.get(&round).into_iter();
+        let held = authors.flat_map(|authors| authors.values().flatten());
+        let mut blocks: Vec<(BlockRef, BlockBytes)> = held
+            .filter_map(|held| Some((held.reference, held.content.bytes()?.clone())))
             .collect();
-        blocks.sort_by_key(VerifiedBlock::reference);
-        blocks
+        blocks.sort_by_key(|(reference, _)| *reference);
+        blocks.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
-    /// All contents in memory.
-    pub(crate) fn contents(&self) -> impl Iterator<Item = &VerifiedBlock> {
+    /// The bytes of all blocks in memory.
+    pub(crate) fn all_bytes(&self) -> impl Iterator<Item = &BlockBytes> {
         let held = self.rounds.values().flat_map(BTreeMap::values).flatten();
-        held.filter_map(|held| held.content.as_ref())
+        held.filter_map(|held| held.content.bytes())
     }
 
     pub(crate) fn tally(&self, slot: Slot) -> Option<&SlotTally> {
@@ -258,7 +315,7 @@ impl Dag {
         authors.entry(reference.author).or_default().push(Held {
             reference,
             time_ms: block.block().time_ms,
-            content: Some(block),
+            content: Content::Read(block),
             delivered: false,
             has_commands,
             votes,

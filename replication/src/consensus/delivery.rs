@@ -2,18 +2,20 @@
 //!
 //! Invariant: what is delivered, the floor and the [`GraphState`] depend on the committed leaders alone.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::block::{BlockRef, VerifiedBlock};
-use super::dag::{Dag, Held};
+use super::dag::{Content, Dag, Held};
 use super::lateness::LatenessState;
 use super::tally::Slot;
 use crate::checkpoint::snapshot::GraphState;
 use crate::membership::Genesis;
 
-/// Rounds behind the last commit for which the content of delivered blocks stays in memory.
+/// Rounds behind the last commit for which the bytes of delivered blocks stay in memory, if they are not too many.
 const CONTENT_ROUNDS: u64 = 16;
+/// The most bytes of delivered blocks in memory; those of the newest round stay whatever they are.
+const CONTENT_BYTES_MAX: usize = 16 << 20;
 
 /// One of the blocks that a leader delivers.
 pub(crate) struct Delivered {
@@ -86,8 +88,16 @@ impl Dag {
         }
         let newest = self.last_delivered.entry(reference.author).or_insert(0);
         *newest = reference.round.max(*newest);
+        let block = held.content.read()?.clone();
+        let behind = reference.round <= self.content_floor;
+        held.content = if behind {
+            Content::Logged
+        } else {
+            self.delivered_bytes = self.delivered_bytes.saturating_add(block.bytes().len());
+            Content::Bytes(block.bytes().clone(), block.block().executed)
+        };
         Some(Delivered {
-            block: held.content.clone()?,
+            block,
             first_of_slot,
         })
     }
@@ -102,6 +112,9 @@ impl Dag {
         for held in gone.values().flat_map(|authors| authors.values().flatten()) {
             self.blocks -= 1;
             self.tips.remove(&held.reference);
+            if let Content::Bytes(bytes, _) = &held.content {
+                self.delivered_bytes = self.delivered_bytes.saturating_sub(bytes.len());
+            }
             if held.has_commands && !held.delivered {
                 self.waiting_commands -= 1;
             }
@@ -114,16 +127,19 @@ impl Dag {
     }
 
     fn drop_contents(&mut self) {
-        let line = self.last_committed.saturating_sub(CONTENT_ROUNDS);
-        if line <= self.content_floor {
-            return;
-        }
-        for (_, authors) in self.rounds.range_mut(self.content_floor + 1..=line) {
-            for held in authors.values_mut().flatten().filter(|held| held.delivered) {
-                held.content = None;
+        let oldest = self.last_committed.saturating_sub(CONTENT_ROUNDS);
+        while self.content_floor < self.last_committed
+            && (self.content_floor < oldest || self.delivered_bytes > CONTENT_BYTES_MAX)
+        {
+            self.content_floor += 1;
+            let authors = self.rounds.get_mut(&self.content_floor);
+            for held in authors.into_iter().flat_map(BTreeMap::values_mut).flatten() {
+                if let Content::Bytes(bytes, _) = &held.content {
+                    self.delivered_bytes = self.delivered_bytes.saturating_sub(bytes.len());
+                    held.content = Content::Logged;
+                }
             }
         }
-        self.content_floor = line;
     }
 
     /// What the order needs to go on after the newest commit; `next` is the slot to decide next.
@@ -171,7 +187,7 @@ impl Dag {
             authors.entry(reference.author).or_default().push(Held {
                 reference: *reference,
                 time_ms: *time_ms,
-                content: None,
+                content: Content::Logged,
                 delivered: true,
                 has_commands: false,
                 votes: Vec::new(),
@@ -192,7 +208,7 @@ impl Dag {
             .values()
             .flat_map(|authors| authors.values().flatten())
             .filter(|held| !held.delivered)
-            .filter_map(|held| held.content.clone())
+            .filter_map(|held| held.content.read().cloned())
             .collect();
         blocks.sort_by_key(VerifiedBlock::reference);
         blocks

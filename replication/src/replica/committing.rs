@@ -18,7 +18,7 @@ impl Replica {
             };
             let times = self
                 .dag
-                .content(leader)
+                .undelivered_block(leader)
                 .map(|block| self.dag.parent_times(block))
                 .unwrap_or_default();
             let before = self.dag.last_committed();

@@ -151,7 +151,9 @@ impl Replica {
         if !self.dag.slot_taken(round, author) {
             return false;
         }
-        if let Some(first) = self.dag.first_in_slot(round, author).cloned() {
+        if !self.equivocators.contains_key(&author)
+            && let Some(first) = self.dag.first_in_slot(round, author)
+        {
             self.accuse(first, block.clone());
         }
         true
@@ -190,15 +192,14 @@ impl Replica {
     /// A block must not speak of another state than its author's block before, at the same index.
     fn compare_tags(&mut self, block: &VerifiedBlock) {
         let author = block.reference().author;
-        let own = block.block().parents.first().copied();
-        let Some(before) = own
-            .filter(|parent| parent.author == author)
-            .and_then(|parent| self.dag.content(parent))
-        else {
+        let parent = block.block().parents.first().copied();
+        let Some(own) = parent.filter(|parent| parent.author == author) else {
             return;
         };
-        let (one, other) = (before.block().executed, block.block().executed);
-        if one.index == other.index && one.tag != other.tag {
+        let (before, now) = (self.dag.executed_of(own), block.block().executed);
+        if before.is_some_and(|before| before.index == now.index && before.tag != now.tag)
+            && let Some(before) = self.dag.read_again(own)
+        {
             let headers = [before.signed_header(), block.signed_header()];
             let evidence = Evidence::ContradictingTags(Box::new(headers));
             self.submit_evidence(author, evidence);

@@ -21,17 +21,17 @@ impl Replica {
         let Some(newest) = self.own.testimony(!all_needed) else {
             return;
         };
-        let bytes = |block: &VerifiedBlock| block.bytes().to_vec();
         let held = self.dag.newest_of(to);
         let waiting = self.suspended.newest_of(to);
+        let waiting = waiting.map(|block| (block.reference(), block.bytes()));
         let yours = held
             .into_iter()
             .chain(waiting)
-            .max_by_key(|block| block.reference().round);
+            .max_by_key(|(reference, _)| reference.round);
         let answer = Control::Newest {
             nonce,
-            newest: newest.map(bytes),
-            yours: yours.map(bytes),
+            newest: newest.map(|block| block.bytes().to_vec()),
+            yours: yours.map(|(_, bytes)| bytes.to_vec()),
         };
         let message = Message::Control(answer);
         self.out.push(Output::Send { to, message });

@@ -15,10 +15,10 @@ impl Replica {
         let (mut found, mut logged, mut gone) = (Vec::new(), Vec::new(), false);
         let mut bytes = 0_usize;
         for reference in refs.into_iter().take(WANT_REFS_MAX) {
-            if let Some(block) = self.dag.content(reference) {
+            if let Some(block) = self.dag.bytes_of(reference) {
                 if bytes < ANSWER_BYTES_MAX {
-                    bytes = bytes.saturating_add(block.bytes().len());
-                    found.push(block.bytes().clone());
+                    bytes = bytes.saturating_add(block.len());
+                    found.push(block.clone());
                 }
             } else if reference.round <= self.checkpoints.pruned() {
                 gone = true;
@@ -49,9 +49,9 @@ impl Replica {
         }
         let (mut found, mut bytes) = (Vec::new(), 0_usize);
         for round in round..=self.dag.highest_round() {
-            for block in self.dag.contents_of(round) {
-                bytes = bytes.saturating_add(block.bytes().len());
-                found.push(block.bytes().clone());
+            for block in self.dag.bytes_of_round(round) {
+                bytes = bytes.saturating_add(block.len());
+                found.push(block);
             }
             if bytes >= ANSWER_BYTES_MAX {
                 break;

@@ -90,10 +90,12 @@ impl Replica {
         let floor = self.dag.floor();
         let passed = self.unpersisted.iter();
         let passed = passed.filter(|block| block.reference().round <= floor);
-        let blocks = self.dag.contents().chain(self.suspended.blocks());
-        blocks
-            .chain(passed)
-            .map(|block| u64::try_from(block.bytes().len()).unwrap_or(u64::MAX))
-            .sum()
+        let waiting = self.suspended.blocks().chain(passed);
+        let blocks = self
+            .dag
+            .all_bytes()
+            .chain(waiting.map(|block| block.bytes()));
+        let lengths = blocks.map(|bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        lengths.sum()
     }
 }

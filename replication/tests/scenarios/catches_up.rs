@@ -178,3 +178,19 @@ fn catching_up_takes_as_much_memory_however_much_was_missed() {
         assert!(held > 1 << 20 && held < 3 << 20, "{held} bytes held");
     }
 }
+
+#[test]
+fn what_is_delivered_stays_in_memory_for_some_rounds_but_not_at_any_size() {
+    let mut world = World::new(4);
+    let text = "x".repeat(250);
+    let authors = (0..4).cycle().take(100_000);
+    let tickets: Vec<u64> = authors.map(|i| world.note(m(i), &text)).collect();
+    let done = |w: &World| tickets.iter().all(|ticket| w.outcome(*ticket).is_some());
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).index() >= 100_000));
+    assert!(world.run_until(5_000, done));
+    let status = world.replica(m(0)).status();
+    let (logged, held) = (world.logged_bytes(m(0)), status.held_bytes);
+    assert!(logged > 25 << 20, "{logged} bytes of blocks");
+    assert!(status.last_committed_round < 17, "{status:?}");
+    assert!(held > 4 << 20 && held < 17 << 20, "{held} bytes held");
+}

@@ -313,8 +313,8 @@ fn says(group: &Group, dag: &Dag, block: BlockRef, slot: Slot) -> u8 {
         round if round <= slot.round => return 0,
         round if round == slot.round + 1 => {
             let leader = group.schedule.leader(slot);
-            let content = dag.content(block);
-            let mut parents = content.into_iter().flat_map(|block| &block.block().parents);
+            let read = dag.undelivered_block(block);
+            let mut parents = read.into_iter().flat_map(|block| &block.block().parents);
             parents
                 .find(|parent| parent.round == slot.round && parent.author == leader)
                 .map(|parent| parent.digest)
