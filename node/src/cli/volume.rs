@@ -123,7 +123,11 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
     let ids: Vec<VolumeId> = volumes.into_iter().map(|(id, _)| id).collect();
     let sequence = ids.len() as u64;
     let home = SignedHome::sign(client.group, &recovery.signing_key(), me, ids, sequence);
-    client.submit(Command::SetHome { home }).await?;
+    client
+        .submit(Command::SetHome {
+            home: Box::new(home),
+        })
+        .await?;
 
     let file = VolumeFile {
         group: client.group.0.to_hex(),

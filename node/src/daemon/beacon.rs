@@ -49,7 +49,7 @@ async fn try_to_register(
         return Ok(registered);
     }
     let command = Command::RegisterVrf {
-        public: secret.public(),
+        public: Box::new(secret.public()),
         possession: vrf_possession(group, me, secret),
     };
     let (_, outcome) = driver.own(me, command, None).await?;

@@ -100,7 +100,7 @@ impl Route {
     fn keep_proofs(&self, block: &VerifiedBlock) {
         for command in &block.block().commands {
             if let Command::Accuse { evidence } = command.command() {
-                self.tell(Found::Proof(Box::new(evidence.clone())));
+                self.tell(Found::Proof(evidence.clone()));
             }
         }
     }
@@ -327,7 +327,9 @@ impl Service {
         let input = Input::SubmitUnder {
             epoch: roster.epoch(),
             ticket: None,
-            command: BlockCommand::Unnumbered(Command::Accuse { evidence }),
+            command: BlockCommand::Unnumbered(Command::Accuse {
+                evidence: Box::new(evidence),
+            }),
         };
         if self.driver.input(input).is_err() {
             tracing::debug!("the driver ended");

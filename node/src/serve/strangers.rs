@@ -74,7 +74,10 @@ impl Service {
     /// Carries somebody's wish to join. What the invitation is worth the ledger decides.
     pub(super) async fn join(&self, token: InviteToken, card: Box<MemberCard>) -> Reply {
         let node = card.node;
-        let command = Command::Join { token, card };
+        let command = Command::Join {
+            token: Box::new(token),
+            card,
+        };
         let present = self.rosters.present();
         if let Err(cause) = tokio::task::block_in_place(|| command.verify_parts(&present)) {
             return refused(format!("the invitation is not valid: {cause}"));

@@ -10,10 +10,6 @@ use barfs_replication::{BlockRef, Event, Issuer, MemberId, Outcome, Replica, Ver
 
 /// One fact.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "shown once and dropped; a box would cost more than the room"
-)]
 pub enum Observation {
     /// A block whose signature verifies was seen for the first time, wherever it came from.
     Signed {

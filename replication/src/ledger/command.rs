@@ -103,7 +103,7 @@ pub enum AuthError {
     Card,
 }
 
-/// What can be asked of the ledger.
+/// What can be asked of the ledger. Seldom and large parts are boxed: commands are moved many times.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
@@ -128,7 +128,7 @@ pub enum Command {
     /// Keeps a member's newest home. By anyone of that member.
     SetHome {
         /// The home.
-        home: SignedHome,
+        home: Box<SignedHome>,
     } = 3,
     /// Creates a volume. By anyone of that member.
     CreateVolume {
@@ -211,12 +211,12 @@ pub enum Command {
     /// Shows that a member lied. By anyone; who brings it is irrelevant.
     Accuse {
         /// The proof.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
     } = 13,
     /// Takes an invitation up. By anyone; the invitation and the card speak for themselves.
     Join {
         /// The invitation.
-        token: InviteToken,
+        token: Box<InviteToken>,
         /// Who joins.
         card: Box<MemberCard>,
     } = 14,
@@ -271,7 +271,7 @@ pub enum Command {
     /// Registers a member's key for the beacon, once. By the member.
     RegisterVrf {
         /// The key.
-        public: VrfPublic,
+        public: Box<VrfPublic>,
         /// Shows that the member holds the secret half.
         possession: VrfPossession,
     } = 21,

@@ -32,7 +32,9 @@ impl Replica {
     /// Puts a proof on the ledger, unless one against this member is there.
     pub(super) fn submit_evidence(&mut self, accused: MemberId, evidence: Evidence) {
         if !self.replaying && !self.ledger().is_convicted(accused) && accused != self.me {
-            let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
+            let command = BlockCommand::Unnumbered(Command::Accuse {
+                evidence: Box::new(evidence),
+            });
             self.submit(None, command);
         }
     }

@@ -23,7 +23,13 @@ fn registered(n: u16) -> World {
     for i in 0..n {
         let public = secret(i).public();
         let possession = vrf_possession(group, m(i), &secret(i));
-        let ticket = world.submit(m(i), Command::RegisterVrf { public, possession });
+        let ticket = world.submit(
+            m(i),
+            Command::RegisterVrf {
+                public: Box::new(public),
+                possession,
+            },
+        );
         assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
         world.replica_mut(m(i)).use_vrf(secret(i));
     }
@@ -92,7 +98,10 @@ fn nobody_chooses_its_value() {
     };
     let public = secret(50).public();
     let possession = vrf_possession(group, m(1), &secret(50));
-    let register = Command::RegisterVrf { public, possession };
+    let register = Command::RegisterVrf {
+        public: Box::new(public),
+        possession,
+    };
     let refused = |refusal| Outcome::Refused(refusal);
     let outcome = ask(&mut world, 1, register);
     assert_eq!(
@@ -101,7 +110,7 @@ fn nobody_chooses_its_value() {
         "a key is registered once"
     );
     let copied = Command::RegisterVrf {
-        public: secret(2).public(),
+        public: Box::new(secret(2).public()),
         possession: vrf_possession(group, m(2), &secret(2)),
     };
     assert_eq!(ask(&mut world, 3, copied), refused(Refusal::BadReveal));
@@ -140,7 +149,13 @@ fn a_key_counts_from_the_next_period_on() {
     let register = |world: &mut World, i: u16| {
         let (public, group) = (secret(i).public(), world.genesis.group_id());
         let possession = vrf_possession(group, m(i), &secret(i));
-        let ticket = world.submit(m(i), Command::RegisterVrf { public, possession });
+        let ticket = world.submit(
+            m(i),
+            Command::RegisterVrf {
+                public: Box::new(public),
+                possession,
+            },
+        );
         assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
     };
     for i in 0..3 {
@@ -184,7 +199,13 @@ fn a_key_that_does_not_count_yet_costs_nothing() {
             }
             let (public, group) = (secret(i).public(), world.genesis.group_id());
             let possession = vrf_possession(group, m(i), &secret(i));
-            let ticket = world.submit(m(i), Command::RegisterVrf { public, possession });
+            let ticket = world.submit(
+                m(i),
+                Command::RegisterVrf {
+                    public: Box::new(public),
+                    possession,
+                },
+            );
             world.finish(ticket);
             world.replica_mut(m(i)).use_vrf(secret(i));
         }

@@ -35,7 +35,10 @@ fn join(world: &mut World, via: u16, number: u16) -> Outcome {
     let card = card(number);
     let ticket = world.carry(
         m(via),
-        BlockCommand::Unnumbered(Command::Join { token, card }),
+        BlockCommand::Unnumbered(Command::Join {
+            token: Box::new(token),
+            card,
+        }),
     );
     world.finish(ticket)
 }
@@ -135,7 +138,10 @@ fn an_invitation_is_good_once_for_a_while_and_from_a_member() {
     let token = invite(&world, 0, 1);
     let ask = |world: &mut World, token: InviteToken, number| {
         let card = card(number);
-        let join = BlockCommand::Unnumbered(Command::Join { token, card });
+        let join = BlockCommand::Unnumbered(Command::Join {
+            token: Box::new(token),
+            card,
+        });
         let ticket = world.carry(m(1), join);
         world.finish(ticket)
     };
@@ -145,7 +151,10 @@ fn an_invitation_is_good_once_for_a_while_and_from_a_member() {
     assert_eq!(ask(&mut world, stale, 5), refused(Refusal::InviteExpired));
     let taken = {
         let card = Box::new(MemberCard::sign(&key(1, 2), key(2, 77).id(), "", "", 1, "").unwrap());
-        let join = BlockCommand::Unnumbered(Command::Join { token, card });
+        let join = BlockCommand::Unnumbered(Command::Join {
+            token: Box::new(token),
+            card,
+        });
         let ticket = world.carry(m(1), join);
         world.finish(ticket)
     };
@@ -200,7 +209,10 @@ fn two_join_at_once_and_one_more_under_a_partition() {
             let card = card(number);
             world.carry(
                 m(via),
-                BlockCommand::Unnumbered(Command::Join { token, card }),
+                BlockCommand::Unnumbered(Command::Join {
+                    token: Box::new(token),
+                    card,
+                }),
             )
         })
         .collect();

@@ -245,7 +245,7 @@ fn a_convicted_member_places_nothing_and_is_given_nothing() {
     let holder = before.record.holders[0].unwrap();
     let accuse = |liar| {
         BlockCommand::Unnumbered(Command::Accuse {
-            evidence: lie(liar),
+            evidence: Box::new(lie(liar)),
         })
     };
     for _ in 0..2 {
@@ -277,7 +277,9 @@ fn a_convicted_member_places_nothing_and_is_given_nothing() {
         };
         [headers[0].clone(), headers[0].clone()]
     }));
-    let accuse = BlockCommand::Unnumbered(Command::Accuse { evidence });
+    let accuse = BlockCommand::Unnumbered(Command::Accuse {
+        evidence: Box::new(evidence),
+    });
     let outcome = book.ledger.apply(book.live, m(3), &accuse);
     assert_eq!(outcome, Outcome::Refused(Refusal::NoProof));
     assert!(!book.ledger.is_convicted(m(2)));

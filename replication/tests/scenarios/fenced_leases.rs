@@ -182,7 +182,7 @@ fn the_newest_home_is_kept() {
     let group = book.genesis.group_id();
     let recovery = crate::world::key(2, 0);
     let home = |sequence: u64, volumes: Vec<VolumeId>| Command::SetHome {
-        home: SignedHome::sign(group, &recovery, m(0), volumes, sequence),
+        home: Box::new(SignedHome::sign(group, &recovery, m(0), volumes, sequence)),
     };
     assert_eq!(book.must(by_device(1), home(1, vec![])), Effect::Done);
     assert_eq!(book.must(by_device(2), home(3, vec![VOLUME])), Effect::Done);
@@ -199,8 +199,10 @@ fn the_newest_home_is_kept() {
     assert_eq!((kept.sequence, kept.volumes.as_slice()), (3, &[VOLUME][..]));
     let forged = SignedHome::sign(group, &crate::world::key(2, 1), m(0), vec![], 9);
     assert!(
-        Command::SetHome { home: forged }
-            .verify_parts(&book.genesis)
-            .is_err()
+        Command::SetHome {
+            home: Box::new(forged)
+        }
+        .verify_parts(&book.genesis)
+        .is_err()
     );
 }

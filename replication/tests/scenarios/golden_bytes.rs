@@ -69,7 +69,12 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("RevokeDevice", Command::RevokeDevice { member, device }),
-        ("SetHome", Command::SetHome { home }),
+        (
+            "SetHome",
+            Command::SetHome {
+                home: Box::new(home),
+            },
+        ),
         (
             "CreateVolume",
             Command::CreateVolume {
@@ -124,7 +129,13 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         (
             "Join",
             Command::Join {
-                token: InviteToken::sign(group, &key(1, 1), m(1), [3; 16], LiveTime(9)),
+                token: Box::new(InviteToken::sign(
+                    group,
+                    &key(1, 1),
+                    m(1),
+                    [3; 16],
+                    LiveTime(9),
+                )),
                 card: Box::new(card()),
             },
         ),
@@ -148,7 +159,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         (
             "RegisterVrf",
             Command::RegisterVrf {
-                public: vrf().public(),
+                public: Box::new(vrf().public()),
                 possession: vrf_possession(group, member, &vrf()),
             },
         ),
@@ -226,7 +237,9 @@ fn current() -> BTreeMap<String, Vec<u8>> {
         assert_eq!(Evidence::decode(&evidence.encode()).unwrap(), evidence);
         bytes.insert(format!("Evidence{}", evidence.kind()), evidence.encode());
     }
-    let accuse = BlockCommand::Unnumbered(Command::Accuse { evidence: twins });
+    let accuse = BlockCommand::Unnumbered(Command::Accuse {
+        evidence: Box::new(twins),
+    });
     let accusing = script.block_with(2, 2, &refs(&first), vec![accuse]);
     bytes.insert("BlockAccusing".into(), accusing.bytes().to_vec());
     let block = script.block_with(1, 2, &refs(&first), commands);

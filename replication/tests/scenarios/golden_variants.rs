@@ -155,7 +155,7 @@ fn every_variant_has_its_bytes() {
     // `Accuse` stands in the golden block that accuses.
     let twins = golden_bytes::twins();
     let accuse = Command::Accuse {
-        evidence: twins.clone(),
+        evidence: Box::new(twins.clone()),
     };
     let commands: Vec<Command> = commands.into_iter().chain([accuse]).collect();
     assert_complete(&commands, command_tag, COMMANDS);

@@ -20,7 +20,10 @@ fn one_invitation_seats_one_member_by_votes() {
     let token = InviteToken::sign(group, &key(1, 0), m(0), [7; 16], LiveTime(3_600_000));
     let join = |world: &mut World, number: u16| {
         let card = card(number);
-        let join = BlockCommand::Unnumbered(Command::Join { token, card });
+        let join = BlockCommand::Unnumbered(Command::Join {
+            token: Box::new(token),
+            card,
+        });
         let ticket = world.carry(m(0), join);
         world.finish(ticket)
     };

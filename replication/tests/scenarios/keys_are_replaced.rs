@@ -193,7 +193,7 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     shown.push(Evidence::ContradictingTags(Box::new(headers)));
     let mut malformed = first_of(1, new.first_round(), b"one");
     malformed.commands = vec![BlockCommand::Unnumbered(Command::Accuse {
-        evidence: shown[0].clone(),
+        evidence: Box::new(shown[0].clone()),
     })];
     let malformed = VerifiedBlock::sign(&new, &old_key, malformed).unwrap();
     assert!(Evidence::of_block(&new, malformed.bytes()).is_none());
@@ -216,7 +216,9 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     let liar = verify_evidence(&before, &new).map(|it| it.member);
     assert_eq!(liar, Ok(m(2)));
     let accuse = |evidence: Evidence, after_ms| {
-        let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
+        let command = BlockCommand::Unnumbered(Command::Accuse {
+            evidence: Box::new(evidence),
+        });
         let mut ledger = world.ledger(m(0)).clone();
         let live = ledger.live_time().after_ms(after_ms);
         let outcome = ledger.apply(live, m(1), &command);
@@ -233,7 +235,9 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     for evidence in shown {
         let reason = verify_evidence(&evidence, &new).unwrap_err();
         assert_eq!(reason, Reason::Signature, "{evidence:?}");
-        let command = BlockCommand::Unnumbered(Command::Accuse { evidence });
+        let command = BlockCommand::Unnumbered(Command::Accuse {
+            evidence: Box::new(evidence),
+        });
         let mut ledger = world.ledger(m(0)).clone();
         let outcome = ledger.apply(ledger.live_time(), m(1), &command);
         assert_eq!(outcome, Outcome::Refused(Refusal::NoProof));
@@ -313,7 +317,10 @@ fn a_replaced_key_stands_for_nobody_again() {
         LiveTime(3_600_000),
     );
     let card = card_with(&key(1, 2), 40, "127.0.0.1:9");
-    let join = BlockCommand::Unnumbered(Command::Join { token, card });
+    let join = BlockCommand::Unnumbered(Command::Join {
+        token: Box::new(token),
+        card,
+    });
     let ticket = world.carry(m(0), join);
     assert_eq!(world.finish(ticket), taken, "nor for a newcomer");
 }

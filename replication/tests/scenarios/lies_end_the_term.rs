@@ -168,7 +168,9 @@ fn a_liar_loses_its_seat_at_once_and_its_packs_after_a_grace() {
     let mut world = world(5);
     with_pack(&mut world, 4);
     let evidence = twins(&world, 4);
-    let accuse = BlockCommand::Unnumbered(Command::Accuse { evidence });
+    let accuse = BlockCommand::Unnumbered(Command::Accuse {
+        evidence: Box::new(evidence),
+    });
     let ticket = world.carry(m(1), accuse);
     assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
     gone(&mut world, 4, SeatState::Evicted);
@@ -199,7 +201,9 @@ fn whoever_left_keeps_its_packs_for_the_longer_grace() {
 fn the_last_members_keep_their_seats_whatever_they_did() {
     let mut world = world(1);
     let evidence = twins(&world, 0);
-    let accuse = BlockCommand::Unnumbered(Command::Accuse { evidence });
+    let accuse = BlockCommand::Unnumbered(Command::Accuse {
+        evidence: Box::new(evidence),
+    });
     let ticket = world.carry(m(0), accuse);
     assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
     let ticket = world.note(m(0), "somebody has to");

@@ -95,7 +95,7 @@ fn no_share_of_the_beacon_is_owed_on_a_vacation() {
     for i in 0..4 {
         let group = world.genesis.group_id();
         let register = Command::RegisterVrf {
-            public: secret(i).public(),
+            public: Box::new(secret(i).public()),
             possession: vrf_possession(group, m(i), &secret(i)),
         };
         let ticket = world.submit(m(i), register);

@@ -17,7 +17,10 @@ fn join_until(world: &mut World, inviter: u16, number: u16, expires: LiveTime) -
     let id = [number as u8; 16];
     let token = InviteToken::sign(group, &key(1, inviter), m(inviter), id, expires);
     let card = card(number, "127.0.0.1:1");
-    let join = BlockCommand::Unnumbered(Command::Join { token, card });
+    let join = BlockCommand::Unnumbered(Command::Join {
+        token: Box::new(token),
+        card,
+    });
     let ticket = world.carry(m(0), join);
     world.finish(ticket)
 }

@@ -45,7 +45,10 @@ impl Infiltrator {
                 let token = InviteToken::sign(machine.group.id(), key, me, rng.bytes(), expires);
                 let card = machine.group.guests_card(rng.below(GUESTS))?;
                 let card = Box::new(card);
-                Some(BlockCommand::Unnumbered(Command::Join { token, card }))
+                Some(BlockCommand::Unnumbered(Command::Join {
+                    token: Box::new(token),
+                    card,
+                }))
             }
             30..60 => {
                 let guest = machine.group.guests_card(rng.below(GUESTS))?.node;
@@ -76,7 +79,7 @@ impl Infiltrator {
             95..99 => {
                 let secret = VrfSecret::from_seed(&rng.bytes::<32>()).ok()?;
                 let command = Command::RegisterVrf {
-                    public: secret.public(),
+                    public: Box::new(secret.public()),
                     possession: vrf_possession(machine.group.id(), me, &secret),
                 };
                 Some(own(command))

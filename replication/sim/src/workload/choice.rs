@@ -178,7 +178,14 @@ impl Client {
                 );
             }
             88..91 => match self.home() {
-                Some(home) => return (None, Command::SetHome { home }),
+                Some(home) => {
+                    return (
+                        None,
+                        Command::SetHome {
+                            home: Box::new(home),
+                        },
+                    );
+                }
                 None => Command::Note { bytes: Vec::new() },
             },
             91..92 if self.devices.len() < 6 => {

@@ -60,7 +60,7 @@ impl Client {
         if !registered {
             self.beacon = Some((true, used));
             let command = Command::RegisterVrf {
-                public: secret.public(),
+                public: Box::new(secret.public()),
                 possession: vrf_possession(self.group.id(), self.member, &secret),
             };
             return self.hand_in_own(at, command, tickets);

@@ -44,7 +44,10 @@ impl World {
         let key = group.member_key(inviter)?;
         let token = InviteToken::sign(group.id(), key, inviter, id, LiveTime(u64::MAX));
         let card = Box::new(card.clone());
-        let command = BlockCommand::Unnumbered(Command::Join { token, card });
+        let command = BlockCommand::Unnumbered(Command::Join {
+            token: Box::new(token),
+            card,
+        });
         let ticket = None;
         self.feed(inviter.0, Input::Submit { ticket, command });
         Ok(())
