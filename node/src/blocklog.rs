@@ -128,7 +128,8 @@ impl BlockLog {
 
     /// Makes records durable, all of them or none.
     pub fn append(&self, records: &[Record]) -> Result<(), LogError> {
-        let mut batch = WriteBatch::default();
+        // Reserved at once: a batch that grows is copied and paged in again each time it doubles.
+        let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(records));
         for record in records {
             match record {
                 Record::Block(block) => batch.put(key(&block.reference()), &block.bytes()[..]),
@@ -199,6 +200,19 @@ impl BlockLog {
         }
         Ok(blocks)
     }
+}
+
+/// Room for these records in a batch.
+fn batch_bytes(records: &[Record]) -> usize {
+    const HEADER: usize = 12;
+    // The key, the tag of the entry, and two lengths.
+    const ENTRY: usize = 42 + 1 + 2 * 5;
+    let entries = records.iter().map(|record| match record {
+        Record::Block(block) => ENTRY + block.bytes().len(),
+        Record::OwnRound { .. } => 2 * ENTRY,
+        Record::Snapshot(_) => 0,
+    });
+    HEADER + entries.sum::<usize>()
 }
 
 /// Before every key of a round.

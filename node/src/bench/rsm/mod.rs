@@ -65,6 +65,8 @@ pub async fn run(load: Load, parts: &[Part], figures: &Figures) -> Outcome<()> {
             format!("a command carries at most {NOTE_BYTES_MAX} bytes"),
         ));
     }
+    // As the processes of nodes do.
+    crate::memory::in_ordinary_pages();
     let dir = tempfile::Builder::new()
         .prefix("barfs-bench-")
         .tempdir()
