@@ -87,7 +87,7 @@ fn silence_beyond_the_deadline_is_on_the_record_until_the_next_answer_there() {
                 mount.sync().unwrap();
             }
         });
-        let ended = ask(&group.lock().unwrap(), &["m1", "--deadline", "1s"]);
+        let ended = ask(&group.lock().unwrap(), &["m1", "--deadline", "30s"]);
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         writing.join().unwrap();
         assert_eq!(ended.code(), Exit::NoAnswer as i32, "{ended:?}");

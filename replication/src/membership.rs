@@ -28,7 +28,7 @@ pub const MEMBERS_MAX: usize = 1000;
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 const GENESIS_BYTES_MAX: usize = 1 << 20;
 /// Goes up with every change of what members of one group have to agree on: bytes of blocks, rules, rows of the state.
-const GENESIS_VERSION: u16 = 4;
+const GENESIS_VERSION: u16 = 5;
 const GROUP_DOMAIN: &str = "barfs 2026 group id v1";
 const CARRIER_DOMAIN: &str = "barfs 2026 carriers v1";
 

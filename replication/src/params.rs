@@ -4,6 +4,8 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
+use crate::checkpoint::snapshot::DELIVERED_MAX;
+
 const YEAR_MS: u64 = 366 * 24 * 3_600_000;
 
 /// How many failures a group of `n` members tolerates, and what it takes for a quorum.
@@ -137,7 +139,10 @@ impl Params {
         }
     }
 
-    fn order_checks(&self) -> [(&'static str, bool); 8] {
+    fn order_checks(&self) -> [(&'static str, bool); 9] {
+        // A snapshot names every delivered block above the floor; half of the room is for twins.
+        let blocks = self.gc_depth.saturating_mul(u64::from(self.committee_max));
+        let named = usize::try_from(blocks).is_ok_and(|blocks| blocks <= DELIVERED_MAX / 2);
         [
             (
                 "leaders_per_round",
@@ -165,6 +170,7 @@ impl Params {
                 (4096..=4 << 20).contains(&self.block_bytes_max),
             ),
             ("committee_max", (4..=1000).contains(&self.committee_max)),
+            ("gc_depth times committee_max", named),
         ]
     }
 

@@ -14,6 +14,7 @@ mod intake;
 mod keys;
 mod propose;
 mod recovering;
+mod revealing;
 mod serve;
 mod status;
 
@@ -24,7 +25,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use barfs_crypto::{SigningKey, VrfSecret};
+use barfs_crypto::SigningKey;
 
 use crate::checkpoint::keep::Checkpoints;
 use crate::checkpoint::snapshot::Snapshot;
@@ -39,7 +40,7 @@ use crate::consensus::pace::Pace;
 use crate::consensus::suspended::Suspended;
 use crate::execution::Execution;
 use crate::input::Input;
-use crate::ledger::command::{BlockCommand, Command, Issuer};
+use crate::ledger::command::{BlockCommand, Issuer};
 use crate::ledger::outcome::{Outcome, Refusal};
 use crate::ledger::state::Ledger;
 use crate::membership::{Genesis, MemberId};
@@ -70,8 +71,9 @@ pub struct Replica {
     asked_peer: MemberId,
     /// When this member last asked for a round that does not fill.
     pulled_micros: Option<u64>,
-    /// The secret half of the key for the beacon, and the newest period it was used for.
-    vrf: Option<(VrfSecret, Option<u64>)>,
+    vrf: Option<revealing::Shares>,
+    /// Members that were asked for hand-overs and have not answered.
+    handovers_asked: BTreeSet<MemberId>,
     following: carry::Following,
     /// Members without a seat, and the round of the newest certificate that each was told of.
     told: BTreeMap<MemberId, u64>,
@@ -167,6 +169,7 @@ impl Replica {
             asked_peer: me,
             pulled_micros: None,
             vrf: None,
+            handovers_asked: BTreeSet::new(),
             following: carry::Following::new(me, now.monotonic_micros),
             told: BTreeMap::new(),
             genesis,
@@ -265,38 +268,10 @@ impl Replica {
         .min()
     }
 
-    /// Takes part in the beacon with this key, once it is registered (`Command::RegisterVrf`): the share that is owed
-    /// each audit epoch is submitted by itself.
-    pub fn use_vrf(&mut self, secret: VrfSecret) {
-        self.vrf = Some((secret, None));
-    }
-
     /// From now on own blocks say nothing of the state, until told otherwise: for a driver that has reason to doubt the
     /// memory or the store that it gave this member. The others suspend the seat if it lasts (`Suspension`).
     pub fn doubt_state(&mut self, doubts: bool) {
         self.doubts = doubts;
-    }
-
-    fn reveal(&mut self) {
-        let Some((secret, used)) = &self.vrf else {
-            return;
-        };
-        // Where the beacon stands changes with commits only, and a share is made once a period.
-        let period = self.execution.ledger().beacon_period();
-        if *used == Some(period) || !self.ledger().owes_reveal(self.me) || !self.is_seated() {
-            return;
-        }
-        let owed = self.ledger().reveal_owed(self.me, secret);
-        // Whether this is the key that counts does not change within the period either.
-        if let Some((_, used)) = &mut self.vrf {
-            *used = Some(period);
-        }
-        let Some((epoch, reveal)) = owed else {
-            return;
-        };
-        let number = self.next_own_number();
-        let command = Command::Reveal { epoch, reveal };
-        self.submit(None, BlockCommand::Own { number, command });
     }
 
     /// How much the log may grow before the next snapshot goes to disk, in bytes: 256 MiB unless set. A state that is

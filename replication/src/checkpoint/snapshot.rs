@@ -28,8 +28,11 @@ const VERSION: u32 = 0xbaf5_0003;
 pub(crate) const PART_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of a head.
 const HEAD_BYTES_MAX: usize = 7 << 20;
+/// The most bytes of the first part of a snapshot on disk: a head, and a signature of each member.
+const FIRST_BYTES_MAX: usize = HEAD_BYTES_MAX + (1 << 20);
 const BUCKET_BYTES_MAX: usize = 7 << 20;
-const DELIVERED_MAX: usize = 1 << 17;
+/// The most delivered blocks above the floor, twins included.
+pub(crate) const DELIVERED_MAX: usize = 1 << 17;
 const MARKS_MAX: usize = 4096;
 /// The encoding of a bucket without rows.
 const NO_ROWS: [u8; 4] = [0; 4];
@@ -230,12 +233,16 @@ impl Snapshot {
         mut parts: impl Iterator<Item = Vec<u8>>,
     ) -> Result<Self, SnapshotError> {
         let first = parts.next().ok_or(SnapshotError::Missing(1))?;
-        let version = first.first_chunk().copied().map_or(0, u32::from_le_bytes);
-        if version != VERSION {
-            return Err(SnapshotError::Version(version));
+        let version = first.first_chunk().copied().map(u32::from_le_bytes);
+        match version {
+            Some(VERSION) => {}
+            Some(other) if other >> 16 == VERSION >> 16 => {
+                return Err(SnapshotError::Version(other));
+            }
+            _ => return Err(SnapshotError::Part),
         }
         let (_, count, certificate, head): (u32, u32, Certificate, Vec<u8>) =
-            wire::decode(&first, HEAD_BYTES_MAX)?;
+            wire::decode(&first, FIRST_BYTES_MAX)?;
         let mut handovers = Vec::new();
         for _ in 0..count {
             let part = parts.next().ok_or(SnapshotError::Missing(1))?;

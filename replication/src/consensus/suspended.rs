@@ -149,6 +149,17 @@ impl Suspended {
         self.blocks.len()
     }
 
+    /// A block that waits and is another than this one, of the same author and round.
+    pub(crate) fn other_in_slot(&self, reference: BlockRef) -> Option<&VerifiedBlock> {
+        let end = |byte| BlockRef {
+            digest: Digest([byte; 32]),
+            ..reference
+        };
+        let slot = self.blocks.range(end(0)..=end(u8::MAX));
+        let mut others = slot.filter(|(other, _)| **other != reference);
+        others.next().map(|(_, waiting)| &waiting.block)
+    }
+
     /// The newest block of an author that waits.
     pub(crate) fn newest_of(&self, author: MemberId) -> Option<&VerifiedBlock> {
         let mut waiting = self.blocks.iter().rev();

@@ -14,7 +14,6 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use super::command::Issuer;
 use super::outcome::{Effect, LedgerEvent, Refusal};
 use super::state::{Account, Actor, Ledger};
-use super::witness::MIN_ROUNDS;
 use crate::membership::{GroupId, MEMBERS_MAX, MemberId};
 use crate::time::LiveTime;
 use crate::wire;
@@ -144,7 +143,7 @@ impl Ledger {
     pub(super) fn step_beacon(&mut self) {
         let (now, round) = (self.audit_epoch(), self.round);
         let row = self.beacon_row();
-        if now <= row.epoch || row.round.saturating_add(MIN_ROUNDS) > round {
+        if now <= row.epoch || !self.has_worked_since(row.round) {
             return;
         }
         let mut made_of = row.reveals;

@@ -27,7 +27,8 @@ const CARDS_MAX: u32 = 8;
 const DAY_MS: u64 = 24 * 3_600_000;
 /// How long, in live time, a key that was replaced convicts by what it signed before.
 const ECHO_MS: u64 = 600_000;
-/// How often the node key of one member can be replaced.
+/// How often the node key of one member can be replaced; half of that by the node key itself, or whoever has stolen it
+/// could leave the recovery key without a change to make.
 const FORMER_MAX: usize = 256;
 
 /// What became of a member's cards.
@@ -80,12 +81,11 @@ impl Ledger {
             let cards = if known.day == day { known.cards } else { 0 };
             (cards, known.former.len())
         });
-        let most = if by_recovery {
-            2 * CARDS_MAX
-        } else {
-            CARDS_MAX
+        let (most, most_former) = match by_recovery {
+            true => (2 * CARDS_MAX, FORMER_MAX),
+            false => (CARDS_MAX, FORMER_MAX / 2),
         };
-        if cards >= most || former >= FORMER_MAX {
+        if cards >= most || former >= most_former {
             return Err(Refusal::TooMany);
         }
         let identity = self.tables.identities.or_default(member);

@@ -199,8 +199,8 @@ pub enum Refusal {
         /// The longest.
         max_ms: u64,
     } = 28,
-    /// Longer than deadlines may be, or zero.
-    #[error("a deadline is 1 to {max_ms} ms ahead")]
+    /// Shorter or longer than deadlines may be.
+    #[error("a deadline is at least 30 seconds and at most {} hours ahead", max_ms / 3_600_000)]
     Deadline {
         /// The longest.
         max_ms: u64,

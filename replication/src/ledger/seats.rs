@@ -8,7 +8,6 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::members::seat;
 use super::state::{Account, Ledger};
-use super::witness::MIN_ROUNDS;
 use crate::committee::draw;
 use crate::membership::{Genesis, MEMBERS_MAX, MemberCard, MemberId};
 use crate::roster::{FORMER_MAX, REPLACED_MAX, ReplacedKey, Roster};
@@ -75,7 +74,7 @@ pub(crate) struct EpochRow {
     pub(super) first_round: u64,
     pub(super) next_member: u16,
     pub(super) turns: bool,
-    /// When it began.
+    /// When its committee was drawn.
     pub(super) began: LiveTime,
     #[borsh(deserialize_with = "wire::list::<_, _, MEMBERS_MAX>")]
     pub(super) committee: Vec<MemberId>,
@@ -118,8 +117,7 @@ impl Ledger {
         let Some(row) = self.epoch_row() else {
             return;
         };
-        let over = row.began.after_ms(self.genesis.params.term_ms) <= self.live
-            && row.first_round.saturating_add(MIN_ROUNDS) <= self.round;
+        let over = self.term_is_over() && self.has_worked_since(row.first_round);
         let waiting = self.genesis.ids().len() > self.genesis.committee().len();
         if over && waiting && !row.turns {
             self.turn_soon();
@@ -160,16 +158,17 @@ impl Ledger {
     /// The next epoch begins at `first_round`.
     pub(crate) fn turn(&mut self, first_round: u64) -> Arc<Genesis> {
         self.turn_seats();
-        let committee = self.draw_committee();
+        let drawn = self.needs_draw().then(|| self.draw_committee());
+        let began = drawn.is_some().then_some(self.live);
+        let committee = drawn.unwrap_or_else(|| self.genesis.committee().to_vec());
         self.resume_unseated(&committee);
         self.forget_replaced();
         let former = self.former();
-        let began = self.live;
         let row = self.tables.epoch.or_default(0);
         row.epoch = row.epoch.saturating_add(1);
         row.first_round = first_round;
         row.turns = false;
-        row.began = began;
+        row.began = began.unwrap_or(row.began);
         row.committee = committee;
         row.former = former;
         // Cards and keys were checked when they came in, so the roster follows.
@@ -209,6 +208,27 @@ impl Ledger {
             self.take_next_card(member);
         }
         self.index_departures();
+    }
+
+    /// A committee stays for its term, unless one of it is no member any more, or there are free seats: or whoever changes
+    /// its card, which ends an epoch too, could have another drawn until it suits.
+    fn needs_draw(&self) -> bool {
+        let seated = |member: &MemberId| {
+            let seat = self.tables.seats.get(member);
+            seat.is_some_and(|seat| seat.state == SeatState::Seated)
+        };
+        let committee = self.genesis.committee();
+        let members = self.tables.seats.iter();
+        let members = members.filter(|(member, _)| seated(member)).count();
+        let free = committee.len() < usize::from(self.genesis.params.committee_max)
+            && committee.len() < members;
+        self.term_is_over() || free || !committee.iter().all(seated)
+    }
+
+    fn term_is_over(&self) -> bool {
+        let term_ms = self.genesis.params.term_ms;
+        self.epoch_row()
+            .is_some_and(|row| row.began.after_ms(term_ms) <= self.live)
     }
 
     /// One member, one chance, by the newest beacon; those that did their last duty before those that did not.
@@ -251,7 +271,9 @@ impl Ledger {
 
 fn after_turn(state: SeatState, convicted: bool) -> SeatState {
     match state {
-        SeatState::Seated | SeatState::Joining if convicted => SeatState::Evicted,
+        SeatState::Seated | SeatState::Joining | SeatState::Leaving if convicted => {
+            SeatState::Evicted
+        }
         SeatState::Seated | SeatState::Joining => SeatState::Seated,
         SeatState::Leaving | SeatState::Left => SeatState::Left,
         SeatState::Evicting | SeatState::Evicted => SeatState::Evicted,

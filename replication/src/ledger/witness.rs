@@ -20,6 +20,9 @@ use crate::wire;
 
 /// Committed rounds that a deadline needs besides its time.
 pub(super) const MIN_ROUNDS: u64 = 16;
+/// The shortest deadline: a member without a seat hears of a question a second later, and hands its answer to one carrier
+/// after the other, three seconds each.
+const DEADLINE_MIN_MS: u64 = 30_000;
 /// The longest deadline.
 const DEADLINE_MAX_MS: u64 = 24 * 3_600_000;
 /// Questions that one member may put on record in one audit epoch.
@@ -73,7 +76,7 @@ impl Ledger {
             return Err(Refusal::NotAllowed);
         }
         self.genesis.member(to).ok_or(Refusal::UnknownMember(to))?;
-        if !(1..=DEADLINE_MAX_MS).contains(&deadline_ms) {
+        if !(DEADLINE_MIN_MS..=DEADLINE_MAX_MS).contains(&deadline_ms) {
             return Err(Refusal::Deadline {
                 max_ms: DEADLINE_MAX_MS,
             });
@@ -134,14 +137,14 @@ impl Ledger {
 
     /// Records every question whose time is over.
     pub(super) fn expire_questions(&mut self) {
-        let (live, round) = (self.live, self.round);
+        let live = self.live;
         let last = (live, [u8::MAX; 16]);
         let over: Vec<(LiveTime, QuestionId)> = self
             .due
             .range(..=last)
             .filter(|(_, id)| {
                 let question = self.tables.questions.get(id);
-                question.is_some_and(|it| it.round.saturating_add(MIN_ROUNDS) <= round)
+                question.is_some_and(|it| self.has_worked_since(it.round))
             })
             .copied()
             .collect();
@@ -156,6 +159,13 @@ impl Ledger {
                 to: question.to,
             });
         }
+    }
+
+    /// Whether the group has committed enough rounds since this one for a deadline. The gap of rounds before an epoch is no
+    /// work: what came before counts from its first round on.
+    pub(super) fn has_worked_since(&self, round: u64) -> bool {
+        let first = self.epoch_row().map_or(0, |row| row.first_round);
+        round.max(first).saturating_add(MIN_ROUNDS) <= self.round
     }
 
     /// A duty that arose at a live time was not done in time: a fact with grace, never a lie, and excused if the member was

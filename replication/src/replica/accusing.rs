@@ -1,10 +1,11 @@
 //! Proofs that this member has found: told, and put on the ledger.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use super::Replica;
 use crate::consensus::block::{BlockRef, VerifiedBlock};
-use crate::evidence::Evidence;
+use crate::evidence::{self, Evidence};
 use crate::ledger::command::{BlockCommand, Command};
 use crate::membership::MemberId;
 use crate::output::{Event, Output};
@@ -27,6 +28,23 @@ impl Replica {
         self.out.push(Output::Event(Event::Equivocation {
             evidence: Box::new((first, second)),
         }));
+    }
+
+    /// What came to nothing, as in a crash or with an epoch, is put on the ledger again. Proofs that have grown too old are
+    /// forgotten: their authors are heard like others.
+    pub(super) fn accuse_again(&mut self) {
+        if self.replaying {
+            return;
+        }
+        let genesis = Arc::clone(&self.genesis);
+        let proofs = core::mem::take(&mut self.equivocators);
+        for (author, (first, second)) in proofs {
+            let twins = Evidence::of_twins(&first, &second);
+            if self.ledger().is_convicted(author) || evidence::verify(&twins, &genesis).is_ok() {
+                self.equivocators.insert(author, (first, second));
+                self.submit_evidence(author, twins);
+            }
+        }
     }
 
     /// Puts a proof on the ledger, unless one against this member is there.

@@ -109,7 +109,7 @@ impl Replica {
             }
             Control::Pruned(certificate) => self.consider(from, certificate),
             Control::WantHandovers { epoch } => self.answer_handovers(from, epoch),
-            Control::Handovers { handovers } => self.take_handovers(handovers),
+            Control::Handovers { handovers } => self.take_handovers(from, handovers),
             Control::Carry { command } => self.take_carried(from, &command),
             Control::WantHead { checkpoint } => {
                 let found = self.checkpoints.asked(&checkpoint, now_micros);

@@ -120,6 +120,8 @@ impl Replica {
         self.out.push(Output::Event(Event::Epoch { roster }));
         self.genesis = next;
         self.leave_out_first_round();
+        self.forget_share();
+        self.accuse_again();
     }
 
     /// A member that lost its log may have signed a block of the first round of the epoch after the one in which it was
@@ -203,6 +205,7 @@ impl Replica {
     /// Somebody speaks of an epoch that is not known here, or this member has no seat: asks how it went on.
     pub(super) fn ask_handovers(&mut self, of: MemberId) {
         let epoch = u32::try_from(self.handovers.len()).unwrap_or(u32::MAX);
+        self.handovers_asked.insert(of);
         let message = Message::Control(Control::WantHandovers { epoch });
         self.out.push(Output::Send { to: of, message });
     }
@@ -238,8 +241,12 @@ impl Replica {
         }
     }
 
-    /// Hand-overs that were missed: each is checked under the roster before it. The state follows as a snapshot.
-    pub(super) fn take_handovers(&mut self, handovers: Vec<Handover>) {
+    /// Hand-overs that were missed: each is checked under the roster before it. The state follows as a snapshot. One answer
+    /// to a question is read, and none that was not asked for: to check them takes long.
+    pub(super) fn take_handovers(&mut self, from: MemberId, handovers: Vec<Handover>) {
+        if !self.handovers_asked.remove(&from) {
+            return;
+        }
         let mut newest = None;
         for handover in handovers {
             let epoch = handover.certificate.checkpoint.epoch;

@@ -87,6 +87,12 @@ impl Replica {
             return;
         }
         let missing = self.dag.missing_parents(&block);
+        let waiting = self.suspended.other_in_slot(reference).cloned();
+        if let Some(other) = waiting.filter(|_| !missing.is_empty()) {
+            // Both wait, perhaps for what does not exist.
+            self.accuse(other, block.clone());
+        }
+        let proven = proven || self.equivocators.contains_key(&author);
         if missing.is_empty() {
             self.insert(block, false);
         } else if (needed || !proven) && self.suspended.add(block, missing.clone(), true) {
@@ -104,7 +110,9 @@ impl Replica {
     /// those hold who do not lie, and no more than there are members.
     fn keep_twin_of_last(&mut self, from: MemberId, reference: BlockRef) {
         let BlockRef { round, author, .. } = reference;
-        let undecided = round > self.dag.last_committed() && self.dag.slot_taken(round, author);
+        // Of one that signs pairs, what is first here may be the other block, and is not waited for otherwise.
+        let liars = self.dag.slot_taken(round, author) || self.equivocators.contains_key(&author);
+        let undecided = round > self.dag.last_committed() && liars;
         if !undecided || self.repeated < STUCK_REPEATS || self.dag.contains(reference) {
             return;
         }
@@ -253,6 +261,7 @@ impl Replica {
     /// After the log: asks for what it lacks.
     pub(super) fn resume(&mut self) {
         self.doubt_what_was_said();
+        self.accuse_again();
         let now_micros = self.now.monotonic_micros;
         for parent in self.suspended.to_fetch() {
             self.fetch.want(parent, parent.author, now_micros);

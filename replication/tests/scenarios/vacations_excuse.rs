@@ -66,24 +66,24 @@ fn what_is_asked_on_a_vacation_need_not_be_answered() {
         ),
         "what is owed already is not excused"
     );
-    let until = from + 60_000;
+    let until = from + 120_000;
     assert_eq!(
         away(&mut world, from, until),
         Outcome::Applied(Effect::Done)
     );
     // Asked before: it counts, although the deadline lies within.
     assert!(world.run_until(60_000, |world| live(world) + 1_900 > from));
-    ask(&mut world, 1, 4_000);
+    ask(&mut world, 1, 30_000);
     assert!(world.run_until(60_000, |world| unanswered(world, 1)));
     assert_eq!(silences(&world), (1, true));
     assert!(live(&world) >= from);
-    ask(&mut world, 2, 1_000);
+    ask(&mut world, 2, 30_000);
     assert!(world.run_until(60_000, |world| unanswered(world, 2)));
     assert_eq!(silences(&world), (1, true), "excused");
     assert!(world.ledger(m(2)).is_excused(m(1), LiveTime(from)));
     assert!(!world.ledger(m(2)).is_excused(m(1), LiveTime(until)));
     assert!(world.run_until(400_000, |world| live(world) >= until));
-    ask(&mut world, 3, 1_000);
+    ask(&mut world, 3, 30_000);
     assert!(world.run_until(60_000, |world| unanswered(world, 3)));
     assert_eq!(silences(&world), (2, true));
 }
