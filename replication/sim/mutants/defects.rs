@@ -180,8 +180,8 @@ pub const DEFECTS: &[Defect] = &[
     Defect {
         name: "handover-not-checked",
         file: "roster.rs",
-        from: "self.certificate.verify(genesis)?;\n        let named =",
-        to: "if !$on { self.certificate.verify(genesis)?; }\n        let named = $on ||",
+        from: "if self.certificate.checkpoint.roster != self.roster.digest() {\n            return Err(CertificateError::Roster);\n        }\n        self.certificate.verify(genesis)?;",
+        to: "if !$on { if self.certificate.checkpoint.roster != self.roster.digest() {\n            return Err(CertificateError::Roster);\n        }\n        self.certificate.verify(genesis)?; }",
     },
     // A certificate of a checkpoint is believed whoever signed it.
     Defect {

@@ -112,3 +112,61 @@ fn parent_of(block: &VerifiedBlock) -> BlockRef {
     assert_eq!(own.author, m(LIAR));
     own
 }
+
+#[test]
+fn chains_that_wait_for_what_does_not_exist_are_proof_and_are_dropped() {
+    let mut script = Script::new(5);
+    let first = script.round(&[0, 1, 2], 1, &[]);
+    script.show(&first);
+    // Nobody has seen this one, and nobody will.
+    let invented = script.block(0, 1, &[]);
+    let tips: Vec<VerifiedBlock> = (0..3)
+        .map(|_| {
+            let own = script.block(LIAR, 1, &[]);
+            script.block(LIAR, 2, &[&own, &invented, &first[1], &first[2]])
+        })
+        .collect();
+    script.show(&tips[..1]);
+    assert_eq!(script.replica.status().waiting, 1);
+    assert_eq!(script.replica.equivocations().count(), 0);
+    script.show(&tips[1..]);
+    let status = script.replica.status();
+    assert_eq!(script.replica.equivocations().count(), 1);
+    assert_eq!((status.waiting, status.missing), (0, 0));
+}
+
+#[test]
+fn what_others_may_have_ended_an_epoch_with_is_fetched_whoever_made_it() {
+    let mut script = Script::new(5);
+    let mut before: Vec<VerifiedBlock> = Vec::new();
+    for round in 1..=6 {
+        before = script.round(&[0, 1, 2, LIAR], round, &refs(&before));
+        script.show(&before);
+    }
+    // The liar shows its next block to the others only, and builds on it; what m4 sees of it are twins.
+    let hidden = script.block(LIAR, 7, &refs(&before));
+    let seventh = script.round(&[0, 1, 2], 7, &refs(&before));
+    let mut parents = refs(&seventh);
+    parents.push(&hidden);
+    let last = script.block(LIAR, 8, &parents);
+    script.show(&seventh);
+    let fifth = script.last_of(&[0, 1, 2, LIAR], 5);
+    let twin = script.block(LIAR, 6, &refs(&fifth));
+    script.show(&[twin]);
+    assert_eq!(script.replica.equivocations().count(), 1);
+    // Found out, its blocks wait for nothing.
+    script.show(std::slice::from_ref(&last));
+    assert_eq!(script.replica.status().waiting, 0);
+    // But where a round does not fill, that block may be what the others made their last commit with.
+    for _ in 0..60 {
+        script.pass_ms(500);
+        script.confirm();
+    }
+    let held = script.replica.status().dag_blocks;
+    script.show(std::slice::from_ref(&last));
+    assert_eq!(script.replica.status().waiting, 1);
+    let all = BTreeMap::from([(hidden.reference(), hidden)]);
+    assert_eq!(answer(&mut script, &all), 1);
+    let status = script.replica.status();
+    assert_eq!((status.dag_blocks, status.waiting), (held + 2, 0));
+}

@@ -77,6 +77,36 @@ fn whoever_has_no_seat_follows_and_is_heard() {
 }
 
 #[test]
+fn a_committee_stays_for_its_term_whoever_changes_a_card() {
+    let mut world = world(12, 120_000);
+    let committee = world.genesis.committee().to_vec();
+    for turn in 1..=6_u32 {
+        let member = unseated(&world)[0];
+        let (address, recovery) = (format!("127.0.0.1:{}", 5000 + turn), key(2, member.0).id());
+        let node = key(1, member.0);
+        let card = MemberCard::sign(&node, recovery, "moved", &address, 1 << 30, "");
+        let command = Command::RotateIdentity {
+            member,
+            card: Box::new(card.unwrap()),
+        };
+        let issuer = Issuer::Recovery(member);
+        let (group, number) = (world.genesis.group_id(), u64::from(turn));
+        let signed = SignedCommand::sign(group, &key(2, member.0), issuer, number, command);
+        let ticket = world.carry(member, BlockCommand::Signed(signed));
+        assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+        let all = |w: &World| (0..12).all(|i| w.replica(m(i)).genesis().epoch() == turn);
+        assert!(world.run_until(60_000, all), "turn {turn}");
+        let now = world.replica(m(0)).genesis().committee().to_vec();
+        assert_eq!(now, committee, "turn {turn}");
+    }
+    // The term goes on from where it was, and ends when it would have.
+    let drawn = |w: &World| w.replica(m(0)).genesis().committee() != committee;
+    assert!(world.run_until(400_000, drawn));
+    let live = world.ledger(m(0)).live_time();
+    assert!((120_000..130_000).contains(&live.0), "{live}");
+}
+
+#[test]
 fn a_carrier_that_is_gone_is_passed_over() {
     let mut world = world(7, 3_600_000);
     let genesis = world.genesis.clone();

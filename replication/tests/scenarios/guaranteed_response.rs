@@ -4,7 +4,7 @@ use barfs_crypto::Signature;
 use barfs_replication::*;
 
 use crate::script::{Script, refs};
-use crate::world::{World, m};
+use crate::world::{World, key, m};
 
 fn world(n: u16) -> World {
     let params = Params {
@@ -92,6 +92,35 @@ fn a_group_that_slept_accuses_nobody_of_having_slept_with_it() {
     assert_eq!(respond(&mut world, 1, 1), Outcome::Applied(Effect::Done));
     world.run_for(1_000);
     assert_eq!(ends(&world, 1), (1, 0));
+}
+
+#[test]
+fn the_gap_before_an_epoch_is_no_time_in_which_anybody_could_have_answered() {
+    let mut world = World::new(4);
+    ask(&mut world, 1, 1, 30_000);
+    // Its time is over, and the group did not work: it takes rounds besides.
+    world.run_for(45_000);
+    assert!(world.ledger(m(0)).question(&[1; 16]).is_some());
+    let card = |port: u16| {
+        let (address, recovery) = (format!("127.0.0.1:{port}"), key(2, 3).id());
+        MemberCard::sign(&key(1, 3), recovery, "moved", &address, 1 << 30, "").unwrap()
+    };
+    let moved = Command::RotateIdentity {
+        member: m(3),
+        card: Box::new(card(4444)),
+    };
+    let ticket = world.submit(m(3), moved);
+    assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    assert!(world.run_until(60_000, |w| w.replica(m(1)).genesis().epoch() == 1));
+    let first = world.replica(m(1)).genesis().first_round();
+    assert!(world.run_until(60_000, |w| {
+        w.replica(m(1)).status().last_committed_round > first
+    }));
+    assert_eq!(respond(&mut world, 1, 1), Outcome::Applied(Effect::Done));
+    world.run_for(1_000);
+    assert_eq!(ends(&world, 1), (1, 0));
+    let account = *world.ledger(m(0)).account(m(1)).unwrap();
+    assert_eq!((account.silences, account.unresponsive), (0, false));
 }
 
 #[test]

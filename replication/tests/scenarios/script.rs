@@ -1,4 +1,4 @@
-//! One replica that is shown blocks made by hand. It never hears that its own blocks are durable, so it adds none.
+//! One replica that is shown blocks made by hand. It adds none of its own before it hears that they are durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,6 +136,21 @@ impl Script {
         self.now.monotonic_micros += ms * 1000;
         self.outputs
             .extend(self.replica.handle(self.now, Input::Tick));
+    }
+
+    /// The disk has what it was given: the replica goes on with its own blocks. Drops what it wanted besides.
+    pub fn confirm(&mut self) {
+        let outputs = std::mem::take(&mut self.outputs);
+        let written = outputs.into_iter().filter_map(|output| match output {
+            Output::Persist { then, .. } => Some(then),
+            _ => None,
+        });
+        for output in written.flatten() {
+            if let Output::Confirm { token } = output {
+                let outputs = self.replica.handle(self.now, Input::Persisted { token });
+                self.outputs.extend(outputs);
+            }
+        }
     }
 
     /// The committed leaders so far.

@@ -15,7 +15,7 @@ use super::relics::Relics;
 use super::{Effect, Machine};
 use crate::plan::{Plan, Scenario, Strategy};
 use crate::rng::{Rng, SECOND};
-use barfs_replication::{Input, MemberId, Message, Output, Replica, VerifiedBlock};
+use barfs_replication::{Control, Input, MemberId, Message, Output, Replica, VerifiedBlock};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages with which one that floods answers everything that it hears.
@@ -174,8 +174,11 @@ impl Bent {
         if self.strategy == Strategy::Noise && self.rng.per_mille(30) {
             self.disturb(machine, &input, &mut effects);
         }
-        if self.strategy == Strategy::Counterfeit && self.rng.per_mille(60) {
-            self.counterfeit(machine, at, &mut effects);
+        if self.strategy == Strategy::Counterfeit {
+            if self.rng.per_mille(60) {
+                self.counterfeit(machine, at, &mut effects);
+            }
+            self.usurp(machine, &input, &mut effects);
         }
         if self.strategy == Strategy::Infiltrator && self.rng.per_mille(40) {
             self.infiltrate(machine, at, &mut effects);
@@ -315,6 +318,20 @@ impl Bent {
         let to = self.rng.pick(&self.peers).copied();
         if let (Some(message), Some(to)) = (frame, to) {
             effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// Answers a question for hand-overs with one that nobody signed, now and then before the right answer.
+    fn usurp(&mut self, machine: &Machine, input: &Input, effects: &mut Vec<Effect>) {
+        if let Input::Control {
+            from,
+            control: Control::WantHandovers { epoch },
+        } = input
+            && self.rng.per_mille(500)
+            && let Some(message) = counterfeit::handovers(machine, &self.replica, *epoch)
+        {
+            self.deviations += 1;
+            effects.push(Effect::Send { to: *from, message });
         }
     }
 

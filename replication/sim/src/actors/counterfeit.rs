@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use barfs_crypto::{Digest, Signature};
 use barfs_replication::{
     BlockCommand, Certificate, Checkpoint, CheckpointVote, Command, Control, Handover, Issuer,
-    MemberId, Message, Replica, SignedCommand,
+    MemberId, Message, Replica, Roster, SignedCommand,
 };
 
 /// A frame that no correct member would send.
@@ -58,19 +58,8 @@ pub(super) fn frame(machine: &Machine, replica: &Replica, rng: &mut Rng) -> Opti
         2 => Control::Certificate(forged),
         3 => Control::Pruned(forged),
         4 => {
-            let mut roster = genesis.roster();
-            // A group of one: itself.
-            roster.epoch += 1;
-            roster.first_round += 1 << 20;
-            roster.members.retain(|(id, _)| *id == machine.id);
-            roster.committee = vec![machine.id];
-            let handover = Handover {
-                certificate: forged,
-                roster,
-            };
-            Control::Handovers {
-                handovers: vec![handover],
-            }
+            let handovers = vec![usurping(machine, genesis.roster(), forged)];
+            Control::Handovers { handovers }
         }
         5 => Control::Head {
             bytes: rng.bytes::<64>().to_vec(),
@@ -87,6 +76,29 @@ pub(super) fn frame(machine: &Machine, replica: &Replica, rng: &mut Rng) -> Opti
         },
     };
     Some(Message::Control(control))
+}
+
+/// A hand-over from this roster to a group of one, the liar itself.
+fn usurping(machine: &Machine, mut roster: Roster, certificate: Certificate) -> Handover {
+    roster.epoch += 1;
+    roster.first_round += 1 << 20;
+    roster.members.retain(|(id, _)| *id == machine.id);
+    roster.committee = vec![machine.id];
+    Handover {
+        certificate,
+        roster,
+    }
+}
+
+/// The answer to a question for hand-overs from this epoch on: the newest certificate, and a roster that it does not name.
+pub(super) fn handovers(machine: &Machine, replica: &Replica, epoch: u32) -> Option<Message> {
+    let genesis = replica.genesis();
+    let mut certificate = replica.snapshot()?.certificate().clone();
+    certificate.checkpoint.epoch = epoch;
+    let mut roster = genesis.roster();
+    roster.epoch = epoch;
+    let handovers = vec![usurping(machine, roster, certificate)];
+    Some(Message::Control(Control::Handovers { handovers }))
 }
 
 /// A share of the beacon that is none: of another period, over something else, or another member's.
