@@ -209,3 +209,18 @@ fn where_everybody_sits_no_term_ends() {
     }
     assert_eq!(world.replica(m(0)).genesis().epoch(), 0);
 }
+
+#[test]
+fn no_genesis_allows_a_graph_that_has_no_room_in_a_snapshot() {
+    let params = |gc_depth, committee_max| Params {
+        gc_depth,
+        committee_max,
+        ..Params::default()
+    };
+    for (gc_depth, committee_max) in [(256, 256), (1024, 64), (65, 1000)] {
+        assert!(params(gc_depth, committee_max).validate().is_ok());
+    }
+    for (gc_depth, committee_max) in [(256, 257), (1024, 65), (66, 1000)] {
+        assert!(params(gc_depth, committee_max).validate().is_err());
+    }
+}

@@ -101,6 +101,38 @@ fn the_end_of_an_epoch_is_certified_however_late() {
 }
 
 #[test]
+fn handovers_that_nobody_asked_for_are_not_read() {
+    let mut world = world(4);
+    join(&mut world, 0, 4);
+    expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
+    assert!(world.run_until(60_000, |w| w.replica(m(0)).handovers().len() == 1));
+    let handover = Handover::clone(&world.replica(m(0)).handovers()[0]);
+    let genesis = world.genesis.clone();
+    let mut behind = Replica::new(genesis, m(3), key(1, 3), world.now());
+    let now = world.now();
+    let mut told = |control| {
+        let from = m(0);
+        let outputs = behind.handle(now, Input::Control { from, control });
+        let asked = outputs.iter().any(|output| {
+            let question = Message::Control(Control::WantHandovers { epoch: 0 });
+            matches!(output, Output::Send { to, message } if *to == from && *message == question)
+        });
+        (asked, behind.handovers().len())
+    };
+    let handovers = || Control::Handovers {
+        handovers: vec![handover.clone()],
+    };
+    assert_eq!(told(handovers()), (false, 0), "nobody asked");
+    let checkpoint = Checkpoint {
+        epoch: 1,
+        ..handover.certificate.checkpoint
+    };
+    let of_the_next = CheckpointVote::sign(&key(1, 0), m(0), checkpoint);
+    assert_eq!(told(Control::Vote(of_the_next)), (true, 0));
+    assert_eq!(told(handovers()), (false, 1));
+}
+
+#[test]
 fn somebody_joins_and_takes_part() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);

@@ -1,6 +1,8 @@
 //! Lies are proven by what was signed, offline, by anybody; what a correct member may sign proves nothing. A proof on
 //! the ledger costs the liar the same at every member.
 
+use std::sync::Arc;
+
 use barfs_crypto::{Digest, Signature, hash, prove};
 use barfs_replication::*;
 
@@ -326,4 +328,34 @@ fn a_liar_in_the_group_ends_up_on_every_ledger() {
         4,
         "once at each member"
     );
+}
+
+#[test]
+fn an_accusation_that_a_crash_took_is_made_again() {
+    let mut script = Script::new(5);
+    let first = script.round(&[0, 1, 2, 3], 1, &[]);
+    let twin = script.block(3, 1, &[]);
+    let second = script.block(0, 2, &[&first[0], &first[1], &first[2], &twin]);
+    // Both blocks had become durable, and nothing that was made of it.
+    let blocks = first.iter().chain([&twin, &second]).cloned();
+    let genesis = Arc::clone(&script.genesis);
+    let records = blocks.map(Record::Block);
+    let mut replica = Replica::restore(genesis, m(4), key(1, 4), records, Now::default());
+    assert_eq!(replica.equivocations().count(), 1);
+    let outputs = replica.handle(Now::default(), Input::Tick);
+    let written = outputs.iter().filter_map(|output| match output {
+        Output::Persist { records, .. } => Some(records),
+        _ => None,
+    });
+    let own = written.flatten().filter_map(|record| match record {
+        Record::Block(block) if block.reference().author == m(4) => Some(block.block()),
+        _ => None,
+    });
+    let accused = own.flat_map(|block| &block.commands).any(|command| {
+        let accuse = BlockCommand::Unnumbered(Command::Accuse {
+            evidence: Box::new(Evidence::of_twins(&first[3], &twin)),
+        });
+        *command == accuse
+    });
+    assert!(accused, "{outputs:?}");
 }
