@@ -85,6 +85,8 @@ fn silence_beyond_the_deadline_is_on_the_record_until_the_next_answer_there() {
                 }
                 fs::write(at.join("f"), bytes(turn, 1000)).unwrap();
                 mount.sync().unwrap();
+                // More would fill what m0 may use.
+                std::thread::sleep(Duration::from_millis(500));
             }
         });
         let ended = ask(&group.lock().unwrap(), &["m1", "--deadline", "30s"]);
@@ -121,6 +123,8 @@ fn questions_that_make_no_sense_are_refused() {
         (&["nobody"][..], Exit::NotFound),
         (&["m0"], Exit::Usage),
         (&["m1", "--deadline", "soon"], Exit::Usage),
+        (&["m1", "--deadline", "29s"], Exit::Usage),
+        (&["m1", "--deadline", "2d"], Exit::Usage),
     ] {
         let ended = ask(&group, args);
         assert_eq!(ended.code(), exit as i32, "{args:?}: {ended:?}");

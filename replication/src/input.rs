@@ -6,6 +6,7 @@ use crate::consensus::block::{BlockRef, VerifiedBlock};
 use crate::control::Control;
 use crate::ledger::command::BlockCommand;
 use crate::membership::MemberId;
+use crate::roster::Handover;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -60,6 +61,12 @@ pub enum Input {
         from: MemberId,
         /// What.
         control: Control,
+    },
+    /// Hand-overs that the driver has asked somebody for, one after the other. What a member sent comes as
+    /// [`Input::Control`], and only answers to this replica's own questions are read there.
+    Handovers {
+        /// From the oldest on.
+        handovers: Vec<Handover>,
     },
     /// The snapshot of `Output::PersistSnapshot` with this round is durable.
     SnapshotPersisted {

@@ -75,7 +75,9 @@ pub use ledger::state::{
     Account, Conviction, Device, Head, Lease, Ledger, PackEntry, PackState, Volume,
 };
 pub use ledger::suspension::Suspension;
-pub use ledger::witness::{Question, QuestionId, direct_bytes, witness_bytes};
+pub use ledger::witness::{
+    DEADLINE_MAX_MS, DEADLINE_MIN_MS, Question, QuestionId, direct_bytes, witness_bytes,
+};
 pub use membership::{
     CardError, Genesis, GenesisError, GenesisTerms, GroupId, MEMBERS_MAX, MemberCard, MemberId,
 };

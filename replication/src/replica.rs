@@ -236,6 +236,7 @@ impl Replica {
             } => self.submit_under(epoch, ticket, command),
             Input::Persisted { token } => self.persisted(token),
             Input::Control { from, control } => self.take_control(from, control),
+            Input::Handovers { handovers } => self.follow_handovers(handovers),
             Input::SnapshotPersisted { round } => self.snapshot_persisted(round),
             Input::PeerConnected { peer } => self.greet(peer),
             Input::Tick => {}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use barfs_replication::COMMITTEE_RISK_LOG2;
+use barfs_replication::{COMMITTEE_RISK_LOG2, DEADLINE_MAX_MS, DEADLINE_MIN_MS};
 use clap::Args;
 
 use super::node::DEFAULT_DIR;
@@ -96,14 +96,27 @@ pub(crate) struct MoveArgs {
     address: String,
 }
 
+fn parse_deadline(text: &str) -> Result<Duration, String> {
+    let deadline = parse_duration(text)?;
+    let [least, most] = [DEADLINE_MIN_MS, DEADLINE_MAX_MS].map(Duration::from_millis);
+    match (least..=most).contains(&deadline) {
+        true => Ok(deadline),
+        false => Err(format!(
+            "a deadline is at least {} seconds and at most {} hours: {text} is not",
+            least.as_secs(),
+            most.as_secs() / 3600
+        )),
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct AskArgs {
     #[command(flatten)]
     node: NodeArg,
     /// The member: its number or its name
     member: String,
-    /// How long it has to answer on the record, in time during which the group makes progress; at most 24h
-    #[arg(long, value_parser = parse_duration, default_value = "1h")]
+    /// How long it has to answer on the record, in time during which the group makes progress; 30s to 24h
+    #[arg(long, value_parser = parse_deadline, default_value = "1h")]
     deadline: Duration,
     /// Do not wait for the end of a question on record
     #[arg(long)]

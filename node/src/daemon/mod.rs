@@ -83,10 +83,9 @@ impl From<TransportError> for Failure {
 
 /// Who sat after the founders when this node joined: without it a newcomer would know the founders only, who may all
 /// have left.
-fn known_handovers(dir: &DataDir, founding: &Arc<Genesis>, me: MemberId) -> Outcome<Vec<Input>> {
+fn known_handovers(dir: &DataDir, founding: &Arc<Genesis>) -> Outcome<Vec<Input>> {
     let chain = Chain::load(Arc::clone(founding), &dir.chain_path())?;
-    let from = chain.newest().ids().find(|id| *id != me).unwrap_or(me);
-    Ok(rejoin::inputs(from, chain.handovers()))
+    Ok(rejoin::inputs(chain.handovers()))
 }
 
 impl Node {
@@ -173,7 +172,7 @@ impl Node {
             })
             .during(Exit::Failed, "cannot start the driver thread")?;
 
-        for input in known_handovers(dir, rosters.founding(), me)? {
+        for input in known_handovers(dir, rosters.founding())? {
             handle
                 .input(input)
                 .during(Exit::Failed, "the driver ended")?;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barfs_replication::{Control, Handover, Input, MemberId};
+use barfs_replication::{Handover, Input, MemberId};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::group::{Chain, Stranger};
@@ -31,12 +31,9 @@ pub(super) async fn ask(service: &Service, of: MemberId) -> Outcome<Chain> {
 }
 
 /// Hand-overs as the replica takes them.
-pub(super) fn inputs(from: MemberId, handovers: &[Handover]) -> Vec<Input> {
-    let input = |handovers: &[Handover]| Input::Control {
-        from,
-        control: Control::Handovers {
-            handovers: handovers.to_vec(),
-        },
+pub(super) fn inputs(handovers: &[Handover]) -> Vec<Input> {
+    let input = |handovers: &[Handover]| Input::Handovers {
+        handovers: handovers.to_vec(),
     };
     handovers.chunks(AT_ONCE).map(input).collect()
 }
@@ -59,7 +56,7 @@ pub(super) async fn watch(service: Arc<Service>, links: LinkStates) {
                 continue;
             }
         };
-        for input in inputs(*other, chain.handovers()) {
+        for input in inputs(chain.handovers()) {
             if service.driver.input(input).is_err() {
                 return;
             }

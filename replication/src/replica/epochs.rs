@@ -241,12 +241,16 @@ impl Replica {
         }
     }
 
-    /// Hand-overs that were missed: each is checked under the roster before it. The state follows as a snapshot. One answer
-    /// to a question is read, and none that was not asked for: to check them takes long.
+    /// Hand-overs that a member sent. One answer to a question is read, and none that was not asked for: to check them takes
+    /// long.
     pub(super) fn take_handovers(&mut self, from: MemberId, handovers: Vec<Handover>) {
-        if !self.handovers_asked.remove(&from) {
-            return;
+        if self.handovers_asked.remove(&from) {
+            self.follow_handovers(handovers);
         }
+    }
+
+    /// Hand-overs that were missed: each is checked under the roster before it. The state follows as a snapshot.
+    pub(super) fn follow_handovers(&mut self, handovers: Vec<Handover>) {
         let mut newest = None;
         for handover in handovers {
             let epoch = handover.certificate.checkpoint.epoch;
