@@ -236,10 +236,8 @@ impl Snapshot {
         let version = first.first_chunk().copied().map(u32::from_le_bytes);
         match version {
             Some(VERSION) => {}
-            Some(other) if other >> 16 == VERSION >> 16 => {
-                return Err(SnapshotError::Version(other));
-            }
-            _ => return Err(SnapshotError::Part),
+            Some(other) => return Err(SnapshotError::Version(other)),
+            None => return Err(SnapshotError::Part),
         }
         let (_, count, certificate, head): (u32, u32, Certificate, Vec<u8>) =
             wire::decode(&first, FIRST_BYTES_MAX)?;
