@@ -20,8 +20,8 @@ use crate::wire;
 
 /// Committed rounds that a deadline needs besides its time.
 pub(super) const MIN_ROUNDS: u64 = 16;
-/// The shortest deadline, in milliseconds: a member without a seat hears of a question a second later, and hands its answer to one carrier
-/// after the other, three seconds each.
+/// The shortest deadline, in milliseconds: a member without a seat hears of a question a second later, and hands its
+/// answer to one carrier after the other, three seconds each.
 pub const DEADLINE_MIN_MS: u64 = 30_000;
 /// The longest deadline, in milliseconds.
 pub const DEADLINE_MAX_MS: u64 = 24 * 3_600_000;
