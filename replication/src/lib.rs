@@ -55,7 +55,7 @@ pub use control::Control;
 pub use evidence::{Accused, EVIDENCE_BYTES_MAX, Evidence, Reason, verify as verify_evidence};
 pub use incarnation::{StaleStore, Start};
 pub use input::Input;
-pub use ledger::beacon::vrf_possession;
+pub use ledger::beacon::{BeaconPart, vrf_possession};
 pub use ledger::claims::{Unverified, Verdict, verify_together};
 pub use ledger::command::{
     ANSWER_BYTES_MAX, AuthError, BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX,

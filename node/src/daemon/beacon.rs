@@ -1,5 +1,5 @@
-//! This member's part in the beacon: its key, derived from the member key, is registered once; the shares that are
-//! owed each audit epoch the replica makes by itself.
+//! This member's part in the beacon: its key, derived from the machine's first member key, is registered once, and again
+//! where another machine took the member over; the shares that are owed each audit epoch the replica makes by itself.
 
 use std::time::Duration;
 
@@ -32,16 +32,17 @@ pub(super) async fn register(
     }
 }
 
-/// True once a key is on record.
+/// True once this key is on record.
 async fn try_to_register(
     driver: &DriverHandle,
     me: MemberId,
     group: GroupId,
     secret: &VrfSecret,
 ) -> Result<bool, Stopped> {
+    let public = secret.public();
     let standing = move |replica: &Replica| {
         let account = replica.ledger().account(me);
-        let registered = account.is_some_and(|account| account.vrf.is_some());
+        let registered = account.is_some_and(|account| account.beacon.key == Some(public));
         (registered, replica.is_seated())
     };
     let (registered, seated) = driver.read(move |replica| standing(replica)).await?;
@@ -49,7 +50,7 @@ async fn try_to_register(
         return Ok(registered);
     }
     let command = Command::RegisterVrf {
-        public: Box::new(secret.public()),
+        public: Box::new(public),
         possession: vrf_possession(group, me, secret),
     };
     let (_, outcome) = driver.own(me, command, None).await?;

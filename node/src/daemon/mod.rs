@@ -139,7 +139,7 @@ impl Node {
         let mut server = listen(&key, config.listen)?;
         let client = dialler(&key, config.listen)?;
 
-        // That one stays: it is on record.
+        // That one stays where the member key is replaced on this machine: it is on record.
         let vrf = beacon_secret(keys.first())?;
         replica.use_vrf(vrf.clone());
 

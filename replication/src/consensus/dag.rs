@@ -224,6 +224,12 @@ impl Dag {
         held.find_map(|held| Some((held.reference, held.content.bytes()?)))
     }
 
+    /// Whether the author has a block of a round from `since` on.
+    pub(crate) fn has_since(&self, author: MemberId, since: u64) -> bool {
+        let mut newest_first = self.rounds.range(since..).rev();
+        newest_first.any(|(_, authors)| authors.contains_key(&author))
+    }
+
     /// Whether a slot has a block.
     pub(crate) fn slot_taken(&self, round: u64, author: MemberId) -> bool {
         self.rounds

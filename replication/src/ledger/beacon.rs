@@ -3,7 +3,8 @@
 //!
 //! A reveal is the member's one VRF value over the group, the epoch and the beacon before, so it can neither be chosen
 //! nor computed before that beacon is known. Withholding is the one choice that is left: r colluders choose among 2^r
-//! values at most, and each one withheld is recorded. A key that is registered counts from the next period on. A value needs reveals by more than r members. What a member is
+//! values at most, and each one withheld is recorded: also of a member that sits and has registered no key. A key counts
+//! from the next period on, whether it is the first or replaces another. A value needs reveals by more than r members. What a member is
 //! itself challenged by comes from the reveals of the *others* ([`Ledger::challenge_seed`]).
 
 use alloc::vec::Vec;
@@ -13,7 +14,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use super::command::Issuer;
 use super::outcome::{Effect, LedgerEvent, Refusal};
-use super::state::{Account, Actor, Ledger};
+use super::state::{Actor, Ledger};
 use crate::membership::{GroupId, MEMBERS_MAX, MemberId};
 use crate::time::LiveTime;
 use crate::wire;
@@ -45,16 +46,52 @@ fn owner(group: GroupId, member: MemberId) -> Vec<u8> {
     wire::encode(&(group, member))
 }
 
-/// What a member registers once.
+/// What a member registers its key with.
 #[must_use]
 pub fn vrf_possession(group: GroupId, member: MemberId, secret: &VrfSecret) -> VrfPossession {
     secret.prove_possession(&owner(group, member))
 }
 
-impl Account {
+/// After sitting down a member has this period and the next to register a key.
+const REGISTER_WITHIN: u64 = 2;
+/// Keys and reveals of one member that are looked at in one period. One takes a millisecond or two of every member, and
+/// more than one key and one reveal nobody needs.
+const LOOKED_AT_MAX: u32 = 4;
+
+/// A member's part in the beacon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub struct BeaconPart {
+    /// Its key.
+    pub key: Option<VrfPublic>,
+    /// The first audit epoch for which it may reveal with that key, and owes it.
+    pub from: u64,
+    /// The audit epoch from which on it owes a reveal while it sits, key or no key.
+    pub due: u64,
+    /// The audit epoch in which a key or reveal of it was last looked at, and how many.
+    looked_at_epoch: u64,
+    looked_at: u32,
+}
+
+impl BeaconPart {
     /// The key under which it owes a reveal for an audit epoch.
-    fn vrf_in(&self, epoch: u64) -> Option<VrfPublic> {
-        self.vrf.filter(|_| epoch >= self.vrf_from)
+    fn key_in(&self, epoch: u64) -> Option<VrfPublic> {
+        self.key.filter(|_| epoch >= self.from)
+    }
+
+    fn owes_in(&self, epoch: u64) -> bool {
+        epoch >= self.due || self.key_in(epoch).is_some()
+    }
+
+    /// One more key or reveal is looked at.
+    fn look(&mut self, epoch: u64) -> Result<(), Refusal> {
+        if self.looked_at_epoch != epoch {
+            (self.looked_at_epoch, self.looked_at) = (epoch, 0);
+        }
+        if self.looked_at >= LOOKED_AT_MAX {
+            return Err(Refusal::TooMany);
+        }
+        self.looked_at += 1;
+        Ok(())
     }
 }
 
@@ -79,24 +116,34 @@ impl Ledger {
             return Err(Refusal::NotAllowed);
         };
         let owner = owner(self.genesis.group_id(), member);
+        let period = self.beacon_period();
+        let part = self.beacon_part(member)?;
+        if part.key == Some(*public) {
+            return Ok(Effect::Done);
+        }
+        part.look(period)?;
         if public.verify_possession(&owner, possession).is_err() {
             return Err(Refusal::BadReveal);
         }
-        let period = self.beacon_period();
-        let account = self
-            .tables
-            .accounts
-            .get_mut(&member)
-            .ok_or(Refusal::UnknownMember(member))?;
-        match account.vrf {
-            Some(known) if known == *public => Ok(Effect::Done),
-            // Who may change its key may choose its values.
-            Some(_) => Err(Refusal::NotAllowed),
-            // Who could reveal at once would know all other reveals when it chooses its key.
-            None => {
-                account.vrf = Some(*public);
-                account.vrf_from = period.saturating_add(1);
-                Ok(Effect::Done)
+        // Who could reveal with it at once would know all other reveals when it chooses its key. And a member that replaces
+        // its key gives no reveal until then, which is on record: it gains no choice by that.
+        part.key = Some(*public);
+        part.from = period.saturating_add(1);
+        Ok(Effect::Done)
+    }
+
+    fn beacon_part(&mut self, member: MemberId) -> Result<&mut BeaconPart, Refusal> {
+        let account = self.tables.accounts.get_mut(&member);
+        let account = account.ok_or(Refusal::UnknownMember(member))?;
+        Ok(&mut account.beacon)
+    }
+
+    /// Somebody sits who did not before.
+    pub(super) fn expect_reveals_of(&mut self, newly_seated: &[MemberId]) {
+        let due = self.beacon_period().saturating_add(REGISTER_WITHIN);
+        for member in newly_seated {
+            if let Ok(part) = self.beacon_part(*member) {
+                part.due = due;
             }
         }
     }
@@ -120,12 +167,11 @@ impl Ledger {
         if row.reveals.iter().any(|(known, _)| *known == member) {
             return Ok(Effect::Done);
         }
-        let key = self
-            .account(member)
-            .and_then(|account| account.vrf_in(epoch));
         let message = message(self.genesis.group_id(), epoch, row.newest);
+        let part = self.beacon_part(member)?;
+        let key = part.key_in(epoch).ok_or(Refusal::NotAllowed)?;
+        part.look(epoch)?;
         let value = key
-            .ok_or(Refusal::NotAllowed)?
             .verify(REVEAL_CONTEXT, &message, reveal)
             .map_err(|_| Refusal::BadReveal)?;
         self.tables
@@ -156,7 +202,7 @@ impl Ledger {
             .copied()
             .filter(|member| {
                 self.account(*member)
-                    .is_some_and(|account| account.vrf_in(row.epoch).is_some())
+                    .is_some_and(|account| account.beacon.owes_in(row.epoch))
             })
             .filter(|member| !made_of.iter().any(|(known, _)| known == member))
             .filter(|member| !self.is_excused(*member, opened))
@@ -210,7 +256,7 @@ impl Ledger {
     pub fn owes_reveal(&self, member: MemberId) -> bool {
         let counts = |epoch| {
             let account = self.account(member);
-            account.is_some_and(|account| account.vrf_in(epoch).is_some())
+            account.is_some_and(|account| account.beacon.key_in(epoch).is_some())
         };
         match self.tables.beacon.get(&0) {
             None => counts(0),
@@ -227,7 +273,7 @@ impl Ledger {
             return None;
         }
         let row = self.beacon_row();
-        let key = self.account(member)?.vrf_in(row.epoch)?;
+        let key = self.account(member)?.beacon.key_in(row.epoch)?;
         let message = message(self.genesis.group_id(), row.epoch, row.newest);
         (key == secret.public()).then(|| (row.epoch, secret.prove(REVEAL_CONTEXT, &message)))
     }

@@ -101,6 +101,7 @@ impl Ledger {
             ..EpochRow::default()
         };
         self.tables.epoch.insert(0, row);
+        self.expect_reveals_of(genesis.committee());
     }
 
     pub(super) fn epoch_row(&self) -> Option<&EpochRow> {
@@ -162,6 +163,9 @@ impl Ledger {
         let began = drawn.is_some().then_some(self.live);
         let committee = drawn.unwrap_or_else(|| self.genesis.committee().to_vec());
         self.resume_unseated(&committee);
+        let sat = |member: &MemberId| self.genesis.committee().contains(member);
+        let newly_seated: Vec<MemberId> = committee.iter().copied().filter(|it| !sat(it)).collect();
+        self.expect_reveals_of(&newly_seated);
         self.forget_replaced();
         let former = self.former();
         let row = self.tables.epoch.or_default(0);

@@ -12,9 +12,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use barfs_crypto::{Digest, NodeId, VrfPublic, hash};
+use barfs_crypto::{Digest, NodeId, hash};
 use borsh::{BorshDeserialize, BorshSerialize};
 
+use super::beacon::BeaconPart;
 use super::command::{
     BlockCommand, Command, DEVICE_LABEL_BYTES_MAX, HEAD_BYTES_MAX, HEADER_BYTES_MAX, Issuer,
     VOLUME_NAME_BYTES_MAX, VolumeId,
@@ -139,10 +140,8 @@ pub struct Account {
     pub silences: u32,
     /// It has not done anything of the kind since the last of them.
     pub unresponsive: bool,
-    /// Its key for the beacon.
-    pub vrf: Option<VrfPublic>,
-    /// The first audit epoch for which it may reveal, and owes it.
-    pub vrf_from: u64,
+    /// Its part in the beacon.
+    pub beacon: BeaconPart,
     /// The audit epoch in which it last put questions, and how many.
     pub asked_epoch: u64,
     /// See `asked_epoch`.

@@ -188,12 +188,13 @@ impl Replica {
         self.out.push(Output::Persist { records, then });
     }
 
-    /// Push is earned: a block of `round` is pushed to a member whose own block of not much earlier a round has come in,
-    /// whichever way it came, and who has not lied. Everybody else pulls; nothing is refused to whoever asks.
+    /// Push is earned: a block of `round` is pushed to a member whose own block of not much earlier a round is in the graph,
+    /// whichever way it came, and who has not lied. A block on parents that nobody has earns nothing. Everybody else pulls;
+    /// nothing is refused to whoever asks.
     fn earns(&self, member: MemberId, round: u64) -> bool {
-        let delivered = self.seen.get(&member).copied();
-        let delivered = delivered.unwrap_or(self.dag.base());
-        delivered.saturating_add(PUSH_ROUNDS) >= round && !self.ledger().is_convicted(member)
+        let since = round.saturating_sub(PUSH_ROUNDS);
+        let delivered = since <= self.dag.base() || self.dag.has_since(member, since);
+        delivered && !self.ledger().is_convicted(member)
     }
 
     /// A member sent its own block of a round so far back that it earns no push: one block earns one block, from which
@@ -226,11 +227,10 @@ impl Replica {
     fn repeat(&mut self) {
         self.vote();
         self.pulled_micros = Some(self.now.monotonic_micros);
-        // Whoever lost its log has no block to repeat, and earns no push before it has made one: it has to ask.
+        let round = self.dag.quorum_round() + 1;
+        // Whoever lost its log has no block of this round to repeat, and earns no push before it has made one: it has to ask.
         let newest = self.own.newest().cloned();
-        let round = newest
-            .as_ref()
-            .map_or(self.own.round(), |newest| newest.reference().round);
+        let newest = newest.filter(|newest| newest.reference().round >= round);
         self.ask_for_uncommitted(round);
         for peer in self.peers.all() {
             let seen = self.seen.get(&peer).copied().unwrap_or(0);

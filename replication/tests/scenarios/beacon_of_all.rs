@@ -96,19 +96,7 @@ fn nobody_chooses_its_value() {
         let ticket = world.submit(m(by), command);
         world.finish(ticket)
     };
-    let public = secret(50).public();
-    let possession = vrf_possession(group, m(1), &secret(50));
-    let register = Command::RegisterVrf {
-        public: Box::new(public),
-        possession,
-    };
     let refused = |refusal| Outcome::Refused(refusal);
-    let outcome = ask(&mut world, 1, register);
-    assert_eq!(
-        outcome,
-        refused(Refusal::NotAllowed),
-        "a key is registered once"
-    );
     let copied = Command::RegisterVrf {
         public: Box::new(secret(2).public()),
         possession: vrf_possession(group, m(2), &secret(2)),
@@ -184,7 +172,6 @@ fn a_key_counts_from_the_next_period_on() {
         world.run_until(60_000, owes),
         "from the next one on it does"
     );
-    assert_eq!(withheld(&world, m(3)), 0, "and owed nothing before");
 }
 
 /// A member computes with its key when it owes a share, and not at every step of a period in which its key does not count
@@ -220,4 +207,100 @@ fn a_key_that_does_not_count_yet_costs_nothing() {
     let (with, without) = (took(true), took(false));
     println!("20,000 steps with a key {with:?}, without {without:?}");
     assert!(with < without * 10, "{with:?} against {without:?}");
+}
+
+fn register(world: &mut World, member: u16, key: u16) -> Outcome {
+    let group = world.genesis.group_id();
+    let command = Command::RegisterVrf {
+        public: Box::new(secret(key).public()),
+        possession: vrf_possession(group, m(member), &secret(key)),
+    };
+    let ticket = world.submit(m(member), command);
+    world.finish(ticket)
+}
+
+/// Taking no part is no way around the duty.
+#[test]
+fn who_registers_no_key_is_on_record() {
+    let params = Params {
+        idle_interval_ms: 100,
+        audit_epoch_ms: 4_000,
+        ..Params::default()
+    };
+    let mut world = World::with_params(4, params);
+    for i in 0..3 {
+        register(&mut world, i, i);
+        world.replica_mut(m(i)).use_vrf(secret(i));
+    }
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() >= 2));
+    assert_eq!(withheld(&world, m(3)), 0, "it has time to register");
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() >= 4));
+    assert!(withheld(&world, m(3)) >= 1);
+    assert!(world.ledger(m(0)).account(m(3)).unwrap().unresponsive);
+    for i in 0..3 {
+        assert_eq!(withheld(&world, m(i)), 0);
+    }
+    // Who does register, and reveals, is as good as the others again.
+    assert_eq!(register(&mut world, 3, 3), Outcome::Applied(Effect::Done));
+    world.replica_mut(m(3)).use_vrf(secret(3));
+    let again = |w: &World| !w.ledger(m(0)).account(m(3)).unwrap().unresponsive;
+    assert!(world.run_until(60_000, again));
+}
+
+/// A machine that is lost takes the key along.
+#[test]
+fn a_key_that_is_lost_is_replaced_from_the_next_period_on() {
+    let mut world = registered(4);
+    assert!(world.run_until(60_000, |w| beacons(w, m(0)).len() >= 2));
+    world.stop(m(1));
+    world.restart(m(1));
+    let turned = world.ledger(m(0)).beacon_period() + 1;
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() == turned));
+    let outcome = register(&mut world, 1, 50);
+    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+    world.replica_mut(m(1)).use_vrf(secret(50));
+    let key = |w: &World| w.ledger(m(0)).account(m(1)).unwrap().beacon.key;
+    assert!(world.run_until(1_000, |w| key(w) == Some(secret(50).public())));
+    let period = world.ledger(m(0)).beacon_period();
+    assert_eq!(period, turned);
+    for key in [1, 50] {
+        let owed = world.ledger(m(0)).reveal_owed(m(1), &secret(key));
+        assert_eq!(owed, None, "neither counts now");
+    }
+    let later = |w: &World| w.ledger(m(0)).beacon_period() >= period + 5;
+    assert!(world.run_until(60_000, later));
+    let before = withheld(&world, m(1));
+    assert!(before <= 2, "only what fell due meanwhile: {before}");
+    let account = world.ledger(m(0)).account(m(1)).unwrap();
+    assert!(!account.unresponsive, "it reveals again");
+}
+
+/// Looking at one takes every member a millisecond or two.
+#[test]
+fn bad_reveals_do_not_keep_everybody_busy() {
+    let mut world = registered(4);
+    assert!(world.run_until(60_000, |w| beacons(w, m(0)).len() >= 2));
+    let mut outcomes = Vec::new();
+    for key in 60..80 {
+        let copied = Command::RegisterVrf {
+            public: Box::new(secret(key).public()),
+            possession: vrf_possession(world.genesis.group_id(), m(0), &secret(key)),
+        };
+        let ticket = world.submit(m(1), copied);
+        outcomes.push(world.finish(ticket));
+    }
+    let of = |refusal| {
+        let outcome = Outcome::Refused(refusal);
+        outcomes.iter().filter(|it| **it == outcome).count()
+    };
+    let (bad, unread) = (of(Refusal::BadReveal), of(Refusal::TooMany));
+    assert_eq!(bad + unread, 20);
+    assert!(
+        bad <= 8 && unread >= 12,
+        "{bad} looked at in at most two periods"
+    );
+    let next = world.ledger(m(0)).beacon_period() + 2;
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() > next));
+    assert!(withheld(&world, m(1)) <= 2);
+    assert!(!world.ledger(m(0)).account(m(1)).unwrap().unresponsive);
 }

@@ -1,5 +1,6 @@
 //! Blocks are pushed to whoever sends blocks itself; everybody else asks. Recovery keys have room of their own.
 
+use barfs_crypto::Digest;
 use barfs_replication::*;
 
 use crate::world::{World, key, m};
@@ -40,6 +41,56 @@ fn who_sends_nothing_is_pushed_nothing_and_pulls_its_way_back() {
         "it sends again, so it is pushed to again"
     );
     assert!(blocks_to(&world, m(0)) > to_m0);
+}
+
+/// A signed block of m3 on parents that nobody has.
+fn invented(world: &World, round: u64) -> VerifiedBlock {
+    let parent = |author: u16| BlockRef {
+        round: round - 1,
+        author: m(author),
+        digest: Digest([round as u8; 32]),
+    };
+    let executed = Executed {
+        index: 0,
+        tag: Digest([0; 32]),
+    };
+    let block = Block {
+        group: world.genesis.group_id(),
+        epoch: 0,
+        round,
+        author: m(3),
+        parents: [3, 0, 1, 2].map(parent).to_vec(),
+        time_ms: 0,
+        executed,
+        commands: Vec::new(),
+    };
+    VerifiedBlock::sign(&world.genesis, &key(1, 3), block).unwrap()
+}
+
+#[test]
+fn blocks_on_parents_that_do_not_exist_earn_nothing() {
+    let mut world = World::new(4);
+    world.stop(m(3));
+    let mut before = 0;
+    for i in 0..150 {
+        // One that waits for its parents, and one so far ahead that it does not even wait.
+        let round = world.replica(m(0)).status().round;
+        for ahead in [2, 10_000] {
+            let blocks = vec![invented(&world, round + ahead)];
+            let from = m(3);
+            for to in 0..3 {
+                let blocks = blocks.clone();
+                world.input(m(to), Input::Blocks { from, blocks });
+            }
+        }
+        let ticket = world.note(m(i % 3), "without m3");
+        world.finish(ticket);
+        if i == 100 {
+            before = blocks_to(&world, m(3));
+        }
+    }
+    assert!(before > 0, "at first everybody is pushed to");
+    assert_eq!(blocks_to(&world, m(3)), before);
 }
 
 #[test]

@@ -110,6 +110,20 @@ fn it_says_nothing_before_a_quorum_has_answered() {
     work(&mut world, 8, &[0, 1, 2, 3]);
 }
 
+/// It was gone for so long that nobody pushes to it any more, and the group rests: it asks until it has a block again.
+#[test]
+fn it_comes_back_to_a_group_that_has_forgotten_it() {
+    let mut world = World::with_params(4, params());
+    work(&mut world, 20, &[0, 1, 2, 3]);
+    world.stop(m(1));
+    world.lose_store(m(1));
+    work(&mut world, 120, &[0, 2, 3]);
+    world.recover(m(1));
+    world.run_for(3_000);
+    assert!(!world.replica(m(1)).status().recovering);
+    work(&mut world, 8, &[1, 0, 2, 3]);
+}
+
 #[test]
 fn two_that_lost_their_disks_do_not_vouch_for_each_other() {
     let mut world = World::with_params(7, params());
