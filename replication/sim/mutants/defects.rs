@@ -225,4 +225,11 @@ pub const DEFECTS: &[Defect] = &[
         from: "let quorum = self.thresholds().quorum;",
         to: "let quorum = if $on { self.thresholds().r } else { self.thresholds().quorum };",
     },
+    // Who finds a lie keeps it to itself.
+    Defect {
+        name: "nobody-accuses",
+        file: "replica/accusing.rs",
+        from: "if !self.replaying && !self.ledger().is_convicted(accused)",
+        to: "if !$on && !self.replaying && !self.ledger().is_convicted(accused)",
+    },
 ];

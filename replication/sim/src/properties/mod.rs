@@ -8,6 +8,7 @@ mod blame;
 mod catch_up;
 mod commits;
 mod convergence;
+mod conviction;
 mod durability;
 mod execution;
 mod handovers;
@@ -97,6 +98,7 @@ pub fn all(plan: &Plan, group: &Arc<Group>) -> Vec<Box<dyn Property>> {
         Box::new(quotas::Quotas),
         Box::new(memory::BoundedMemory::new(plan)),
         Box::new(convergence::Convergence),
+        Box::new(conviction::Conviction::default()),
         Box::new(handovers::Handovers::new(group)),
         Box::new(latency::Latency),
         Box::new(progress::Progress),

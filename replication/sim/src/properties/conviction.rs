@@ -1,0 +1,57 @@
+//! A lie that is found convicts: once all is healed and everybody agrees, nobody that follows still holds a proof that
+//! the ledger does not know.
+
+use super::{Ending, Property};
+use crate::observation::Observation;
+use barfs_replication::{Event, Evidence, LedgerEvent, MemberId, verify_evidence};
+use std::collections::BTreeSet;
+
+/// Who was convicted, by any correct member's ledger.
+#[derive(Debug, Default)]
+pub(super) struct Conviction {
+    convicted: BTreeSet<MemberId>,
+}
+
+impl Property for Conviction {
+    fn name(&self) -> &'static str {
+        "conviction"
+    }
+
+    fn observe(&mut self, observation: &Observation) -> Result<(), String> {
+        if let Observation::Event {
+            event: Event::Ledger(LedgerEvent::Convicted { member, .. }),
+            ..
+        } = observation
+        {
+            self.convicted.insert(*member);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
+        if ending.converged_after.is_none() {
+            return Ok(());
+        }
+        for (member, replica) in &ending.replicas {
+            let ledger = replica.ledger();
+            for (first, second) in replica.equivocations() {
+                let author = first.reference().author;
+                let proof = Evidence::of_twins(first, second);
+                // Under a key that was replaced a while ago nobody is convicted any more.
+                let holds = verify_evidence(&proof, replica.genesis()).is_ok();
+                if holds && !ledger.is_convicted(author) {
+                    return Err(format!(
+                        "{member} holds two blocks of {author} for round {}, which the ledger does not know of",
+                        first.reference().round
+                    ));
+                }
+            }
+            if let Some(lost) = self.convicted.iter().find(|it| !ledger.is_convicted(**it)) {
+                return Err(format!(
+                    "the ledger of {member} has forgotten that {lost} lied"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
