@@ -58,6 +58,10 @@ pub struct Counts {
     pub suspended: u64,
     /// Beacons, summed over members.
     pub beacons: u64,
+    /// Questions that were answered on the record, summed over members.
+    pub answered: u64,
+    /// Questions that were not, summed over members.
+    pub unanswered: u64,
     /// Disks lost whole.
     pub disks_lost: u64,
     /// Members that recovered from such a loss.
@@ -112,6 +116,14 @@ impl Counts {
                 ..
             } => self.beacons += 1,
             Observation::Event {
+                event: Event::Ledger(LedgerEvent::Answered { .. }),
+                ..
+            } => self.answered += 1,
+            Observation::Event {
+                event: Event::Ledger(LedgerEvent::NoResponse { .. }),
+                ..
+            } => self.unanswered += 1,
+            Observation::Event {
                 event: Event::Committed { .. },
                 ..
             } => self.commits += 1,
@@ -158,6 +170,8 @@ impl Counts {
             ("evictions refused", self.kept),
             ("seats suspended", self.suspended),
             ("beacons", self.beacons),
+            ("questions answered", self.answered),
+            ("questions without an answer", self.unanswered),
             ("blocks pruned", self.disk.pruned),
         ]
         .into_iter()

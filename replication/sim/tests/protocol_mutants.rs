@@ -8,7 +8,7 @@ use barfs_sim_mutants::adversary::Aim;
 use barfs_sim_mutants::rng::MILLI;
 use barfs_sim_mutants::{Plan, Scenario, Strategy, run};
 
-/// Runs seeds until one breaks, and asserts that it broke one of `properties`.
+/// Runs seeds until one breaks, and asserts that it broke one of `properties`, and breaks none without the defect.
 fn assert_found(defect: &str, scenario: Scenario, nodes: u16, seeds: u64, properties: &[&str]) {
     let plans = (1..=seeds).map(|seed| Plan::draw(seed, scenario, Some(nodes)));
     assert_found_in(defect, plans, properties);
@@ -24,14 +24,17 @@ fn assert_found_in(defect: &str, plans: impl Iterator<Item = Plan>, properties: 
     let broken = plans.into_iter().find_map(|plan| {
         tried += 1;
         let report = run(&plan, false).unwrap();
-        report.violation.map(|violation| (plan.seed, violation))
+        report.violation.map(|violation| (plan, violation))
     });
     switch_on(None);
-    let Some((seed, violation)) = broken else {
+    let Some((plan, violation)) = broken else {
         panic!("{defect} went unseen in {tried} runs");
     };
+    let seed = plan.seed;
     println!("{defect}: seed {seed}, run {tried}: {violation}");
     assert!(properties.contains(&violation.property), "{violation}");
+    let clean = run(&plan, false).unwrap();
+    assert!(clean.violation.is_none(), "without the defect: {clean}");
 }
 
 /// Different members have executed different sequences.
@@ -161,7 +164,7 @@ fn members_without_a_seat_that_wait_to_be_told_are_found() {
 
 /// Runs in which everybody who lies does it in this way.
 fn lying(scenario: Scenario, nodes: u16, strategy: Strategy) -> impl Iterator<Item = Plan> {
-    (1..=12).map(move |seed| Plan::draw(seed, scenario, Some(nodes)).with_liars(strategy))
+    (1..=16).map(move |seed| Plan::draw(seed, scenario, Some(nodes)).with_liars(strategy))
 }
 
 #[test]
@@ -172,8 +175,14 @@ fn guests_of_liars_are_found() {
     }
 }
 
-/// How long an opponent aims at those that wait for nothing: longer, and by chance something commits.
-const AIMED_MICROS: u64 = 12_000_000;
+/// Commands that are applied in the storms of these plans, with a defect or without.
+fn applied(defect: Option<&str>, plans: impl Iterator<Item = Plan>) -> u64 {
+    assert!(switch_on(defect), "renew defects.rs");
+    let counts = plans.map(|plan| run(&plan, false).unwrap().counts.storm_applied);
+    let sum = counts.sum();
+    switch_on(None);
+    sum
+}
 
 #[test]
 fn a_pace_that_waits_for_no_leaders_is_found() {
@@ -194,22 +203,19 @@ fn a_pace_that_waits_for_no_leaders_is_found() {
             plan
         })
     };
-    let applied = |defect| {
-        assert!(switch_on(defect), "renew defects.rs");
-        let counts = plans().map(|plan| run(&plan, false).unwrap().counts.storm_applied);
-        let sum: u64 = counts.sum();
-        switch_on(None);
-        sum
-    };
-    let (right, wrong) = (applied(None), applied(Some("leaders-not-waited-for")));
+    let right = applied(None, plans());
+    let wrong = applied(Some("leaders-not-waited-for"), plans());
     println!("applied while leaders are aimed at: {right}, without waiting for them {wrong}");
     assert!(wrong * 2 < right, "{right} and {wrong}");
 }
 
+/// How long an opponent aims at those that wait for nothing: longer, and by chance something commits.
+const AIMED_MICROS: u64 = 12_000_000;
+
 #[test]
 fn a_pace_that_waits_for_no_votes_is_found() {
     // One that votes for nobody is always in time, and of the others one vote comes late.
-    let plans = (1..=16).map(|seed| {
+    let plans = (51..=66).map(|seed| {
         let mut plan = Plan::draw(seed, Scenario::Leaders, Some(5));
         plan.liars = vec![(seed as u16 % 5, Strategy::Forger)];
         plan.rational.clear();
@@ -279,6 +285,17 @@ fn contradictions_that_cost_nothing_are_found() {
     let plans = lying(Scenario::Liars, 5, Strategy::Forger);
     let property = &["nobody skips executing"];
     assert_found_in("contradictions-cost-nothing", plans, property);
+}
+
+#[test]
+fn commands_that_outlive_their_roster_with_carriers_are_found() {
+    let defect = "handed-not-checked-again";
+    assert_found(defect, Scenario::Committees, 9, 24, &["no false blame"]);
+}
+
+#[test]
+fn lies_that_nobody_reports_are_found() {
+    assert_found("nobody-accuses", Scenario::Liars, 5, 8, &["conviction"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use barfs_sim::{Plan, Scenario};
 use std::thread;
 
 /// Seeds per scenario: the swarm is the widest, so it has the most.
-const SEEDS: [(Scenario, u64); 16] = [
+const SEEDS: [(Scenario, u64); 17] = [
     (Scenario::Swarm, 60),
     (Scenario::Ragged, 28),
     (Scenario::Calm, 8),
@@ -22,6 +22,7 @@ const SEEDS: [(Scenario, u64); 16] = [
     (Scenario::Membership, 24),
     (Scenario::Selfish, 16),
     (Scenario::Committees, 24),
+    (Scenario::Questions, 8),
     (Scenario::Small, 12),
 ];
 

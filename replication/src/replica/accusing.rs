@@ -47,9 +47,11 @@ impl Replica {
         }
     }
 
-    /// Puts a proof on the ledger, unless one against this member is there.
+    /// Puts a proof on the ledger, unless one against this member is there. Without a seat it has no block to put it into: it does
+    /// so when it has one.
     pub(super) fn submit_evidence(&mut self, accused: MemberId, evidence: Evidence) {
-        if !self.replaying && !self.ledger().is_convicted(accused) && accused != self.me {
+        let known = self.ledger().is_convicted(accused) || accused == self.me;
+        if !self.replaying && !known && !self.is_unseated() {
             let command = BlockCommand::Unnumbered(Command::Accuse {
                 evidence: Box::new(evidence),
             });

@@ -6,6 +6,7 @@
 //! here.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Replica;
@@ -248,10 +249,33 @@ impl Replica {
         }
     }
 
+    /// What was on its way to carriers and does not verify under the present roster comes to its end: it may have waited through
+    /// several, and no block may carry it.
+    fn refuse_outdated_handed(&mut self) {
+        let genesis = Arc::clone(&self.genesis);
+        let handed = &mut self.following.handed;
+        let outdated = |_: &(Issuer, u64), handed: &mut Handed| {
+            handed.command.verify_signature(&genesis).is_err()
+        };
+        let tickets: Vec<Option<u64>> = handed
+            .extract_if(.., outdated)
+            .map(|(_, handed)| handed.ticket)
+            .collect();
+        for ticket in tickets {
+            self.refuse(ticket, Refusal::Outdated);
+        }
+    }
+
     /// The roster has changed. With a seat, what was on its way to carriers goes into own blocks as well, and comes to its
     /// end with whichever block is executed first; without one, what waits in the queue goes to carriers.
     pub(super) fn move_commands(&mut self) {
         let now_micros = self.now.monotonic_micros;
+        if !self.is_seated() && self.is_member() {
+            for (ticket, command) in self.own.take_signed() {
+                self.hand_in(ticket, command);
+            }
+        }
+        self.refuse_outdated_handed();
         if self.is_seated() {
             let handed = self.following.handed.values();
             let commands: Vec<SignedCommand> = handed.map(|it| it.command.clone()).collect();
@@ -261,9 +285,6 @@ impl Replica {
                 }
             }
         } else if self.is_member() {
-            for (ticket, command) in self.own.take_signed() {
-                self.hand_in(ticket, command);
-            }
             for handed in self.following.handed.values_mut() {
                 (handed.tries, handed.due_micros) = (0, now_micros);
             }

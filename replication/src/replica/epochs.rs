@@ -136,7 +136,7 @@ impl Replica {
     }
 
     /// Known to have no seat. A newcomer that has not heard yet whether it was seated keeps what it is asked to carry.
-    fn is_unseated(&self) -> bool {
+    pub(super) fn is_unseated(&self) -> bool {
         !self.is_seated() && self.ledger().seat(self.me).is_some()
     }
 

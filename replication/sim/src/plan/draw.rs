@@ -13,8 +13,11 @@ use crate::network::NetworkFaults;
 use crate::rng::{MILLI, Rng, SECOND};
 use barfs_replication::{NOTE_BYTES_MAX, Thresholds};
 
-/// Virtual time, in micros, in which a member that comes back must catch up with a busy group.
-pub const CATCH_UP_MAX: u64 = 4 * SECOND;
+/// Virtual time, in micros, in which a member that comes back must catch up with a busy group. A question for a range whose
+/// answer is lost is put again after a second.
+pub const CATCH_UP_MAX: u64 = 8 * SECOND;
+/// The most messages lost there, per mille: over connections that are up none is.
+const LOAD_LOSS_MAX: u64 = 100;
 
 /// Strategies against the order itself; the others take the place of one of them now and then.
 const ORDERING: &[Strategy] = Strategy::ALL.split_at(7).0;
@@ -30,12 +33,15 @@ impl Plan {
             Scenario::Committees => rng.between(6, 10),
             _ => rng.between(4, 10),
         };
-        let nodes = nodes.unwrap_or(drawn as u16);
+        let large = draw_large(seed, scenario);
+        let nodes = nodes.or(large).unwrap_or(drawn as u16);
         let switches = Switches::draw(scenario, &mut rng.fork("switches"));
         let storm_micros = match scenario {
-            Scenario::Load => rng.between(8, 16) * SECOND,
+            Scenario::Load => rng.between(12, 20) * SECOND,
             // Long enough for timeouts to grow beyond what an opponent holds blocks up.
             Scenario::Leaders => rng.between(22, 32) * SECOND,
+            // Long enough for questions to grow too old.
+            Scenario::Questions => rng.between(40, 50) * SECOND,
             _ => rng.between(6, 16) * SECOND,
         };
         let genesis = draw_genesis(&switches, &mut rng.fork("genesis"));
@@ -148,6 +154,8 @@ impl Plan {
             Scenario::Committees => {
                 let seats = rng.between(4, u64::from(self.nodes).saturating_sub(1).max(4));
                 self.genesis.committee_max = seats as u16;
+                // Any of them may come to sit together.
+                self.liars.truncate(Thresholds::of(seats as usize).r);
                 self.genesis.term_ms = rng.between(1_000, 6_000);
             }
             Scenario::LostDisk => {
@@ -166,9 +174,18 @@ impl Plan {
                         .collect();
                 }
             }
+            Scenario::Questions => {
+                // A few rounds for each command, and many seconds of them.
+                self.client_every = rng.between(1_000, 2_500) * MILLI;
+                self.genesis.idle_interval_ms = rng.between(500, 1_500) as u32;
+                for (_, since) in &mut self.crash.gone {
+                    *since = (*since).min(8 * SECOND);
+                }
+            }
             Scenario::Load => {
                 let who = rng.below(u64::from(self.nodes)) as u16;
                 let back = self.storm_micros - CATCH_UP_MAX;
+                self.network.loss_per_mille = self.network.loss_per_mille.min(LOAD_LOSS_MAX);
                 self.crash.away = Some((who, rng.below(SECOND), back));
                 self.client_every = rng.between(20, 60) * MILLI;
                 self.load = Load {
@@ -182,6 +199,22 @@ impl Plan {
             _ => {}
         }
     }
+}
+
+/// Runs of these families, per mille, have a group of up to the largest committee: they take as long as dozens of others.
+const LARGE_PER_MILLE: u64 = 20;
+
+fn draw_large(seed: u64, scenario: Scenario) -> Option<u16> {
+    let mut rng = Rng::new(seed).fork("large");
+    let family = matches!(
+        scenario,
+        Scenario::Swarm
+            | Scenario::Crashes
+            | Scenario::Partitions
+            | Scenario::Liars
+            | Scenario::Membership
+    );
+    (family && rng.per_mille(LARGE_PER_MILLE)).then(|| rng.between(11, 25) as u16)
 }
 
 /// Liars, and members that go with the time they go.

@@ -56,6 +56,8 @@ pub enum Scenario {
     Selfish,
     /// More members than seats: committees are drawn, terms end by themselves, whoever has no seat follows the log.
     Committees,
+    /// Members ask each other on the record, for longer than the shortest deadline.
+    Questions,
     /// Groups of one to three members, which tolerate nothing but must work.
     Small,
     /// Not a family: a run that is made up to be measured.
@@ -64,7 +66,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every family, in a fixed order.
-    pub const ALL: [Scenario; 16] = [
+    pub const ALL: [Scenario; 17] = [
         Scenario::Swarm,
         Scenario::Calm,
         Scenario::Crashes,
@@ -80,6 +82,7 @@ impl Scenario {
         Scenario::Membership,
         Scenario::Selfish,
         Scenario::Committees,
+        Scenario::Questions,
         Scenario::Small,
     ];
 
@@ -101,6 +104,7 @@ impl Scenario {
             Scenario::Membership => "membership",
             Scenario::Selfish => "selfish",
             Scenario::Committees => "committees",
+            Scenario::Questions => "questions",
             Scenario::Small => "small",
             Scenario::Measured => "measured",
         }

@@ -69,6 +69,7 @@ impl Switches {
             }
             Scenario::Committees => {
                 (on.network, on.ragged) = (tossed.network, tossed.ragged);
+                on.liars = tossed.liars;
                 (on.crashes, on.partitions) = (tossed.crashes, tossed.partitions);
             }
             Scenario::Membership => {
@@ -79,6 +80,10 @@ impl Switches {
                 on.rational = true;
                 (on.network, on.crashes) = (tossed.network, tossed.crashes);
                 on.liars = tossed.liars;
+            }
+            Scenario::Questions => {
+                (on.network, on.crashes) = (tossed.network, tossed.crashes);
+                (on.liars, on.gone) = (tossed.liars, tossed.gone);
             }
             Scenario::Small => {
                 (on.network, on.crashes) = (tossed.network, tossed.crashes);

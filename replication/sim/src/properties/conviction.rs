@@ -1,5 +1,5 @@
-//! A lie that is found convicts: once all is healed and everybody agrees, nobody that follows still holds a proof that
-//! the ledger does not know.
+//! A lie that is found convicts: once all is healed and everybody agrees, nobody that follows and sits still holds a proof
+//! that the ledger does not know.
 
 use super::{Ending, Property};
 use crate::observation::Observation;
@@ -39,7 +39,8 @@ impl Property for Conviction {
                 let proof = Evidence::of_twins(first, second);
                 // Under a key that was replaced a while ago nobody is convicted any more.
                 let holds = verify_evidence(&proof, replica.genesis()).is_ok();
-                if holds && !ledger.is_convicted(author) {
+                // Without a seat it has no block to put it into.
+                if holds && replica.is_seated() && !ledger.is_convicted(author) {
                     return Err(format!(
                         "{member} holds two blocks of {author} for round {}, which the ledger does not know of",
                         first.reference().round

@@ -19,6 +19,7 @@ mod progress;
 mod quotas;
 mod recovery;
 mod seats;
+mod silence;
 mod slots;
 mod time;
 mod work;
@@ -100,6 +101,7 @@ pub fn all(plan: &Plan, group: &Arc<Group>) -> Vec<Box<dyn Property>> {
         Box::new(convergence::Convergence),
         Box::new(conviction::Conviction::default()),
         Box::new(handovers::Handovers::new(group)),
+        Box::new(silence::Silence::new(plan)),
         Box::new(latency::Latency),
         Box::new(progress::Progress),
         Box::new(work::WorkDone),

@@ -7,7 +7,7 @@ use super::client::Client;
 use super::{Views, packs};
 use crate::oracle::Submission;
 use crate::rng::Rng;
-use barfs_crypto::{NodeId, SigningKey};
+use barfs_crypto::{Digest, NodeId, SigningKey};
 use barfs_replication::{Command, Ledger, SignedHome};
 
 impl Client {
@@ -20,6 +20,11 @@ impl Client {
         home_is_up: bool,
         tickets: &mut u64,
     ) -> Vec<Submission> {
+        if home_is_up && self.rng.per_mille(20) {
+            let nonce = self.rng.bytes();
+            let mark = self.hand_in_own(at, Command::ReadMark { nonce }, tickets);
+            return mark.into_iter().collect();
+        }
         if home_is_up && self.rng.per_mille(150) {
             let burst = if self.rng.per_mille(100) { 20 } else { 1 };
             let mut notes = Vec::new();
@@ -193,6 +198,19 @@ impl Client {
                 self.devices.retain(|known| known.id() != device);
                 self.devices.push(new_device(&mut self.rng));
                 return (None, Command::RevokeDevice { member, device });
+            }
+            92..94 => {
+                let known = ledger.volume(&volume);
+                let replaces = known.map_or(Digest([0; 32]), |known| known.header_digest());
+                let header = self.rng.bytes::<64>().to_vec();
+                return (
+                    None,
+                    Command::ReplaceHeader {
+                        volume,
+                        replaces,
+                        header,
+                    },
+                );
             }
             _ => Command::Note {
                 bytes: self.rng.bytes::<16>().to_vec(),

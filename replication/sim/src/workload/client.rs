@@ -3,11 +3,11 @@
 use super::Views;
 use crate::group::Group;
 use crate::oracle::{Ended, Submission};
-use crate::plan::{Errand, Load, Plan};
+use crate::plan::{Errand, Load, Plan, Scenario};
 use crate::rng::{Rng, SECOND};
 use barfs_crypto::{NodeId, SigningKey};
 use barfs_replication::{
-    BlockCommand, Command, Issuer, MemberId, Replica, SignedCommand, VolumeId,
+    BlockCommand, Command, Issuer, MemberId, QuestionId, Replica, SignedCommand, VolumeId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ pub(super) struct Client {
     pub(super) voted: BTreeSet<NodeId>,
     /// Its key for the beacon, if it takes part; whether that was registered, and the newest period that it was used for.
     pub(super) beacon: Option<(bool, Option<u64>)>,
+    /// Whether it asks others on the record, and what it has answered.
+    asks: bool,
+    pub(super) answered: BTreeSet<QuestionId>,
     /// It has asked to leave.
     pub(super) left: bool,
     probed: bool,
@@ -75,6 +78,8 @@ impl Client {
             errands: errands(plan, member),
             voted: BTreeSet::new(),
             beacon: plan.beacon.then_some((false, None)),
+            asks: plan.scenario == Scenario::Questions,
+            answered: BTreeSet::new(),
             left: false,
             probed: false,
         }
@@ -133,6 +138,7 @@ impl Client {
                 && (self.stays || self.has_to_leave())
             {
                 submissions.extend(self.run_errands(at, home, tickets));
+                submissions.extend(self.answer(at, home, tickets));
             }
             if home_is_up && self.stays && !self.probed {
                 self.probed = true;
@@ -149,6 +155,10 @@ impl Client {
         if let Some(home) = views.get(self.member.index()).copied().flatten() {
             submissions.extend(self.run_errands(at, home, tickets));
             submissions.extend(self.reveal(at, home, tickets));
+            submissions.extend(self.answer(at, home, tickets));
+            if self.asks {
+                submissions.extend(self.ask(at, home, tickets));
+            }
             if self.left {
                 return submissions;
             }

@@ -5,7 +5,9 @@ use crate::oracle::Submission;
 use crate::plan::Errand;
 use crate::rng::SECOND;
 use barfs_crypto::NodeId;
-use barfs_replication::{Command, LiveTime, MemberCard, Replica, Subject, vrf_possession};
+use barfs_replication::{
+    Command, DEADLINE_MIN_MS, LiveTime, MemberCard, MemberId, Replica, Subject, vrf_possession,
+};
 
 /// How long a member that leaves waits for a round that it leads.
 const LEADS_WITHIN: u64 = 2 * SECOND;
@@ -73,6 +75,38 @@ impl Client {
         self.hand_in_own(at, Command::Reveal { epoch, reveal }, tickets)
     }
 
+    /// Answers what it was asked on the record.
+    pub(super) fn answer(&mut self, at: u64, view: &Replica, tickets: &mut u64) -> Vec<Submission> {
+        let mut commands = Vec::new();
+        for (id, question) in view.ledger().questions_to(self.member) {
+            if self.answered.insert(id) {
+                let answer = question.question.clone();
+                commands.push(Command::Respond { id, answer });
+            }
+        }
+        let commands = commands.into_iter();
+        commands
+            .filter_map(|command| self.hand_in_own(at, command, tickets))
+            .collect()
+    }
+
+    /// Asks somebody on the record, now and then.
+    pub(super) fn ask(&mut self, at: u64, view: &Replica, tickets: &mut u64) -> Option<Submission> {
+        let others = view.genesis().ids().into_iter();
+        let others: Vec<MemberId> = others.filter(|id| *id != self.member).collect();
+        let to = self.rng.pick(&others).copied()?;
+        if !self.rng.per_mille(300) {
+            return None;
+        }
+        let ask = Command::Ask {
+            id: self.rng.bytes(),
+            to,
+            question: self.rng.bytes::<20>().to_vec(),
+            deadline_ms: DEADLINE_MIN_MS + self.rng.below(3_000),
+        };
+        self.hand_in_own(at, ask, tickets)
+    }
+
     /// Whether its own next block is a leader's.
     fn leads(&self, view: &Replica) -> bool {
         let next = view.status().last_own_round + 1;
@@ -84,7 +118,7 @@ impl Client {
         Some(match errand {
             Errand::Leave => Command::Leave { member },
             Errand::Evict(whom) => Command::Vote {
-                subject: Subject::Evict(barfs_replication::MemberId(whom)),
+                subject: Subject::Evict(MemberId(whom)),
                 approve: true,
             },
             Errand::Vacation => {

@@ -13,7 +13,7 @@ mod packs;
 
 use crate::group::Group;
 use crate::oracle::{Ended, Submission};
-use crate::plan::{Membership, Mutant, Plan};
+use crate::plan::{Membership, Mutant, Plan, Scenario};
 use crate::rng::Rng;
 use barfs_replication::{Issuer, MemberId, Replica};
 use client::Client;
@@ -51,6 +51,8 @@ impl Workload {
             loaded: plan.load.notes > 0
                 || plan.load.only
                 || plan.leaves.is_some()
+                // Nobody sleeps while it is asked.
+                || plan.scenario == Scenario::Questions
                 || plan.membership != Membership::default(),
             steady: plan.metered,
         }
