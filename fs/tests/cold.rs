@@ -1,4 +1,5 @@
-//! What only the group knows is removed, cut and punched while the group does not answer: whoever does that waits, nobody else.
+//! What only the group knows is removed, cut, punched and copied while the group does not answer: whoever does that waits, nobody
+//! else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mount.rs"]
@@ -32,11 +33,11 @@ fn scattered(volume: &Volume, name: &str, seed: u64) -> u64 {
 }
 
 #[test]
-fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiting() {
+fn who_removes_cuts_punches_or_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
     let rig = Rig::default();
     let volume = rig.open();
     let mut ends = Vec::new();
-    for seed in 1..=3u64 {
+    for seed in 1..=5u64 {
         ends.push(scattered(&volume, &format!("f{seed}"), seed));
     }
     write_file(&volume, ROOT, "at hand", b"here");
@@ -52,7 +53,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
     // The kernel knows the names.
     assert_eq!(
         shell(&mount.at(""), "ls -l | wc -l; cat 'at hand'"),
-        "5\nhere"
+        "7\nhere"
     );
     let group = mount.rig.group.clone();
     group.hold_reads.store(true, Ordering::SeqCst);
@@ -61,6 +62,24 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         format!("truncate -s {} f2", ends[1] * 9 / 10),
         format!("fallocate -p -o {} -l 30000000 f3", ends[2] * 9 / 10),
     ];
+    let copies: Vec<_> = [4, 5]
+        .map(|n| {
+            let [from, to] = ["f", "c"].map(|kind| mount.at(&format!("{kind}{n}")));
+            let middle = ends[n - 1] / 2;
+            std::thread::spawn(move || {
+                let from = fs::File::open(from).unwrap();
+                let to = fs::File::create(to).unwrap();
+                let copied = rustix::fs::copy_file_range(
+                    &from,
+                    Some(&mut middle.clone()),
+                    &to,
+                    None,
+                    1 << 20,
+                );
+                assert_eq!(copied.unwrap(), 1 << 20);
+            })
+        })
+        .into();
     let mut children: Vec<_> = scripts
         .iter()
         .map(|script| {
@@ -87,6 +106,9 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
+    for copy in copies {
+        copy.join().unwrap();
+    }
     assert!(waiting >= 2, "{waiting} wait for the group");
     assert!(
         answered.unwrap().ends_with("meanwhile\n"),
@@ -109,8 +131,23 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         punched.read_exact_at(&mut bytes, at).unwrap();
         assert_eq!(bytes.contains(&3), whole, "at {at}");
     }
+    for n in [4, 5] {
+        let [copy, original] =
+            ["c", "f"].map(|kind| fs::File::open(mount.at(&format!("{kind}{n}"))));
+        let mut found = [vec![0; 1 << 20], vec![0; 1 << 20]];
+        copy.unwrap().read_exact_at(&mut found[0], 0).unwrap();
+        let middle = ends[n - 1] / 2;
+        original
+            .unwrap()
+            .read_exact_at(&mut found[1], middle)
+            .unwrap();
+        assert!(
+            found[0] == found[1] && found[0].contains(&(n as u8)),
+            "f{n}"
+        );
+    }
     let begun = Instant::now();
-    while mount.volume.statfs().files > 4 {
+    while mount.volume.statfs().files > 8 {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
             "f1 was never cleaned up"
@@ -123,5 +160,5 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         .check(&CheckOptions::default(), &mut |_| true)
         .unwrap();
     assert!(report.problems.is_empty(), "{report:?}");
-    assert_eq!(shell(&mount.at(""), "ls"), "f2\nf3\nnew\n");
+    assert_eq!(shell(&mount.at(""), "ls"), "c4\nc5\nf2\nf3\nf4\nf5\nnew\n");
 }

@@ -21,7 +21,7 @@ use super::answer::{
 use super::data::{Renaming, answer};
 use super::wishes::{self, Making, wanted};
 use super::{Shared, convert, data};
-use crate::format::record::{InodeNo, Kind};
+use crate::format::record::Kind;
 use crate::haste::hastily;
 use crate::ops::acl::is_acl;
 use crate::ops::attr::SetAttr;
@@ -470,16 +470,9 @@ impl Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let from: (InodeNo, u64) = (convert::ino(ino_in), offset_in);
+        let from = (convert::ino(ino_in), offset_in);
         let to = (convert::ino(ino_out), offset_out);
-        let volume = &self.shared.volume;
-        let copied = volume
-            .note_times(to.0)
-            .and_then(|()| volume.copy_range(from, to, len.min(1 << 30)));
-        match copied {
-            Ok(copied) => reply.written(copied as u32),
-            Err(error) => reply.error(convert::errno(&error)),
-        }
+        data::copy(&self.shared, from, to, len, reply);
     }
 
     fn lseek(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fuser::{
     Errno, FileHandle, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyWrite,
 };
 
 use super::answer::{keep_cache, reply_attr, reply_entry};
@@ -88,6 +89,31 @@ pub(super) fn cut(
     }
     let waiting = shared.clone();
     shared.committers.run(move || act(&waiting));
+}
+
+/// The most bytes that one copy shares.
+const COPY_MAX: u64 = 1 << 30;
+
+/// Has one file share another's content, on a thread that answers no reads: what either holds may have to be asked for, and
+/// what is still being written to be sealed.
+pub(super) fn copy(
+    shared: &Arc<Shared>,
+    from: (InodeNo, u64),
+    to: (InodeNo, u64),
+    len: u64,
+    reply: ReplyWrite,
+) {
+    let waiting = shared.clone();
+    shared.committers.run(move || {
+        let volume = &waiting.volume;
+        let copied = volume
+            .note_times(to.0)
+            .and_then(|()| volume.copy_range(from, to, len.min(COPY_MAX)));
+        match copied {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(errno(&error)),
+        }
+    });
 }
 
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
