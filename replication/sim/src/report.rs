@@ -356,6 +356,11 @@ impl fmt::Display for Report {
             "  mutant {:?}, liars {liars:?}, selfish {:?}, gone {:?}",
             self.plan.mutant, self.plan.rational, self.plan.crash.gone
         )?;
+        if let Some(aimed) = &self.plan.targeted {
+            let genesis = &self.plan.genesis;
+            let (least, most) = (genesis.min_timeout_ms, genesis.max_timeout_ms);
+            writeln!(f, "  {aimed:?}, timeouts of {least} to {most} ms")?;
+        }
         writeln!(f, "  repeat: {}", self.command())?;
         for entry in &self.tail {
             writeln!(f, "  {entry}")?;

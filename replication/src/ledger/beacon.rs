@@ -125,8 +125,11 @@ impl Ledger {
         if public.verify_possession(&owner, possession).is_err() {
             return Err(Refusal::BadReveal);
         }
-        // Who could reveal with it at once would know all other reveals when it chooses its key. And a member that replaces
-        // its key gives no reveal until then, which is on record: it gains no choice by that.
+        // Who could reveal with it at once would know all other reveals when it chooses its key. And whoever replaces a key that
+        // counts owes the reveal all the same: else it could choose to give none, off the record.
+        if part.key_in(period).is_some() {
+            part.due = part.due.min(period);
+        }
         part.key = Some(*public);
         part.from = period.saturating_add(1);
         Ok(Effect::Done)

@@ -268,7 +268,7 @@ pub enum Command {
         #[borsh(deserialize_with = "wire::bytes::<_, ANSWER_BYTES_MAX>")]
         answer: Vec<u8>,
     } = 20,
-    /// Registers a member's key for the beacon, once. By the member.
+    /// Registers a member's key for the beacon, the first or another; it counts from the next period on. By the member.
     RegisterVrf {
         /// The key.
         public: Box<VrfPublic>,

@@ -150,14 +150,18 @@ impl Replica {
             return self.refuse(ticket, Refusal::Busy);
         }
         let due_micros = self.now.monotonic_micros;
+        // It may be on its way already, for somebody who waits for it.
+        let before = self.following.handed.remove(&name);
+        let before = before.and_then(|before| before.ticket);
         let handed = Handed {
-            ticket,
+            ticket: ticket.or(before),
             command,
             tries: 0,
             due_micros,
         };
-        if let Some(before) = self.following.handed.insert(name, handed) {
-            self.refuse(before.ticket, Refusal::Busy);
+        self.following.handed.insert(name, handed);
+        if ticket.is_some() {
+            self.refuse(before, Refusal::Busy);
         }
     }
 

@@ -42,7 +42,12 @@ impl Replica {
     /// [`Command::RotateIdentity`]: crate::Command::RotateIdentity
     pub fn hold_key(&mut self, key: SigningKey) {
         if self.keys.find(key.id()).is_none() {
+            let seated = self.is_seated();
             self.keys.more.push(key);
+            if !seated && self.is_seated() {
+                // What it could prove, and had no block for.
+                self.accuse_again();
+            }
             // What it has signed for a checkpoint may count again.
             for vote in self.own_votes() {
                 self.checkpoints.vote(vote);

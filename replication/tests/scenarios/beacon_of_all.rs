@@ -277,30 +277,58 @@ fn a_key_that_is_lost_is_replaced_from_the_next_period_on() {
 
 /// Looking at one takes every member a millisecond or two.
 #[test]
-fn bad_reveals_do_not_keep_everybody_busy() {
+fn bad_keys_and_reveals_do_not_keep_everybody_busy() {
     let mut world = registered(4);
-    assert!(world.run_until(60_000, |w| beacons(w, m(0)).len() >= 2));
-    let mut outcomes = Vec::new();
-    for key in 60..80 {
-        let copied = Command::RegisterVrf {
-            public: Box::new(secret(key).public()),
-            possession: vrf_possession(world.genesis.group_id(), m(0), &secret(key)),
-        };
-        let ticket = world.submit(m(1), copied);
-        outcomes.push(world.finish(ticket));
-    }
-    let of = |refusal| {
-        let outcome = Outcome::Refused(refusal);
-        outcomes.iter().filter(|it| **it == outcome).count()
+    let ask = |world: &mut World, command| {
+        let ticket = world.submit(m(1), command);
+        world.finish(ticket)
     };
-    let (bad, unread) = (of(Refusal::BadReveal), of(Refusal::TooMany));
-    assert_eq!(bad + unread, 20);
-    assert!(
-        bad <= 8 && unread >= 12,
-        "{bad} looked at in at most two periods"
-    );
+    let many = |world: &mut World, what: &dyn Fn(&World, u16) -> Command| {
+        let (mut bad, mut unread) = (0, 0);
+        for i in 0..20 {
+            let command = what(world, i);
+            match ask(world, command) {
+                Outcome::Refused(Refusal::BadReveal) => bad += 1,
+                Outcome::Refused(Refusal::TooMany) => unread += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(bad >= 1, "none was looked at");
+        assert!(bad <= 8, "{bad} looked at in at most two periods");
+        assert_eq!(bad + unread, 20);
+    };
+    // One that keeps its share to itself and hands in others.
+    world.stop(m(1));
+    world.restart(m(1));
+    assert!(world.run_until(60_000, |w| w.ledger(m(1)).owes_reveal(m(1))));
+    many(&mut world, &|world, i| Command::Reveal {
+        epoch: world.ledger(m(1)).beacon_period(),
+        reveal: VrfReveal([i as u8; 48]),
+    });
     let next = world.ledger(m(0)).beacon_period() + 2;
     assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() > next));
-    assert!(withheld(&world, m(1)) <= 2);
+    many(&mut world, &|world, i| Command::RegisterVrf {
+        public: Box::new(secret(60 + i).public()),
+        possession: vrf_possession(world.genesis.group_id(), m(0), &secret(60 + i)),
+    });
+    // Its true share is taken again in the next period.
+    world.replica_mut(m(1)).use_vrf(secret(1));
+    let next = world.ledger(m(0)).beacon_period() + 2;
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() > next));
     assert!(!world.ledger(m(0)).account(m(1)).unwrap().unresponsive);
+}
+
+/// Whoever knows the others' reveals would else choose, by replacing its key, to give none, and nobody could tell.
+#[test]
+fn a_key_that_counts_and_is_replaced_is_a_reveal_withheld() {
+    let mut world = registered(4);
+    let first = world.ledger(m(0)).beacon_period() + 1;
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() == first));
+    assert!(first < 2, "not due yet but for its key");
+    world.stop(m(1));
+    world.restart(m(1));
+    let outcome = register(&mut world, 1, 50);
+    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() > first));
+    assert_eq!(withheld(&world, m(1)), 1);
 }

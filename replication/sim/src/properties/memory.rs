@@ -19,8 +19,8 @@ const LOG_DEPTHS: u64 = 5;
 /// is longer: it is pruned in steps.
 const LOG_SLACK: u64 = 4;
 
-/// Blocks of one author that may wait for others, and as many again that these need.
-const WAITING_PER_AUTHOR: usize = 2 * 24;
+/// Blocks of one author that may wait for others; these need others in turn, down to the floor.
+const WAITING_PER_AUTHOR: usize = 24;
 
 /// Judged at the end, and now and then where somebody lies.
 #[derive(Debug)]
@@ -30,8 +30,9 @@ pub(super) struct BoundedMemory {
 
 impl BoundedMemory {
     pub(super) fn new(plan: &Plan) -> Self {
+        let needed = plan.genesis.gc_depth as usize;
         BoundedMemory {
-            waiting_max: WAITING_PER_AUTHOR * usize::from(plan.everybody()),
+            waiting_max: (WAITING_PER_AUTHOR + needed) * usize::from(plan.everybody()),
         }
     }
 }

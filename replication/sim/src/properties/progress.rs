@@ -20,8 +20,10 @@ impl Property for Progress {
     fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
         let (plan, counts) = (ending.plan, ending.counts);
         let held = plan.targeted.as_ref();
-        // What is lost for good may stop it while the opponent is there, and so may liars on top of it.
-        let judged = held.is_some_and(|aimed| aimed.lose_per_mille == 0) && plan.liars.len() <= 1;
+        // What is lost for good may stop it while the opponent is there; and with a liar and somebody gone on top of it nothing
+        // may be committed for a minute.
+        let failing = plan.liars.len() + plan.crash.gone.len();
+        let judged = held.is_some_and(|aimed| aimed.lose_per_mille == 0) && failing <= 1;
         let least = u64::from(plan.nodes);
         match judged && counts.storm_applied < least {
             true => Err(format!(
