@@ -92,7 +92,7 @@ impl Client {
 
     /// Asks somebody on the record, now and then.
     pub(super) fn ask(&mut self, at: u64, view: &Replica, tickets: &mut u64) -> Option<Submission> {
-        let others = view.genesis().ids().into_iter();
+        let others = view.genesis().ids();
         let others: Vec<MemberId> = others.filter(|id| *id != self.member).collect();
         let to = self.rng.pick(&others).copied()?;
         if !self.rng.per_mille(300) {
