@@ -62,7 +62,7 @@ fn cut_mount(times: u64, seed: u64) -> (u64, Losses) {
             disk.fail();
             // What the process still says now, it says without a disk.
             std::thread::sleep(Duration::from_millis(draw(&mut random, 20)));
-            mount.kill().unwrap();
+            mount.crash().unwrap();
         });
         let image = disk.unmount().after_failure(random, &mut losses);
         disk = Lossy::mount(&local, image);

@@ -99,13 +99,20 @@ impl MountProcess {
         self.wait()
     }
 
-    /// Ends the mount process at once and detaches what it leaves behind.
-    pub fn kill(mut self) -> Outcome<()> {
+    /// Ends the mount process at once and detaches what it leaves behind. Nobody may be at work in it: what they do next they
+    /// would do to the bare directory.
+    pub fn kill(self) -> Outcome<()> {
+        let at = self.at.clone();
+        self.crash()?;
+        crate::mountpoint::detach(&at)
+    }
+
+    /// Ends the mount process at once. The dead mount stays, until the next one clears it.
+    pub fn crash(mut self) -> Outcome<()> {
         if let Some(child) = &self.child {
             signal(child, rustix::process::Signal::KILL);
         }
-        self.wait()?;
-        crate::mountpoint::detach(&self.at)
+        self.wait().map(drop)
     }
 
     /// Sends SIGTERM.
