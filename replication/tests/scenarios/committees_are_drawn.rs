@@ -106,6 +106,30 @@ fn a_committee_stays_for_its_term_whoever_changes_a_card() {
     assert!((120_000..130_000).contains(&live.0), "{live}");
 }
 
+/// A device asks again, or another machine hands the same command in: each who waits is told something.
+#[test]
+fn whoever_waits_for_a_command_that_is_handed_in_twice_is_told() {
+    let mut world = world(7, 3_600_000);
+    let member = unseated(&world)[0];
+    let BlockCommand::Signed(signed) = by_recovery(&world, member, 1) else {
+        panic!()
+    };
+    let first = world.carry(member, BlockCommand::Signed(signed.clone()));
+    let again = Input::SubmitUnder {
+        epoch: 0,
+        ticket: None,
+        command: BlockCommand::Signed(signed),
+    };
+    world.input(member, again);
+    assert_eq!(world.outcome(first), None, "on its way");
+    assert_eq!(world.finish(first), Outcome::Applied(Effect::Done));
+    let second = by_recovery(&world, member, 2);
+    let waits = world.carry(member, second.clone());
+    let instead = world.carry(member, second);
+    assert_eq!(world.finish(waits), Outcome::Refused(Refusal::Busy));
+    assert_eq!(world.finish(instead), Outcome::Applied(Effect::Done));
+}
+
 #[test]
 fn a_carrier_that_is_gone_is_passed_over() {
     let mut world = world(7, 3_600_000);

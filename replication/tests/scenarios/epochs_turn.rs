@@ -229,6 +229,44 @@ fn where_liars_are_tolerated_one_member_alone_seats_nobody() {
     assert_eq!(world.finish(ticket), Outcome::Refused(Refusal::NoSuchVote));
 }
 
+/// A newcomer has the period in which it sits down and the next to register its key for the beacon. Then it owes a share.
+#[test]
+fn whoever_sits_down_has_time_before_it_owes_a_share() {
+    let params = Params {
+        idle_interval_ms: 100,
+        audit_epoch_ms: 4_000,
+        ..params()
+    };
+    let mut world = World::with_params(4, params);
+    assert!(world.run_until(60_000, |w| w.ledger(m(0)).beacon_period() >= 3));
+    let outcome = join(&mut world, 0, 4);
+    assert!(matches!(
+        outcome,
+        Outcome::Applied(Effect::Joined {
+            member: MemberId(4)
+        })
+    ));
+    expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
+    let seated_in = world.ledger(m(0)).beacon_period();
+    world.add_machine();
+    works(&mut world, &[4]);
+    let later = |w: &World| w.ledger(m(0)).beacon_period() >= seated_in + 4;
+    assert!(world.run_until(60_000, later));
+    let withheld: Vec<u64> = world
+        .events
+        .iter()
+        .filter_map(|(who, event)| match event {
+            Event::Ledger(LedgerEvent::Withheld { member, epoch })
+                if *who == m(0) && *member == m(4) =>
+            {
+                Some(*epoch)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(withheld.first(), Some(&(seated_in + 2)), "{withheld:?}");
+}
+
 #[test]
 fn two_join_at_once_and_one_more_under_a_partition() {
     let mut world = world(4);

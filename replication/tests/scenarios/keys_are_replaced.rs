@@ -245,6 +245,48 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     }
 }
 
+/// Whoever has not taken its new key up has no block to put a proof into. It does so when it has.
+#[test]
+fn a_proof_waits_for_the_key_that_signs_the_accusation() {
+    let mut world = world(4);
+    works(&mut world, &[0, 1, 2, 3]);
+    let by_recovery = Issuer::Recovery(m(2));
+    let outcome = world.signed(m(0), &key(2, 2), by_recovery, rotate(2, &new_key(2)));
+    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+    expect_epoch(&mut world, 1, &[2]);
+    assert!(!world.replica(m(2)).is_seated());
+    // The liar shows two more first blocks to this member alone.
+    let genesis = world.replica(m(2)).genesis().as_ref().clone();
+    let story = |text: &[u8]| {
+        let block = Block {
+            group: genesis.group_id(),
+            epoch: 1,
+            round: genesis.first_round(),
+            author: m(3),
+            parents: Vec::new(),
+            time_ms: 1,
+            executed: Executed {
+                index: 7,
+                tag: hash(text),
+            },
+            commands: Vec::new(),
+        };
+        VerifiedBlock::sign(&genesis, &key(1, 3), block).unwrap()
+    };
+    let blocks = vec![story(b"one"), story(b"two")];
+    world.input(m(2), Input::Blocks { from: m(3), blocks });
+    assert_eq!(world.replica(m(2)).equivocations().count(), 1);
+    // Until no block to come names them as parents, by which the others would find them themselves.
+    for _ in 0..16 {
+        works(&mut world, &[0, 1]);
+    }
+    let convicted = |w: &World| w.ledger(m(0)).is_convicted(m(3));
+    assert!(!convicted(&world), "only m2 has seen it");
+    world.hold_key(m(2), new_key(2));
+    assert!(world.replica(m(2)).is_seated());
+    assert!(world.run_until(10_000, convicted));
+}
+
 #[test]
 fn who_may_ask_for_what() {
     let mut book = Book::new(4, Params::default());
