@@ -105,6 +105,18 @@ impl SnapshotSync {
         });
     }
 
+    /// The own log got this far: a target that is no newer is of no use any more, and others may have it no more.
+    pub(crate) fn overtaken(&mut self, committed: u64) {
+        let round = |target: &Target| target.certificate.checkpoint.round();
+        if self
+            .target
+            .as_ref()
+            .is_some_and(|it| round(it) <= committed)
+        {
+            self.stop();
+        }
+    }
+
     /// A head came in.
     pub(crate) fn head(&mut self, from: MemberId, bytes: &[u8], now_micros: u64) -> bool {
         let Some(target) = &mut self.target else {

@@ -79,6 +79,9 @@ impl Replica {
     /// Sends the questions that are due.
     pub(super) fn ask(&mut self) {
         let now_micros = self.now.monotonic_micros;
+        if !self.diverged {
+            self.sync.overtaken(self.dag.last_committed());
+        }
         for (to, control) in self.sync.step(now_micros) {
             let message = Message::Control(control);
             self.out.push(Output::Send { to, message });

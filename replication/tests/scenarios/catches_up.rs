@@ -74,6 +74,57 @@ fn a_member_that_never_was_there_joins_in() {
 }
 
 /// A block of round a million with parents that nobody has.
+/// A fetch of a snapshot that the log has overtaken is given up: nobody has that snapshot any more, and meanwhile the member
+/// would make no blocks.
+#[test]
+fn a_snapshot_that_the_own_log_has_overtaken_is_not_waited_for() {
+    let params = Params {
+        checkpoint_rounds: 8,
+        ..params()
+    };
+    let mut world = World::with_params(4, params);
+    world.isolate(m(3));
+    work(&mut world, 110);
+    world.heal();
+    for peer in (0..3).map(m) {
+        world.cut(m(3), peer);
+    }
+    // It asks, is told what there is instead of a log, and begins to fetch that.
+    let ticket = world.note(m(3), "back");
+    world.run_for(3_000);
+    let certificate = world.replica(m(0)).snapshot().unwrap().certificate();
+    let (offered, control) = (
+        certificate.checkpoint.round(),
+        Control::Pruned(certificate.clone()),
+    );
+    world.input(
+        m(3),
+        Input::Control {
+            from: m(0),
+            control,
+        },
+    );
+    world.run_for(1_500);
+    assert!(world.replica(m(3)).status().fetching_snapshot);
+    // The group goes on to the next checkpoint, and is at rest when the log comes all the same.
+    for i in 0..30 {
+        let ticket = world.note(m(i % 3), "and on");
+        world.finish(ticket);
+    }
+    for _ in 0..20 {
+        let round = world.replica(m(3)).status().round + 1;
+        world.input(m(0), Input::WantFrom { from: m(3), round });
+        world.run_for(100);
+    }
+    let status = world.replica(m(3)).status();
+    assert!(status.last_committed_round >= offered, "{status:?} {offered}");
+    world.heal();
+    let begun = world.now_micros;
+    assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));
+    let took_ms = (world.now_micros - begun) / 1000;
+    assert!(took_ms < 5_000, "{took_ms} ms");
+}
+
 fn far_lie(world: &World, liar: u16) -> VerifiedBlock {
     let genesis = &world.genesis;
     let parents = genesis.ids().filter(|i| *i != m(liar)).map(|i| BlockRef {

@@ -73,8 +73,11 @@ impl Property for BoundedMemory {
             // What is kept grows by a checkpoint's worth of blocks before it is pruned in one step.
             let state = replica.snapshot().map_or(0, Snapshot::bytes);
             if kept > LOG_SLACK * LOG_BYTES.max(state) {
+                let status = replica.status();
                 return Err(format!(
-                    "{member} keeps {kept} bytes of blocks below round {old}, though it has committed {committed}"
+                    "{member} keeps {kept} bytes of blocks below round {old}, though it has committed {committed} (certified \
+                     {}, pruned {}, snapshot of {state} bytes)",
+                    status.certified_round, status.pruned_round
                 ));
             }
         }
