@@ -53,10 +53,12 @@ impl Replica {
             let block = VerifiedBlock::verify_any(&self.rosters(), bytes).ok()?;
             (block.reference().author == author).then_some(block)
         };
+        let epoch = newest.as_deref().and_then(VerifiedBlock::epoch_of);
         let newest = match newest {
             Some(bytes) => match by(from, bytes) {
                 Some(block) => Some(block),
-                None => return,
+                // In a group at rest nothing else tells of an epoch that was missed.
+                None => return self.hear_of_epoch(from, epoch.unwrap_or(0)),
             },
             None => None,
         };

@@ -117,7 +117,10 @@ fn a_snapshot_that_the_own_log_has_overtaken_is_not_waited_for() {
         world.run_for(100);
     }
     let status = world.replica(m(3)).status();
-    assert!(status.last_committed_round >= offered, "{status:?} {offered}");
+    assert!(
+        status.last_committed_round >= offered,
+        "{status:?} {offered}"
+    );
     world.heal();
     let begun = world.now_micros;
     assert_eq!(world.finish(ticket), Outcome::Applied(Effect::Done));

@@ -192,3 +192,35 @@ fn it_leaves_out_the_first_round_of_an_epoch_that_it_may_have_begun() {
         assert_eq!(first_block, began, "the first round is left out");
     }
 }
+
+/// Where everybody is in the next epoch and at rest, no checkpoint tells of it: only the answers do.
+#[test]
+fn it_comes_back_to_a_group_at_rest_in_the_next_epoch() {
+    let params = Params {
+        checkpoint_rounds: 64,
+        gc_depth: 64,
+        idle_interval_ms: 600_000,
+        ..Params::default()
+    };
+    let mut world = World::with_params(5, params);
+    work(&mut world, 10, &[0, 1, 2, 3, 4]);
+    let leave = Command::Leave { member: m(4) };
+    let ticket = world.submit(m(4), leave);
+    world.finish(ticket);
+    let over = |w: &World| (0..4).all(|i| w.replica(m(i)).genesis().epoch() == 1);
+    assert!(world.run_until(5_000, over));
+    work(&mut world, 4, &[0, 1, 2, 3]);
+    let certified = |w: &World| (0..4).all(|i| w.replica(m(i)).handovers().len() == 1);
+    assert!(world.run_until(5_000, certified));
+    world.run_for(2_000);
+    world.stop(m(1));
+    world.lose_store(m(1));
+    world.recover(m(1));
+    let back = |w: &World| recovered(w, m(1)).is_some();
+    assert!(
+        world.run_until(10_000, back),
+        "{:?}",
+        world.replica(m(1)).status()
+    );
+    work(&mut world, 8, &[0, 1, 2, 3]);
+}

@@ -101,10 +101,11 @@ impl Property for Recovery {
     fn finish(&mut self, ending: &Ending<'_>) -> Result<(), String> {
         for (member, replica) in &ending.replicas {
             let sent = self.highest.get(member).copied().unwrap_or(0);
-            let known = replica.status().last_own_round;
+            let status = replica.status();
+            let known = status.last_own_round;
             if known < sent {
                 return Err(format!(
-                    "{member} stands at own round {known} but had sent round {sent}"
+                    "{member} stands at own round {known} but had sent round {sent}: {status:?}"
                 ));
             }
         }
