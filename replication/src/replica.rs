@@ -75,8 +75,8 @@ pub struct Replica {
     /// Members that were asked for hand-overs and have not answered.
     handovers_asked: BTreeSet<MemberId>,
     following: carry::Following,
-    /// Members without a seat, and the round of the newest certificate that each was told of.
-    told: BTreeMap<MemberId, u64>,
+    /// Members without a seat, the round of the newest certificate that each was told of, and when.
+    told: BTreeMap<MemberId, (u64, u64)>,
     me: MemberId,
     keys: keys::Keys,
     peers: Peers,

@@ -2,7 +2,7 @@
 //! one, one more while somebody fetches it; and when a snapshot goes to disk and the log before it may go.
 //!
 //! Bounds, whatever others do: two own checkpoints that wait and eight that end an epoch, as many votes of each member,
-//! two certified snapshots.
+//! two certified snapshots, one certificate of a place that was not reached yet.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -53,6 +53,8 @@ struct Place {
 pub(crate) struct Checkpoints {
     taken: VecDeque<Taken>,
     votes: BTreeMap<MemberId, VecDeque<CheckpointVote>>,
+    /// A certificate, verified, of a place that this member has yet to reach, or of an epoch whose beginning is not certified here.
+    ahead: Option<Certificate>,
     newest: Option<Snapshot>,
     asked_micros: Option<u64>,
     older: Option<Older>,
@@ -78,6 +80,7 @@ impl Checkpoints {
         Self {
             taken: VecDeque::new(),
             votes: BTreeMap::new(),
+            ahead: None,
             newest: None,
             asked_micros: None,
             older: None,
@@ -130,7 +133,8 @@ impl Checkpoints {
         }
     }
 
-    /// A certificate of others, verified, for a place that this member has reached too.
+    /// A certificate of others, verified. Where this member has not reached its place yet, or lacks the hand-over to its epoch, it
+    /// waits until it has: nobody may say it again.
     pub(crate) fn certify(
         &mut self,
         certificate: Certificate,
@@ -138,6 +142,11 @@ impl Checkpoints {
         now_micros: u64,
     ) -> Option<Finding> {
         let round = certificate.checkpoint.round();
+        let reached = |taken: &Taken| taken.checkpoint.round() >= round;
+        if !self.taken.iter().any(reached) {
+            self.ahead = Some(certificate);
+            return None;
+        }
         let place = self
             .taken
             .iter()
@@ -148,7 +157,11 @@ impl Checkpoints {
         }
         // The end of an epoch before may not be certified yet: this one waits beside it.
         let epoch = usize::try_from(certificate.checkpoint.epoch).unwrap_or(usize::MAX);
-        let handovers = handovers.get(..epoch)?.to_vec();
+        let Some(handovers) = handovers.get(..epoch) else {
+            self.ahead = Some(certificate);
+            return None;
+        };
+        let handovers = handovers.to_vec();
         let taken = self.taken.drain(..=place).next_back()?;
         let state = (taken.graph, taken.frozen);
         self.adopt(Snapshot::new(certificate, state, handovers), now_micros);
@@ -161,6 +174,12 @@ impl Checkpoints {
         handovers: &[Arc<Handover>],
         now_micros: u64,
     ) -> Option<Finding> {
+        if let Some(certificate) = self.ahead.take()
+            && certificate.checkpoint.round() > self.round()
+            && let Some(finding) = self.certify(certificate, handovers, now_micros)
+        {
+            return Some(finding);
+        }
         let place = |taken: &Taken| (taken.checkpoint.round(), taken.quorum);
         let places: Vec<(u64, usize)> = self.taken.iter().map(place).collect();
         places.into_iter().rev().find_map(|(round, quorum)| {
@@ -208,6 +227,7 @@ impl Checkpoints {
     pub(crate) fn distrust(&mut self) {
         self.taken.clear();
         self.votes.clear();
+        self.ahead = None;
     }
 
     /// A certified snapshot that is asked for by the digest of its checkpoint.

@@ -4,7 +4,7 @@
 //! Nothing here trusts an answer: what comes back is a verified block like any other. A member that does not answer
 //! costs one retry and the next is asked.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -23,6 +23,10 @@ const RETRY_DOUBLINGS_MAX: u32 = 4;
 
 /// An answer that brings fewer rounds than this leads to another member next time.
 const GENEROUS_ROUNDS: u64 = 16;
+/// How long an answer with a range is awaited, and twice as long after each that did not come: megabytes take seconds over many
+/// a link at home, and whoever asks the next one too early gets everything several times.
+const RANGE_MICROS: u64 = 1_000_000;
+const RANGE_MICROS_MAX: u64 = 16_000_000;
 
 /// Members other than this one, asked in turn.
 #[derive(Clone, Debug)]
@@ -155,6 +159,7 @@ impl Fetch {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Range {
     peer: MemberId,
     from_round: u64,
@@ -167,6 +172,8 @@ pub(crate) struct RangeSync {
     target_round: u64,
     next_peer: MemberId,
     active: Option<Range>,
+    /// Whose answers count as not given.
+    late: BTreeSet<MemberId>,
     fruitless: usize,
 }
 
@@ -177,6 +184,7 @@ impl RangeSync {
             peers,
             target_round: 0,
             active: None,
+            late: BTreeSet::new(),
             fruitless: 0,
         }
     }
@@ -191,17 +199,25 @@ impl RangeSync {
 
     /// Blocks came from a member: if they answered the open question with something new, the next one follows.
     pub(crate) fn answered(&mut self, from: MemberId, quorum_round: u64) {
-        if let Some(range) = &self.active
-            && range.peer == from
-            && quorum_round >= range.from_round
-        {
-            // Whoever hands out little at a time must not keep this member behind.
-            if quorum_round < range.from_round.saturating_add(GENEROUS_ROUNDS) {
-                self.next_peer = self.peers.after(from).unwrap_or(from);
-            }
-            self.active = None;
-            self.fruitless = 0;
+        let Some(open) = self.active else {
+            return;
+        };
+        let generous = quorum_round >= open.from_round.saturating_add(GENEROUS_ROUNDS);
+        let answered = match open.peer == from {
+            true => quorum_round >= open.from_round,
+            // What was asked for before may have been on its way.
+            false => generous && self.late.remove(&from),
+        };
+        if !answered {
+            return;
         }
+        // Whoever hands out little at a time must not keep this member behind.
+        self.next_peer = match generous {
+            true => from,
+            false => self.peers.after(from).unwrap_or(from),
+        };
+        self.active = None;
+        self.fruitless = 0;
     }
 
     /// Whether there is hope of getting ahead this way: a question is open and none was in vain.
@@ -230,6 +246,7 @@ impl RangeSync {
                 return None;
             }
             self.fruitless += 1;
+            self.late.insert(range.peer);
             self.next_peer = self.peers.after(range.peer)?;
         }
         // Everybody was asked twice; the next block from far ahead starts again.
@@ -242,10 +259,12 @@ impl RangeSync {
             false => self.next_peer,
         };
         let round = quorum_round + 1;
+        let doublings = self.fruitless.min(4);
+        let wait = (RANGE_MICROS << doublings).min(RANGE_MICROS_MAX);
         self.active = Some(Range {
             peer,
             from_round: round,
-            due_micros: now_micros.saturating_add(RETRY_MICROS << 2),
+            due_micros: now_micros.saturating_add(wait),
         });
         Some((peer, Message::WantFrom { round }))
     }
@@ -254,6 +273,7 @@ impl RangeSync {
     pub(crate) fn stop(&mut self) {
         self.target_round = 0;
         self.active = None;
+        self.late.clear();
         self.fruitless = 0;
     }
 }

@@ -19,6 +19,8 @@ use crate::output::{Event, Output};
 
 /// Between two questions for what is new.
 const FOLLOW_MICROS: u64 = 1_000_000;
+/// How often a member without a seat is told of the same certificate.
+const TELL_AGAIN_MICROS: u64 = 30_000_000;
 /// Questions in vain after which hand-overs are asked for as well.
 const VAIN_MAX: u32 = 3;
 /// How long a carrier has before the next one is asked.
@@ -93,7 +95,8 @@ impl Replica {
         }
     }
 
-    /// Whoever follows without a seat is sent no votes: it is told of each certificate once.
+    /// Whoever follows without a seat is sent no votes: it is told of each certificate once, and of the newest now and then, as
+    /// it may have restarted since.
     pub(super) fn tell_certificate(&mut self, to: MemberId) {
         if self.genesis.seated_card(to).is_some() {
             return;
@@ -102,7 +105,12 @@ impl Replica {
             return;
         };
         let round = newest.checkpoint().round();
-        if self.told.insert(to, round) != Some(round) {
+        let now_micros = self.now.monotonic_micros;
+        let lately = |(told, at_micros): &(u64, u64)| {
+            *told == round && at_micros.saturating_add(TELL_AGAIN_MICROS) > now_micros
+        };
+        if !self.told.get(&to).is_some_and(lately) {
+            self.told.insert(to, (round, now_micros));
             let certificate = newest.certificate().clone();
             let message = Message::Control(Control::Certificate(certificate));
             self.out.push(Output::Send { to, message });

@@ -267,11 +267,14 @@ impl Replica {
             newest = Some(handover.certificate.clone());
             self.handovers.push(Arc::new(handover));
         }
-        if let Some(certificate) = newest
+        if let Some(certificate) = newest.clone()
             && certificate.checkpoint.epoch >= self.genesis.epoch()
             && certificate.checkpoint.round() > self.dag.last_committed()
         {
             self.fetch_snapshot(certificate);
+        } else if newest.is_some() {
+            // What the own log led to may have waited for this.
+            self.settle_checkpoints();
         }
     }
 }

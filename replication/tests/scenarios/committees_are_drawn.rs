@@ -130,6 +130,36 @@ fn whoever_waits_for_a_command_that_is_handed_in_twice_is_told() {
     assert_eq!(world.finish(instead), Outcome::Applied(Effect::Done));
 }
 
+/// It is told of a certificate before it has the blocks that lead there. Without one it would keep its whole log.
+#[test]
+fn whoever_has_no_seat_has_the_newest_certificate() {
+    let params = Params {
+        gc_depth: 16,
+        checkpoint_rounds: 8,
+        idle_interval_ms: 600_000,
+        committee_max: 4,
+        ..Params::default()
+    };
+    let mut world = World::with_params(7, params);
+    let seated = world.genesis.committee()[0];
+    // The group is at rest again when they hear of it.
+    for member in unseated(&world) {
+        world.isolate(member);
+    }
+    for _ in 0..12 {
+        let ticket = world.note(seated, "work");
+        world.finish(ticket);
+    }
+    world.run_for(1_000);
+    world.heal();
+    world.run_for(10_000);
+    let certified = |member: MemberId| world.replica(member).status().certified_round;
+    assert!(certified(seated) >= 8);
+    for member in unseated(&world) {
+        assert_eq!(certified(member), certified(seated), "{member}");
+    }
+}
+
 #[test]
 fn a_carrier_that_is_gone_is_passed_over() {
     let mut world = world(7, 3_600_000);

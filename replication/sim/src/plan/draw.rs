@@ -18,6 +18,10 @@ use barfs_replication::{NOTE_BYTES_MAX, Thresholds};
 pub const CATCH_UP_MAX: u64 = 8 * SECOND;
 /// The most messages lost there, per mille: over connections that are up none is.
 const LOAD_LOSS_MAX: u64 = 100;
+/// How late a message may come there: more than this, and the group itself orders something once in seconds only.
+const LOAD_TAIL_MAX: u64 = 500 * MILLI;
+/// The least bytes a second of a link there: the load makes megabytes of log a second, which one link must be able to catch up with.
+const LOAD_BANDWIDTH_MIN: u64 = 8_000_000;
 
 /// Strategies against the order itself; the others take the place of one of them now and then.
 const ORDERING: &[Strategy] = Strategy::ALL.split_at(7).0;
@@ -186,6 +190,8 @@ impl Plan {
                 let who = rng.below(u64::from(self.nodes)) as u16;
                 let back = self.storm_micros - CATCH_UP_MAX;
                 self.network.loss_per_mille = self.network.loss_per_mille.min(LOAD_LOSS_MAX);
+                self.network.tail_micros = self.network.tail_micros.min(LOAD_TAIL_MAX);
+                self.network.bandwidth = self.network.bandwidth.max(LOAD_BANDWIDTH_MIN);
                 self.crash.away = Some((who, rng.below(SECOND), back));
                 self.client_every = rng.between(20, 60) * MILLI;
                 self.load = Load {
