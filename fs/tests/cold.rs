@@ -1,4 +1,5 @@
-//! What only the group knows is removed, cut and punched while the group does not answer: whoever does that waits, nobody else.
+//! What only the group knows is removed, cut, punched and copied while the group does not answer: whoever does that waits, nobody
+//! else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mount.rs"]
@@ -124,4 +125,67 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
         .unwrap();
     assert!(report.problems.is_empty(), "{report:?}");
     assert_eq!(shell(&mount.at(""), "ls"), "f2\nf3\nnew\n");
+}
+
+#[test]
+fn who_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
+    const COPIED: usize = 1 << 20;
+    let rig = Rig::default();
+    let volume = rig.open();
+    let ends = [1, 2].map(|seed| scattered(&volume, &format!("f{seed}"), seed));
+    sync_group(&volume);
+    volume.close().unwrap();
+    let rig = rig.elsewhere();
+    let volume = rig.open();
+    let options = MountOptions {
+        threads: 2,
+        ..MountOptions::default()
+    };
+    let mount = Mount::of(rig, volume, options);
+    // The kernel knows the names.
+    assert_eq!(shell(&mount.at(""), "ls -l | wc -l"), "3\n");
+    let group = mount.rig.group.clone();
+    group.hold_reads.store(true, Ordering::SeqCst);
+    let copies = [1, 2].map(|n| {
+        let [from, to] = ["f", "c"].map(|kind| mount.at(&format!("{kind}{n}")));
+        let middle = ends[n - 1] / 2;
+        std::thread::spawn(move || {
+            let (from, to) = (fs::File::open(from).unwrap(), fs::File::create(to).unwrap());
+            let mut at = middle;
+            rustix::fs::copy_file_range(&from, Some(&mut at), &to, None, COPIED).unwrap()
+        })
+    });
+    // As many as take requests.
+    let begun = Instant::now();
+    while group.reading.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    let waiting = group.reading.load(Ordering::SeqCst);
+    let (told, heard) = std::sync::mpsc::channel();
+    let at = mount.at("");
+    std::thread::spawn(move || {
+        let script =
+            "chmod 600 f1 & chmod 600 f2 & wait; echo meanwhile > new; mkdir d; rmdir d; cat new";
+        told.send(shell(&at, script)).unwrap();
+    });
+    let answered = heard.recv_timeout(Duration::from_secs(60));
+    let still = group.reading.load(Ordering::SeqCst);
+    group.hold_reads.store(false, Ordering::SeqCst);
+    let copied = copies.map(|copy| copy.join().unwrap());
+    assert!(waiting >= 2, "{waiting} wait for the group");
+    assert_eq!(answered.as_deref(), Ok("meanwhile\n"), "others waited too");
+    assert!(still >= waiting, "they waited all the time");
+    assert_eq!(copied, [COPIED; 2]);
+    for (n, end) in (1u8..).zip(ends) {
+        let [copy, original] = ["c", "f"].map(|kind| mount.at(&format!("{kind}{n}")));
+        let mut found = [vec![0; COPIED], vec![0; COPIED]];
+        let places = [(copy, 0), (original, end / 2)];
+        for (bytes, (path, at)) in found.iter_mut().zip(places) {
+            fs::File::open(path)
+                .unwrap()
+                .read_exact_at(bytes, at)
+                .unwrap();
+        }
+        assert!(found[0] == found[1] && found[0].contains(&n), "f{n}");
+    }
 }

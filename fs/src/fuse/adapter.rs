@@ -46,13 +46,12 @@ impl Adapter {
         making: Making,
         reply: ReplyEntry,
     ) {
-        let volume = &self.shared.volume;
-        let (parent, create) = (convert::ino(parent), wanted(req, making));
-        reply_entry(
-            volume,
-            reply,
-            volume.create(parent, name.as_bytes(), create),
-        );
+        let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
+        let create = wanted(req, making);
+        let make = move |volume: &Volume| volume.create(parent, &name, create.clone());
+        data::ask(&self.shared, make, |volume, made| {
+            reply_entry(volume, reply, made);
+        });
     }
 }
 
@@ -183,14 +182,14 @@ impl Filesystem for Adapter {
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        let at = (convert::ino(parent), name.as_bytes().to_vec());
-        data::remove(&self.shared, at, false, reply);
+        let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
+        data::act(&self.shared, move |v| v.unlink(parent, &name), reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _answering = self.shared.nearby.asked_by(req);
-        let at = (convert::ino(parent), name.as_bytes().to_vec());
-        data::remove(&self.shared, at, true, reply);
+        let (parent, name) = (convert::ino(parent), name.as_bytes().to_vec());
+        data::act(&self.shared, move |v| v.rmdir(parent, &name), reply);
     }
 
     fn rename(
@@ -247,9 +246,10 @@ impl Filesystem for Adapter {
         let _answering = self.shared.nearby.asked_by(req);
         let flags = OpenFlags(flags);
         let create = wanted(req, Making::new(Kind::File, mode, umask));
-        let (at, name) = (convert::ino(parent), name.as_bytes());
-        let volume = &self.shared.volume;
-        match volume.create_open(at, name, create, writes(flags)) {
+        let (at, name) = (convert::ino(parent), name.as_bytes().to_vec());
+        let make =
+            move |volume: &Volume| volume.create_open(at, &name, create.clone(), writes(flags));
+        data::ask(&self.shared, make, move |_, made| match made {
             Ok(attr) => reply.created(
                 &TTL,
                 &convert::attr(&attr),
@@ -258,7 +258,7 @@ impl Filesystem for Adapter {
                 FopenFlags::FOPEN_KEEP_CACHE,
             ),
             Err(error) => reply.error(convert::errno(&error)),
-        }
+        });
     }
 
     fn read(
@@ -290,14 +290,8 @@ impl Filesystem for Adapter {
     ) {
         let _answering = self.shared.nearby.asked_for(req, bytes.len());
         let drop_setid = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let (volume, ino) = (&self.shared.volume, convert::ino(ino));
-        let written = volume
-            .note_times(ino)
-            .and_then(|()| volume.write(ino, offset, bytes, drop_setid));
-        match written {
-            Ok(()) => reply.written(bytes.len() as u32),
-            Err(error) => reply.error(convert::errno(&error)),
-        }
+        let what = (convert::ino(ino), offset, bytes);
+        data::write(&self.shared, what, drop_setid, reply);
     }
 
     /// The kernel has written everything back when it asks; that it need not ask saves a round trip for each close.
@@ -317,8 +311,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _answering = self.shared.nearby.asked_by(req);
-        let ino = convert::ino(ino);
-        answer(reply, self.shared.volume.release(ino, fh == HANDLE_WRITES));
+        let (ino, wrote) = (convert::ino(ino), fh == HANDLE_WRITES);
+        data::act(&self.shared, move |v| v.release(ino, wrote), reply);
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -391,14 +385,16 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => XattrMode::Replace,
             _ => XattrMode::Set,
         };
-        let (volume, ino, name) = (&self.shared.volume, convert::ino(ino), name.as_bytes());
-        let set = if is_acl(name) {
-            let outside = convert::is_outside_group(req, volume.getattr(ino));
-            volume.set_acl(ino, name, value, outside)
-        } else {
-            volume.set_named(ino, name, value, mode)
+        let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
+        let (value, asker) = (value.to_vec(), convert::Asker::of(req));
+        let set = move |volume: &Volume| {
+            if is_acl(&name) {
+                let outside = asker.is_outside_group_of(&volume.getattr(ino)?);
+                return volume.set_acl(ino, &name, &value, outside);
+            }
+            volume.set_named(ino, &name, &value, mode)
         };
-        answer(reply, set);
+        data::act(&self.shared, set, reply);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -423,8 +419,8 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let ino = convert::ino(ino);
-        answer(reply, self.shared.volume.remove_named(ino, name.as_bytes()));
+        let (ino, name) = (convert::ino(ino), name.as_bytes().to_vec());
+        data::act(&self.shared, move |v| v.remove_named(ino, &name), reply);
     }
 
     fn fallocate(
@@ -448,10 +444,9 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EFBIG);
         };
         let ino = convert::ino(ino);
-        data::cut(&self.shared, (ino, offset), move |shared| {
-            let volume = &shared.volume;
-            let result = volume
-                .note_times(ino)
+        data::cut(&self.shared, (ino, offset..end), move |volume, ready| {
+            let result = ready
+                .and_then(|()| volume.note_times(ino))
                 .and_then(|()| volume.allocate(ino, offset..end, punch, keep));
             answer(reply, result);
         });

@@ -53,22 +53,40 @@ pub(super) fn seek(whence: i32) -> Option<Seek> {
     }
 }
 
-/// Whether a caller without root's rights is in none of the groups that own an inode: he may not leave it
-/// set-group-id. What cannot be told counts as outside.
-pub(super) fn is_outside_group(req: &Request, attr: Result<Attr, VolumeError>) -> bool {
-    let Ok(attr) = attr else { return true };
-    let gid = attr.inode.gid;
-    if req.uid() == 0 || req.gid() == gid {
-        return false;
+/// Who asks for something.
+#[derive(Clone, Copy)]
+pub(super) struct Asker {
+    uid: u32,
+    gid: u32,
+    pid: u32,
+}
+
+impl Asker {
+    pub(super) fn of(req: &Request) -> Self {
+        Self {
+            uid: req.uid(),
+            gid: req.gid(),
+            pid: req.pid(),
+        }
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", req.pid())).unwrap_or_default();
-    let groups = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Groups:"))
-        .unwrap_or_default();
-    !groups
-        .split_whitespace()
-        .any(|group| group.parse() == Ok(gid))
+
+    /// Whether somebody without root's rights is in none of the groups that own an inode: he may not leave it
+    /// set-group-id. What cannot be told counts as outside.
+    pub(super) fn is_outside_group_of(self, attr: &Attr) -> bool {
+        let gid = attr.inode.gid;
+        if self.uid == 0 || self.gid == gid {
+            return false;
+        }
+        let status = format!("/proc/{}/status", self.pid);
+        let status = std::fs::read_to_string(status).unwrap_or_default();
+        let groups = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Groups:"))
+            .unwrap_or_default();
+        !groups
+            .split_whitespace()
+            .any(|group| group.parse() == Ok(gid))
+    }
 }
 
 /// Permission bits of a mode.

@@ -1,6 +1,8 @@
-//! Requests that may wait: reading, syncing, renaming an open file. They are answered from the waiters' threads when
-//! they cannot be answered at once.
+//! Requests that may wait: for the group, where what they look at is not on this machine, or for the disk. They are answered
+//! from the waiters' threads when they cannot be answered at once: a thread that takes requests never waits for the group, and
+//! nobody waits for it with an inode locked.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use fuser::{
@@ -14,6 +16,7 @@ use super::{Shared, invalidate, stock};
 use crate::error::{Result, VolumeError};
 use crate::format::record::InodeNo;
 use crate::haste::hastily;
+use crate::ops::Attr;
 use crate::ops::attr::SetAttr;
 use crate::ops::handle::OpenHow;
 use crate::ops::read::ReadPlan;
@@ -30,43 +33,31 @@ pub(super) fn answer(reply: ReplyEmpty, result: Result<()>) {
     }
 }
 
-/// Looks something up and answers: at once, or, where the group has to be asked, from a thread that may wait for it.
+/// Looks something up, or does what changes nothing before the last thing that may wait, and answers: at once, or, where the
+/// group has to be asked, from a thread that may wait for it.
 pub(super) fn ask<T: 'static>(
     shared: &Arc<Shared>,
-    look: impl Fn(&Volume) -> Result<T> + Send + 'static,
+    act: impl Fn(&Volume) -> Result<T> + Send + 'static,
     answer: impl FnOnce(&Volume, Result<T>) + Send + 'static,
 ) {
-    match hastily(|| look(&shared.volume)) {
-        Err(VolumeError::WouldWait) => {
-            let waiting = shared.clone();
-            shared
-                .waiters
-                .run(move || answer(&waiting.volume, look(&waiting.volume)));
-        }
-        found => answer(&shared.volume, found),
-    }
-}
-
-/// Takes a name away, from a thread that may wait for the group where it must be asked. Nothing is changed before the last answer.
-pub(super) fn remove(
-    shared: &Arc<Shared>,
-    (parent, name): (InodeNo, Vec<u8>),
-    directory: bool,
-    reply: ReplyEmpty,
-) {
-    let act = move |volume: &Volume| match directory {
-        true => volume.rmdir(parent, &name),
-        false => volume.unlink(parent, &name),
-    };
     match hastily(|| act(&shared.volume)) {
         Err(VolumeError::WouldWait) => {
             let waiting = shared.clone();
             shared
                 .waiters
-                .run(move || answer(reply, act(&waiting.volume)));
+                .run(move || answer(&waiting.volume, act(&waiting.volume)));
         }
-        done => answer(reply, done),
+        done => answer(&shared.volume, done),
     }
+}
+
+/// As [`ask`], where the answer says nothing but whether it was done.
+pub(super) fn act(
+    shared: &Arc<Shared>,
+    act: impl Fn(&Volume) -> Result<()> + Send + 'static,
+    reply: ReplyEmpty,
+) {
+    ask(shared, act, |_, done| answer(reply, done));
 }
 
 /// Whether the content from `from` on can be changed at once: what is there now is at hand, and not much.
@@ -78,17 +69,51 @@ fn is_at_hand(shared: &Shared, ino: InodeNo, from: u64) -> bool {
     }
 }
 
-/// Changes content from `from` on: at once or on a thread that may wait for the group.
+/// Changes the content of a range, of which `act` is told whether it is there to be changed: at once, or on a thread that may
+/// wait for the group, and does so before it has the file locked.
 pub(super) fn cut(
     shared: &Arc<Shared>,
-    (ino, from): (InodeNo, u64),
-    act: impl FnOnce(&Shared) + Send + 'static,
+    (ino, range): (InodeNo, Range<u64>),
+    act: impl FnOnce(&Volume, Result<()>) + Send + 'static,
 ) {
-    if is_at_hand(shared, ino, from) {
-        return act(shared);
+    if is_at_hand(shared, ino, range.start) {
+        return act(&shared.volume, Ok(()));
     }
     let waiting = shared.clone();
-    shared.committers.run(move || act(&waiting));
+    shared.committers.run(move || {
+        let volume = &waiting.volume;
+        act(volume, volume.fetch_for_change(ino, &range));
+    });
+}
+
+/// Writes: into memory, at once if what is known of the file is at hand.
+pub(super) fn write(
+    shared: &Arc<Shared>,
+    (ino, offset, bytes): (InodeNo, u64, &[u8]),
+    drop_setid: bool,
+    reply: ReplyWrite,
+) {
+    let write = move |volume: &Volume, bytes: &[u8]| {
+        volume.note_times(ino)?;
+        volume.write(ino, offset, bytes, drop_setid)?;
+        Ok(bytes.len())
+    };
+    let answer = |reply: ReplyWrite, written: Result<usize>| match written {
+        Ok(written) => reply.written(written as u32),
+        Err(error) => reply.error(errno(&error)),
+    };
+    match hastily(|| write(&shared.volume, bytes)) {
+        Err(VolumeError::WouldWait) => {
+            let (waiting, bytes) = (shared.clone(), bytes.to_vec());
+            shared.committers.run(move || {
+                let volume = &waiting.volume;
+                let range = offset..offset.saturating_add(bytes.len() as u64);
+                let ready = volume.fetch_for_change(ino, &range);
+                answer(reply, ready.and_then(|()| write(volume, &bytes)));
+            });
+        }
+        written => answer(reply, written),
+    }
 }
 
 /// The most bytes that one copy shares.
@@ -106,14 +131,27 @@ pub(super) fn copy(
     let waiting = shared.clone();
     shared.committers.run(move || {
         let volume = &waiting.volume;
-        let copied = volume
-            .note_times(to.0)
+        let copied = fetch_for_copy(volume, from, to, len.min(COPY_MAX))
+            .and_then(|()| volume.note_times(to.0))
             .and_then(|()| volume.copy_range(from, to, len.min(COPY_MAX)));
         match copied {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(errno(&error)),
         }
     });
+}
+
+/// Has what is known of both ranges on this machine before either file is locked.
+fn fetch_for_copy(
+    volume: &Volume,
+    from: (InodeNo, u64),
+    to: (InodeNo, u64),
+    len: u64,
+) -> Result<()> {
+    for (ino, start) in [from, to] {
+        volume.fetch_for_change(ino, &(start..start.saturating_add(len)))?;
+    }
+    Ok(())
 }
 
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
@@ -172,40 +210,56 @@ pub(super) fn open(
         }
         volume.open_inode(ino, how)
     };
-    let answer = move |shared: &Shared| match open(&shared.volume) {
-        Ok(_) => reply.opened(handle, keep_cache(&shared.volume)),
+    let answer = move |volume: &Volume, opened: Result<Attr>| match opened {
+        Ok(_) => reply.opened(handle, keep_cache(volume)),
         Err(error) => reply.error(errno(&error)),
     };
+    if !(how.write || how.truncate) {
+        return ask(shared, open, answer);
+    }
     let cut = (how.truncate && how.write).then_some(0);
-    changing(shared, ino, (how.write || how.truncate, cut), answer);
+    changing(shared, (ino, cut), move |volume, ready| {
+        answer(volume, ready.and_then(|()| open(volume)));
+    });
 }
 
 /// Changes attributes; a size as [`open`] does.
 pub(super) fn set_attributes(shared: &Arc<Shared>, ino: InodeNo, set: SetAttr, reply: ReplyAttr) {
-    changing(shared, ino, (set.size.is_some(), set.size), move |shared| {
-        reply_attr(&shared.volume, reply, shared.volume.setattr(ino, set));
-    });
+    let change = move |volume: &Volume| volume.setattr(ino, set);
+    let answer = |volume: &Volume, changed| reply_attr(volume, reply, changed);
+    match set.size {
+        None => ask(shared, change, answer),
+        Some(size) => changing(shared, (ino, Some(size)), move |volume, ready| {
+            answer(volume, ready.and_then(|()| change(volume)));
+        }),
+    }
 }
 
-/// Does what may begin to change a file, and its content from `cut` on: at once, or, while pages of it are given to the kernel or
+/// Does what begins to change a file, and its content from `cut` on: at once, or, while pages of it are given to the kernel or
 /// where the group must be asked, on a thread that answers no reads.
 fn changing(
     shared: &Arc<Shared>,
-    ino: InodeNo,
-    (changes, cut): (bool, Option<u64>),
-    act: impl FnOnce(&Shared) + Send + 'static,
+    (ino, cut): (InodeNo, Option<u64>),
+    act: impl FnOnce(&Volume, Result<()>) + Send + 'static,
 ) {
-    let present = shared.volume.is_present(ino);
-    let at_hand = |from| is_at_hand(shared, ino, from);
-    if !changes || !present {
-        act(shared);
-    } else if cut.is_none_or(at_hand) && shared.volume.forbid_stocking(ino) {
-        act(shared);
-        shared.volume.allow_stocking(ino);
-    } else {
-        let waiting = shared.clone();
-        shared.committers.run(move || act(&waiting));
+    let volume = &shared.volume;
+    if !volume.is_present(ino) {
+        return act(volume, Ok(()));
     }
+    let at_hand = match cut {
+        Some(from) => is_at_hand(shared, ino, from),
+        None => !matches!(hastily(|| volume.getattr(ino)), Err(VolumeError::WouldWait)),
+    };
+    if at_hand && volume.forbid_stocking(ino) {
+        act(volume, Ok(()));
+        return volume.allow_stocking(ino);
+    }
+    let waiting = shared.clone();
+    shared.committers.run(move || {
+        let volume = &waiting.volume;
+        let from = cut.unwrap_or(u64::MAX);
+        act(volume, volume.fetch_for_change(ino, &(from..u64::MAX)));
+    });
 }
 
 /// Says where data or a hole begins. The kernel does not write back before it asks, so a file that is open for writing
@@ -247,21 +301,15 @@ pub(super) fn link(
     (parent, name): (InodeNo, Vec<u8>),
     reply: ReplyEntry,
 ) {
+    let link = move |volume: &Volume| volume.link(ino, parent, &name);
+    let answer = |volume: &Volume, linked| reply_entry(volume, reply, linked);
     if !shared.volume.has_writers(ino) {
-        return reply_entry(
-            &shared.volume,
-            reply,
-            shared.volume.link(ino, parent, &name),
-        );
+        return ask(shared, link, answer);
     }
     let waiting = shared.clone();
     shared.waiters.run(move || {
         invalidate(&waiting, ino.0);
-        reply_entry(
-            &waiting.volume,
-            reply,
-            waiting.volume.link(ino, parent, &name),
-        );
+        answer(&waiting.volume, link(&waiting.volume));
     });
 }
 
@@ -273,7 +321,14 @@ pub(super) struct Renaming {
 }
 
 impl Renaming {
-    fn run(&self, shared: &Shared) -> crate::error::Result<()> {
+    /// The source, if somebody may be writing to it. What is not there, or in a snapshot, the renaming itself refuses.
+    fn written(&self, volume: &Volume) -> Result<Option<InodeNo>> {
+        let slot = volume.slot(self.from.0.0, &self.from.1)?;
+        let source = slot.entry().map(|entry| InodeNo(entry.ino));
+        Ok(source.filter(|source| volume.has_writers(*source)))
+    }
+
+    fn run(&self, volume: &Volume) -> Result<()> {
         let from = NameAt {
             parent: self.from.0,
             name: &self.from.1,
@@ -282,25 +337,24 @@ impl Renaming {
             parent: self.to.0,
             name: &self.to.1,
         };
-        shared.volume.rename(from, to, self.mode)
+        volume.rename(from, to, self.mode)
     }
 }
 
 /// Renames. A source that is open for writing has its pages written back by the kernel first, so that no crash shows
 /// the new name over missing data.
 pub(super) fn rename(shared: &Arc<Shared>, renaming: Renaming, reply: ReplyEmpty) {
-    let slot = shared.volume.slot(renaming.from.0.0, &renaming.from.1);
-    let source = match &slot {
-        Ok(slot) => slot.entry().map(|entry| InodeNo(entry.ino)),
-        Err(error) => return reply.error(errno(error)),
-    };
-    // What is not there, or in a snapshot, the volume refuses.
-    let Some(source) = source.filter(|source| shared.volume.has_writers(*source)) else {
-        return answer(reply, renaming.run(shared));
-    };
+    if let Ok(None) = hastily(|| renaming.written(&shared.volume)) {
+        return act(shared, move |volume| renaming.run(volume), reply);
+    }
     let waiting = shared.clone();
     shared.waiters.run(move || {
-        invalidate(&waiting, source.0);
-        answer(reply, renaming.run(&waiting));
+        let renamed = renaming.written(&waiting.volume).and_then(|written| {
+            if let Some(source) = written {
+                invalidate(&waiting, source.0);
+            }
+            renaming.run(&waiting.volume)
+        });
+        answer(reply, renamed);
     });
 }

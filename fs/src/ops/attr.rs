@@ -59,6 +59,10 @@ impl Volume {
         inode.atime = set.atime.unwrap_or(inode.atime);
         inode.mtime = set.mtime.unwrap_or(inode.mtime);
         inode.ctime = set.ctime.unwrap_or_else(Stamp::now);
+        let mut changes = Changes::new();
+        if set.mode.is_some() {
+            self.chmod_acl(ino.0, &inode, &mut changes)?;
+        }
         state.told_times = match state.told_times {
             // Times of its own, or only the moment of this change.
             Some((mtime, _)) if set.mtime.is_none() && set.size.is_none() => {
@@ -66,10 +70,6 @@ impl Volume {
             }
             _ => None,
         };
-        let mut changes = Changes::new();
-        if set.mode.is_some() {
-            self.chmod_acl(ino.0, &inode, &mut changes)?;
-        }
         self.save(ino.0, &mut state, inode, &mut changes)?;
         self.apply(changes);
         Ok(Attr {
@@ -97,10 +97,11 @@ impl Volume {
     /// The kernel has told whatever times it had to tell, because the last writer closed or everything was written back:
     /// where it told none since content changed, the times that it knows hold.
     pub(crate) fn settle_times(&self, ino: u64, state: &mut State) -> Result<()> {
-        let Some((mtime, ctime)) = state.told_times.take() else {
+        let Some((mtime, ctime)) = state.told_times else {
             return Ok(());
         };
         let mut inode = self.load(ino, state)?;
+        state.told_times = None;
         if (inode.mtime, inode.ctime) == (mtime, ctime) {
             return Ok(());
         }

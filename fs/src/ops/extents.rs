@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
-use crate::format::key;
+use crate::format::key::{self, KeyBytes};
 use crate::format::record::{Extent, InodeNo};
 use crate::live::State;
 use crate::tree::overlay::Changes;
@@ -156,7 +156,32 @@ impl Volume {
         }
     }
 
+    /// Brings what is known of a range of a file to this machine, without the inode's lock: whoever wants that meanwhile does
+    /// not wait for the group.
+    pub(crate) fn fetch_extents(&self, ino: u64, range: &Range<u64>) -> Result<()> {
+        let from = self.reaching(ino, range.start)?;
+        for pair in self.space.scan(keys_between(ino, from, range.end), 64) {
+            pair?;
+        }
+        Ok(())
+    }
+
+    /// As [`Volume::fetch_extents`], with all else that a change of the content of this range looks at.
+    pub(crate) fn fetch_for_change(&self, ino: InodeNo, range: &Range<u64>) -> Result<()> {
+        let size = match self.recorded(ino.0).and_then(|_| self.glance(ino.0)) {
+            Ok(inode) => inode.size,
+            // The change will meet it.
+            Err(VolumeError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.fetch_extents(ino.0, range)?;
+        self.fetch_extents(ino.0, &(size..u64::MAX))
+    }
+
     /// Cuts `range` out of the file's extents. The caller holds the inode's lock and applies the changes with it.
+    ///
+    /// # Errors
+    /// What reading met; then nothing of the file has changed.
     pub(crate) fn carve(
         &self,
         ino: u64,
@@ -169,13 +194,8 @@ impl Volume {
             return Ok(());
         }
         let from = self.reaching(ino, range.start)?;
-        let keys = key::extent(ino, from)..key::extents_from(ino, 0).end;
-        let keys = if range.end == u64::MAX {
-            keys
-        } else {
-            key::extents(ino, from..range.end)
-        };
-        for pair in self.space.scan(keys, 64) {
+        let mut freed = 0;
+        for pair in self.space.scan(keys_between(ino, from, range.end), 64) {
             let (key, value) = pair?;
             let (offset, extent) = parse(&key, &value)?;
             let end = offset + u64::from(extent.len);
@@ -183,7 +203,7 @@ impl Volume {
                 continue;
             }
             let cut = end.min(range.end) - offset.max(range.start);
-            state.allocated_delta -= i64::try_from(cut).unwrap_or(0);
+            freed += i64::try_from(cut).unwrap_or(0);
             if offset < range.start {
                 let head = Extent {
                     len: short(range.start - offset)?,
@@ -203,6 +223,7 @@ impl Volume {
                 changes.push((key::extent(ino, range.end), Some(encode(&tail)?)));
             }
         }
+        state.allocated_delta -= freed;
         if range.end == u64::MAX {
             state.extents_end = Some(range.start);
         }
@@ -224,6 +245,14 @@ impl Volume {
         }
         changes.push((key::extent(ino, offset), Some(encode(&extent)?)));
         Ok(())
+    }
+}
+
+/// The keys of extents that begin in a range; `u64::MAX` is the end of any file.
+fn keys_between(ino: u64, from: u64, end: u64) -> Range<KeyBytes> {
+    match end {
+        u64::MAX => key::extents_from(ino, from),
+        _ => key::extents(ino, from..end),
     }
 }
 

@@ -57,7 +57,8 @@ impl Volume {
     /// Closes a handle. `wrote` is what was said at opening.
     ///
     /// # Errors
-    /// What sealing the last bytes met; the handle is closed all the same.
+    /// What sealing the last bytes met; the handle is closed all the same. Only whoever must not wait for the group, and
+    /// would have to, finds it as it was.
     pub fn release(&self, ino: InodeNo, wrote: bool) -> Result<(), VolumeError> {
         if place(ino) != Place::Live {
             return Ok(());
@@ -69,18 +70,23 @@ impl Volume {
             Ok(())
         };
         let mut locked = live.lock();
-        locked.live.opens.fetch_sub(1, Ordering::AcqRel);
-        let writers = locked
-            .live
-            .writers
-            .fetch_sub(u32::from(wrote), Ordering::AcqRel);
-        let settled = if writers == 1 && wrote && !locked.state.gone {
+        let last = wrote && locked.live.writers.load(Ordering::Acquire) == 1;
+        let settled = if last && !locked.state.gone {
             self.settle_times(ino.0, &mut locked.state)
         } else {
             Ok(())
         };
-        self.reap_if_unused(&mut locked)?;
-        drained.and(settled)
+        let done = drained.and(settled);
+        if matches!(done, Err(VolumeError::WouldWait)) {
+            return done;
+        }
+        locked.live.opens.fetch_sub(1, Ordering::AcqRel);
+        locked
+            .live
+            .writers
+            .fetch_sub(u32::from(wrote), Ordering::AcqRel);
+        self.reap_or_defer(&mut locked)?;
+        done
     }
 
     /// Whether a handle that may write is open.

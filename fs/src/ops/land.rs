@@ -1,8 +1,10 @@
 //! From the buffer into packs: chunk id, compression, sealing, append, and the extent that names it.
 //!
 //! Runs on the sealers, or on the caller's thread for small files. Invariant: the append and the change that names
-//! its bytes fall on the same side of a freeze (the gate), and the gate is taken before the inode's lock.
+//! its bytes fall on the same side of a freeze (the gate), and the gate is taken before the inode's lock. Nobody within
+//! the gate waits for the group.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use barfs_crypto::Digest;
@@ -10,75 +12,126 @@ use barfs_crypto::Digest;
 use super::Volume;
 use crate::dedup::DEDUP_MIN;
 use crate::error::{Result, VolumeError};
-use crate::format::blob::{self, BlobKind};
+use crate::format::blob::{self, BlobKind, Sealed};
 use crate::format::key;
 use crate::format::record::{Extent, InodeNo, LocalBlob};
+use crate::haste::{hastily, is_hasty};
 use crate::live::{LiveRef, State};
 use crate::tree::overlay::Changes;
 
 /// Up to this many bytes, who asks for a drain seals by himself.
 const INLINE_BYTES: usize = 512 * 1024;
+/// What was fetched may be gone again when it is looked at; so often it is fetched again.
+const FETCHES_MAX: u32 = 8;
 
 impl Volume {
     /// Seals one flight and makes it part of the file.
     pub(crate) fn land(&self, live: &LiveRef, number: u64) {
-        let taken = {
-            let state = live.state.lock();
-            let flight = state.flights.iter().find(|flight| flight.number == number);
-            flight.map(|flight| (flight.data.clone(), flight.range.clone()))
-        };
-        let Some((data, range)) = taken else { return };
-        let plain = data.get(range).unwrap_or_default();
-        let chunk = self.keys.chunk_id(plain);
-        if plain.len() >= DEDUP_MIN && self.land_shared(live, number, (chunk, plain.len())) {
-            live.landed.notify_all();
-            return;
+        if let Err(error) = self.try_to_land(live, number) {
+            self.crash_landing(live, number, error);
         }
-        let sealed = blob::seal(&self.keys, self.id, BlobKind::Chunk, plain);
-        let gate = self.space.overlay.gate.read();
-        let appended = self.open_pack.append(&sealed, || self.mint_pack());
-        sealed.recycle();
-        let mut state = live.state.lock();
-        let landed = appended.and_then(|addr| {
-            self.dirty_active
-                .fetch_add(u64::from(addr.len), Ordering::Relaxed);
-            let handle = self.space.overlay.mint_handle();
-            let location = crate::format::encode("a local location", &LocalBlob { addr, chunk })?;
-            let location = (key::location(handle), Some(location));
-            self.install(live.ino, &mut state, number, handle, vec![location])?;
-            if addr.raw_len as usize >= DEDUP_MIN {
-                self.dedup.remember(chunk, handle);
-            }
-            Ok(())
-        });
-        if let Err(error) = landed {
-            self.crash_landing(live, &mut state, number, error);
-        }
-        drop(state);
-        drop(gate);
         live.landed.notify_all();
         if self.dirty_active.load(Ordering::Relaxed) > self.options.commit_dirty_bytes {
             self.committer.signal.kick();
         }
     }
 
+    fn try_to_land(&self, live: &LiveRef, number: u64) -> Result<()> {
+        let taken = {
+            let state = live.state.lock();
+            let flight = state.flights.iter().find(|flight| flight.number == number);
+            flight.map(|flight| (flight.data.clone(), flight.range.clone(), flight.offset))
+        };
+        let Some((data, range, offset)) = taken else {
+            return Ok(());
+        };
+        let place = offset..offset + range.len() as u64;
+        let plain = data.get(range).unwrap_or_default();
+        let chunk = self.keys.chunk_id(plain);
+        if plain.len() >= DEDUP_MIN && self.land_shared(live, number, (chunk, plain.len()))? {
+            return Ok(());
+        }
+        let sealed = blob::seal(&self.keys, self.id, BlobKind::Chunk, plain);
+        let mut landed = self.land_sealed(live, number, (chunk, &sealed));
+        if matches!(landed, Err(VolumeError::WouldWait)) {
+            landed = self.fetch_and_land(live, (number, &place), (chunk, &sealed));
+        }
+        sealed.recycle();
+        landed
+    }
+
+    /// Lands once what the file has there is on this machine. What was appended before belongs to nobody.
+    fn fetch_and_land(
+        &self,
+        live: &LiveRef,
+        (number, place): (u64, &Range<u64>),
+        sealed: (Digest, &Sealed),
+    ) -> Result<()> {
+        for _ in 0..FETCHES_MAX {
+            self.fetch_extents(live.ino, place)?;
+            match self.land_sealed(live, number, sealed) {
+                Err(VolumeError::WouldWait) => {}
+                landed => return landed,
+            }
+        }
+        Err(VolumeError::Invalid(
+            "a place in a file that cannot be kept in the cache",
+        ))
+    }
+
+    /// Appends a sealed flight and makes it part of the file, or says that the group would have to be asked.
+    fn land_sealed(
+        &self,
+        live: &LiveRef,
+        number: u64,
+        (chunk, sealed): (Digest, &Sealed),
+    ) -> Result<()> {
+        let _gate = self.space.overlay.gate.read();
+        let addr = self.open_pack.append(sealed, || self.mint_pack())?;
+        self.dirty_active
+            .fetch_add(u64::from(addr.len), Ordering::Relaxed);
+        let handle = self.space.overlay.mint_handle();
+        let location = crate::format::encode("a local location", &LocalBlob { addr, chunk })?;
+        let location = (key::location(handle), Some(location));
+        let mut state = live.state.lock();
+        hastily(|| self.install(live.ino, &mut state, number, handle, vec![location]))?;
+        if addr.raw_len as usize >= DEDUP_MIN {
+            self.dedup.remember(chunk, handle);
+        }
+        Ok(())
+    }
+
     /// Makes a flight part of the file by naming a chunk that the volume has; `false` if it has none, or that cannot be
     /// told now.
-    fn land_shared(&self, live: &LiveRef, number: u64, (chunk, len): (Digest, usize)) -> bool {
+    ///
+    /// # Errors
+    /// `WouldWait` alone.
+    fn land_shared(
+        &self,
+        live: &LiveRef,
+        number: u64,
+        (chunk, len): (Digest, usize),
+    ) -> Result<bool> {
         let Ok(Some(handle)) = self.known_chunk(&chunk) else {
-            return false;
+            return Ok(false);
         };
+        // Without the gate first, as it may have to ask the group.
+        match self.is_shareable(handle, len) {
+            Ok(true) => {}
+            Err(error @ VolumeError::WouldWait) => return Err(error),
+            _ => return Ok(false),
+        }
         let _gate = self.space.overlay.gate.read();
-        if !matches!(self.is_shareable(handle, len), Ok(true)) {
-            return false;
+        if !matches!(hastily(|| self.is_shareable(handle, len)), Ok(true)) {
+            return Ok(false);
         }
         let mut state = live.state.lock();
-        match self.install(live.ino, &mut state, number, handle, Changes::new()) {
+        match hastily(|| self.install(live.ino, &mut state, number, handle, Changes::new())) {
             Ok(()) => {
                 self.dedup.count_saved(len as u64);
-                true
+                Ok(true)
             }
-            Err(_) => false,
+            Err(_) => Ok(false),
         }
     }
 
@@ -132,8 +185,8 @@ impl Volume {
     }
 
     /// Sealing failed: the bytes go back into the buffer, the error to whoever asks next.
-    fn crash_landing(&self, live: &LiveRef, state: &mut State, number: u64, error: VolumeError) {
-        tracing::error!(ino = live.ino, %error, "written data could not be sealed");
+    fn crash_landing(&self, live: &LiveRef, number: u64, error: VolumeError) {
+        let mut state = live.state.lock();
         if let Some(at) = state
             .flights
             .iter()
@@ -145,6 +198,11 @@ impl Volume {
                 flight.data.get(flight.range).unwrap_or_default(),
             );
         }
+        // Who must not wait leaves it to somebody who may.
+        if matches!(error, VolumeError::WouldWait) {
+            return;
+        }
+        tracing::error!(ino = live.ino, %error, "written data could not be sealed");
         self.committer.note_error(error.to_string());
         state.error = Some(error);
     }
@@ -177,6 +235,9 @@ impl Volume {
             }
         }
         let mut state = live.state.lock();
+        if is_hasty() && state.first_pending().is_some() {
+            return Err(VolumeError::WouldWait);
+        }
         while state.flights.iter().any(|flight| flight.number <= last) {
             live.landed.wait(&mut state);
         }

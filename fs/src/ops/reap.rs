@@ -49,6 +49,8 @@ impl Volume {
     }
 
     fn reap_deferred(&self, ino: u64) -> Result<()> {
+        // What is to be deleted is fetched while nobody waits for this inode.
+        self.fetch_rows(ino)?;
         let mut locked = self.live.get(ino).lock();
         match self.load(ino, &locked.state) {
             Ok(record) => locked.state.unlinked = record.nlink == 0,
@@ -125,6 +127,14 @@ impl Volume {
         };
         let only = u64::from(parse(&first, &value)?.1.len) == record.allocated;
         Ok(only.then(|| vec![(first, None)]))
+    }
+
+    /// Has all that [`Volume::rows_of`] looks at brought to this machine.
+    fn fetch_rows(&self, ino: u64) -> Result<()> {
+        self.fetch_extents(ino, &(0..u64::MAX))?;
+        self.space
+            .scan(key::xattrs(ino), 64)
+            .try_for_each(|pair| pair.map(drop))
     }
 
     /// Deletions of all extents and attributes of an inode. Applies whole pages of them itself.

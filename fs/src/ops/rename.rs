@@ -86,7 +86,7 @@ impl Volume {
                 let mut locked = self
                     .replace(&mut moving, (from, to), source, target)
                     .map(|()| moving.locked)?;
-                gone.map_or(Ok(()), |ino| self.reap_if_unused(locked.of(ino)?))
+                gone.map_or(Ok(()), |ino| self.reap_or_defer(&mut *locked.of(ino)?))
             }
         }
     }
