@@ -1,8 +1,9 @@
 //! One node of a cluster: where it runs, and its data directory.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::{Mutex, PoisonError};
 
 use super::{must, text};
 use crate::exit::{Exit, Failure, Outcome};
@@ -33,24 +34,34 @@ pub struct NodeProcess {
 /// `ip_local_port_range`), so that none is taken between the drawing and the start of its node.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
+/// Ports of groups that this process has begun, held over TCP: the nodes use UDP. Between the drawing of a port and the start of its
+/// node another group is kept from drawing it too, in whatever process.
+static HELD: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+
 /// Ports that nobody uses at this moment, all different.
 fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    let mut sockets: Vec<(u16, UdpSocket)> = Vec::new();
+    let mut sockets = Vec::new();
     for _ in 0..usize::from(PORTS.end - PORTS.start) {
         if sockets.len() == count {
             break;
         }
         let drawn = u16::from_le_bytes(random()?) % (PORTS.end - PORTS.start);
-        let port = PORTS.start + drawn;
+        let place = ("127.0.0.1", PORTS.start + drawn);
         // One that is taken, by others or by this loop, is passed over.
-        if let Ok(socket) = UdpSocket::bind(("127.0.0.1", port)) {
-            sockets.push((port, socket));
+        if let (Ok(held), Ok(used)) = (TcpListener::bind(place), UdpSocket::bind(place)) {
+            sockets.push((place.1, held, used));
         }
     }
     if sockets.len() < count {
         return Err(Failure::new(Exit::Failed, "too few free ports"));
     }
-    Ok(sockets.into_iter().map(|(port, _)| port).collect())
+    let mut ports = Vec::new();
+    let mut all_held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    for (port, held, _) in sockets {
+        ports.push(port);
+        all_held.push(held);
+    }
+    Ok(ports)
 }
 
 /// Places on loopback, at ports that nobody uses.
@@ -94,5 +105,23 @@ impl NodeProcess {
         ];
         must(&node.exe, dir, &args)?;
         Ok(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Nodes that were not started yet have their ports all the same.
+    #[test]
+    fn a_port_is_given_to_one_group_only() {
+        let held = free_ports(50).unwrap();
+        let taken = |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_err();
+        assert!(!held.iter().any(taken), "free for their nodes");
+        for port in held {
+            let again = TcpListener::bind(("127.0.0.1", port));
+            assert!(again.is_err(), "held against other groups");
+        }
     }
 }
