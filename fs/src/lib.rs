@@ -42,6 +42,8 @@ pub use dedup::IndexReport;
 pub use errno::errno;
 pub use error::VolumeError;
 pub use format::record::{Inode, InodeNo, Kind, ROOT, Stamp};
+#[doc(hidden)]
+pub use haste::hastily;
 pub use keys::VolumeKeys;
 pub use ops::attr::SetAttr;
 pub use ops::dir::DirEntry;

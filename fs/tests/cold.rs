@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use barfs_fs::fuse::MountOptions;
-use barfs_fs::{CheckOptions, ROOT, Volume};
+use barfs_fs::{CheckOptions, OpenHow, ROOT, Volume, VolumeError, hastily};
 use rig::{Mount, shell};
 use support::*;
 
@@ -32,29 +32,36 @@ fn scattered(volume: &Volume, name: &str, seed: u64) -> u64 {
     at
 }
 
-#[test]
-fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiting() {
+/// Another machine, on which nothing is known of files f1, f2 and so on, and where each of them ends.
+fn cold(files: u64) -> (Rig, Vec<u64>) {
     let rig = Rig::default();
     let volume = rig.open();
-    let mut ends = Vec::new();
-    for seed in 1..=3u64 {
-        ends.push(scattered(&volume, &format!("f{seed}"), seed));
-    }
+    let ends = (1..=files)
+        .map(|seed| scattered(&volume, &format!("f{seed}"), seed))
+        .collect();
     write_file(&volume, ROOT, "at hand", b"here");
     sync_group(&volume);
     volume.close().unwrap();
-    let rig = rig.elsewhere();
+    (rig.elsewhere(), ends)
+}
+
+/// There, a mount with two threads that take requests; the kernel knows the names.
+fn cold_mount(files: u64) -> (Mount, Vec<u64>) {
+    let (rig, ends) = cold(files);
     let volume = rig.open();
     let options = MountOptions {
         threads: 2,
         ..MountOptions::default()
     };
     let mount = Mount::of(rig, volume, options);
-    // The kernel knows the names.
-    assert_eq!(
-        shell(&mount.at(""), "ls -l | wc -l; cat 'at hand'"),
-        "5\nhere"
-    );
+    let listed = shell(&mount.at(""), "ls -l | wc -l; cat 'at hand'");
+    assert_eq!(listed, format!("{}\nhere", files + 2));
+    (mount, ends)
+}
+
+#[test]
+fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiting() {
+    let (mount, ends) = cold_mount(3);
     let group = mount.rig.group.clone();
     group.hold_reads.store(true, Ordering::SeqCst);
     let scripts = [
@@ -130,20 +137,7 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
 #[test]
 fn who_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
     const COPIED: usize = 1 << 20;
-    let rig = Rig::default();
-    let volume = rig.open();
-    let ends = [1, 2].map(|seed| scattered(&volume, &format!("f{seed}"), seed));
-    sync_group(&volume);
-    volume.close().unwrap();
-    let rig = rig.elsewhere();
-    let volume = rig.open();
-    let options = MountOptions {
-        threads: 2,
-        ..MountOptions::default()
-    };
-    let mount = Mount::of(rig, volume, options);
-    // The kernel knows the names.
-    assert_eq!(shell(&mount.at(""), "ls -l | wc -l"), "3\n");
+    let (mount, ends) = cold_mount(2);
     let group = mount.rig.group.clone();
     group.hold_reads.store(true, Ordering::SeqCst);
     let copies = [1, 2].map(|n| {
@@ -188,4 +182,52 @@ fn who_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
         }
         assert!(found[0] == found[1] && found[0].contains(&n), "f{n}");
     }
+}
+
+/// Who closes a file may not wait for the group, and leaves its last bytes to somebody else. Whoever syncs it meanwhile waits for
+/// those.
+#[test]
+fn a_sync_waits_for_what_a_close_could_not_bring_down() {
+    const WRITTEN: u64 = 256 * 1024;
+    let (rig, ends) = cold(1);
+    let volume = rig.open();
+    let ino = volume.lookup(ROOT, b"f1").unwrap().ino;
+    let write = OpenHow {
+        write: true,
+        ..OpenHow::default()
+    };
+    let mut left = 0;
+    for turn in 0..60 {
+        volume.drop_caches().unwrap();
+        volume.open_inode(ino, write).unwrap();
+        // What a write looks at is at hand; what lies where it goes is not.
+        volume.read(ino, ends[0] - 5000, 5000).unwrap();
+        let at = ends[0] / 70 * (turn + 1);
+        let bytes = noise(WRITTEN as usize, turn);
+        volume.write(ino, at, &bytes, false).unwrap();
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let syncs = scope.spawn(|| {
+                both.wait();
+                // At another moment of what the close does each time.
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(10 * turn) {
+                    std::hint::spin_loop();
+                }
+                volume.fsync(ino)
+            });
+            both.wait();
+            let closed = hastily(|| volume.release(ino, true));
+            syncs.join().unwrap().unwrap();
+            assert_ne!(volume.safety(ino).unwrap().rung, "staged", "turn {turn}");
+            if closed.is_err() {
+                assert!(matches!(closed, Err(VolumeError::WouldWait)), "{closed:?}");
+                left += 1;
+                volume.release(ino, true).unwrap();
+            }
+        });
+        let read = volume.read(ino, at, WRITTEN as u32).unwrap();
+        assert!(read.as_slice() == bytes, "turn {turn}");
+    }
+    assert!(left > 0, "nothing was ever left to others");
 }

@@ -1,6 +1,7 @@
 //! Requests that may wait: for the group, where what they look at is not on this machine, or for the disk. They are answered
-//! from the waiters' threads when they cannot be answered at once: a thread that takes requests never waits for the group, and
-//! nobody waits for it with an inode locked.
+//! from other threads when they cannot be answered at once, so that those that take requests need not wait for the group. What
+//! copies, cuts and writes look at is fetched before a file is locked; what else is done again holds its locks while it waits, and
+//! whoever asks for the same inode meanwhile waits too.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub(super) fn cut(
         return act(&shared.volume, Ok(()));
     }
     let waiting = shared.clone();
-    shared.committers.run(move || {
+    shared.changers.run(move || {
         let volume = &waiting.volume;
         act(volume, volume.fetch_for_change(ino, &range));
     });
@@ -105,7 +106,7 @@ pub(super) fn write(
     match hastily(|| write(&shared.volume, bytes)) {
         Err(VolumeError::WouldWait) => {
             let (waiting, bytes) = (shared.clone(), bytes.to_vec());
-            shared.committers.run(move || {
+            shared.changers.run(move || {
                 let volume = &waiting.volume;
                 let range = offset..offset.saturating_add(bytes.len() as u64);
                 let ready = volume.fetch_for_change(ino, &range);
@@ -129,7 +130,7 @@ pub(super) fn copy(
     reply: ReplyWrite,
 ) {
     let waiting = shared.clone();
-    shared.committers.run(move || {
+    shared.changers.run(move || {
         let volume = &waiting.volume;
         let copied = fetch_for_copy(volume, from, to, len.min(COPY_MAX))
             .and_then(|()| volume.note_times(to.0))
@@ -255,7 +256,7 @@ fn changing(
         return volume.allow_stocking(ino);
     }
     let waiting = shared.clone();
-    shared.committers.run(move || {
+    shared.changers.run(move || {
         let volume = &waiting.volume;
         let from = cut.unwrap_or(u64::MAX);
         act(volume, volume.fetch_for_change(ino, &(from..u64::MAX)));

@@ -69,6 +69,9 @@ struct Shared {
     waiters: Pool,
     /// Runs what waits for a commit, so that nothing else waits behind it.
     committers: Pool,
+    /// Runs what changes content and may wait for the group. No reads and no commits wait behind it: whoever waits for a file to be
+    /// written back is on another thread.
+    changers: Pool,
     /// Gives pages to the kernel, which may wait for reads to be answered.
     stockers: Pool,
     listings: listing::Listings,
@@ -107,6 +110,7 @@ pub fn mount(
         nearby: nearby::Nearby::new(volume.courtesy.clone()),
         waiters,
         committers: Pool::new("barfs-fsync", WAITERS)?,
+        changers: Pool::new("barfs-change", WAITERS)?,
         stockers: Pool::new("barfs-stock", 1)?,
         listings: listing::Listings::default(),
         fsync: options.fsync,

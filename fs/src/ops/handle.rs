@@ -1,6 +1,6 @@
 //! Opening, closing and syncing files.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use super::{Attr, Volume};
@@ -80,11 +80,13 @@ impl Volume {
         if matches!(done, Err(VolumeError::WouldWait)) {
             return done;
         }
-        locked.live.opens.fetch_sub(1, Ordering::AcqRel);
-        locked
-            .live
-            .writers
-            .fetch_sub(u32::from(wrote), Ordering::AcqRel);
+        // None is left where the kernel went meanwhile, see [`Volume::forget_all`].
+        let give_back = |counted: &AtomicU32, by| {
+            let less = |count: u32| Some(count.saturating_sub(by));
+            let _before = counted.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        };
+        give_back(&locked.live.opens, 1);
+        give_back(&locked.live.writers, u32::from(wrote));
         self.reap_or_defer(&mut locked)?;
         done
     }

@@ -25,10 +25,19 @@ const INLINE_BYTES: usize = 512 * 1024;
 const FETCHES_MAX: u32 = 8;
 
 impl Volume {
-    /// Seals one flight and makes it part of the file.
+    /// Seals one flight and makes it part of the file. Where this thread must not wait for the group and would have to, a sealer
+    /// does it: until then the flight stays, so that nobody who waits for it goes on without it.
     pub(crate) fn land(&self, live: &LiveRef, number: u64) {
-        if let Err(error) = self.try_to_land(live, number) {
-            self.crash_landing(live, number, error);
+        match (self.try_to_land(live, number), self.weak.upgrade()) {
+            (Ok(()), _) => {}
+            (Err(VolumeError::WouldWait), Some(volume)) => {
+                let live = live.clone();
+                return self.sealers.run(move || volume.land(&live, number));
+            }
+            (Err(VolumeError::WouldWait), None) => {
+                self.crash_landing(live, number, VolumeError::Closed);
+            }
+            (Err(error), _) => self.crash_landing(live, number, error),
         }
         live.landed.notify_all();
         if self.dirty_active.load(Ordering::Relaxed) > self.options.commit_dirty_bytes {
@@ -197,10 +206,6 @@ impl Volume {
                 flight.offset,
                 flight.data.get(flight.range).unwrap_or_default(),
             );
-        }
-        // Who must not wait leaves it to somebody who may.
-        if matches!(error, VolumeError::WouldWait) {
-            return;
         }
         tracing::error!(ino = live.ino, %error, "written data could not be sealed");
         self.committer.note_error(error.to_string());

@@ -4,6 +4,7 @@ use super::names::Slot;
 use super::{Volume, check_name};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, ROOT, Stamp};
+use crate::haste::is_hasty;
 use crate::live::LockedSet;
 use crate::snapshot::names::SNAPSHOTS_DIR;
 use crate::tree::overlay::Changes;
@@ -55,7 +56,11 @@ impl Volume {
         if list(from) || list(to) {
             return Err(VolumeError::ReadOnly);
         }
-        let _one_at_a_time = self.renames.lock();
+        // Whoever has it may wait for the group.
+        let _one_at_a_time = match is_hasty() {
+            true => self.renames.try_lock().ok_or(VolumeError::WouldWait)?,
+            false => self.renames.lock(),
+        };
         if let Some(entry) = self.slot(from.parent.0, from.name)?.entry() {
             self.drain(InodeNo(entry.ino))?;
         }

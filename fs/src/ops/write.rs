@@ -11,6 +11,7 @@ use super::{FILE_MAX, Volume};
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, Stamp};
+use crate::haste::is_hasty;
 use crate::live::{Flight, LiveRef, State};
 use crate::store::StoreError;
 use crate::tree::overlay::Changes;
@@ -55,6 +56,10 @@ impl Volume {
         let mut state = live.state.lock();
         if let Some(error) = state.error.take() {
             return Err(error);
+        }
+        // A sealer may wait for the group.
+        if is_hasty() && state.in_flight(&(offset..end)) {
+            return Err(VolumeError::WouldWait);
         }
         // First, because waiting lets go of the lock.
         self.wait_flights(&live, &mut state, &(offset..end));
