@@ -66,6 +66,8 @@ pub struct Replica {
     handovers: Vec<Arc<Handover>>,
     /// Not before then is somebody asked again for hand-overs that it spoke of.
     asked_micros: u64,
+    /// Members that were asked for hand-overs because they spoke of an epoch: not before then again.
+    spoke_micros: BTreeMap<MemberId, u64>,
     /// How often the newest own block was repeated, and who was asked last for rounds that are not committed here.
     repeated: u32,
     asked_peer: MemberId,
@@ -165,6 +167,7 @@ impl Replica {
             rosters: VecDeque::from([Arc::clone(&genesis)]),
             handovers: Vec::new(),
             asked_micros: now.monotonic_micros,
+            spoke_micros: BTreeMap::new(),
             repeated: 0,
             asked_peer: me,
             pulled_micros: None,

@@ -2,7 +2,7 @@
 //! one, one more while somebody fetches it; and when a snapshot goes to disk and the log before it may go.
 //!
 //! Bounds, whatever others do: two own checkpoints that wait and eight that end an epoch, as many votes of each member,
-//! two certified snapshots, one certificate of a place that was not reached yet.
+//! two certified snapshots, two certificates of places that were not reached yet.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -21,6 +21,8 @@ const TAKEN_MAX: usize = 2;
 pub(crate) const ENDS_MAX: usize = 8;
 /// One more than can wait here, as others may be ahead.
 const VOTES_MAX: usize = TAKEN_MAX + ENDS_MAX + 1;
+/// The lowest, which is reached first, and the highest.
+const AHEAD_MAX: usize = 2;
 /// How long a snapshot that was asked for stays beside a newer one.
 const ASKED_MICROS: u64 = 30_000_000;
 /// And how long at most, however often it is asked for.
@@ -53,8 +55,9 @@ struct Place {
 pub(crate) struct Checkpoints {
     taken: VecDeque<Taken>,
     votes: BTreeMap<MemberId, VecDeque<CheckpointVote>>,
-    /// A certificate, verified, of a place that this member has yet to reach, or of an epoch whose beginning is not certified here.
-    ahead: Option<Certificate>,
+    /// Certificates, verified, of places that this member has yet to reach, or of epochs whose beginning is not certified
+    /// here, by their rounds.
+    ahead: BTreeMap<u64, Certificate>,
     newest: Option<Snapshot>,
     asked_micros: Option<u64>,
     older: Option<Older>,
@@ -80,7 +83,7 @@ impl Checkpoints {
         Self {
             taken: VecDeque::new(),
             votes: BTreeMap::new(),
-            ahead: None,
+            ahead: BTreeMap::new(),
             newest: None,
             asked_micros: None,
             older: None,
@@ -144,7 +147,7 @@ impl Checkpoints {
         let round = certificate.checkpoint.round();
         let reached = |taken: &Taken| taken.checkpoint.round() >= round;
         if !self.taken.iter().any(reached) {
-            self.ahead = Some(certificate);
+            self.wait_for(certificate);
             return None;
         }
         let place = self
@@ -158,7 +161,7 @@ impl Checkpoints {
         // The end of an epoch before may not be certified yet: this one waits beside it.
         let epoch = usize::try_from(certificate.checkpoint.epoch).unwrap_or(usize::MAX);
         let Some(handovers) = handovers.get(..epoch) else {
-            self.ahead = Some(certificate);
+            self.wait_for(certificate);
             return None;
         };
         let handovers = handovers.to_vec();
@@ -168,17 +171,30 @@ impl Checkpoints {
         Some(Finding::Certified(taken.next))
     }
 
-    /// Looks whether the votes settle an own checkpoint.
+    fn wait_for(&mut self, certificate: Certificate) {
+        self.ahead
+            .insert(certificate.checkpoint.round(), certificate);
+        if self.ahead.len() > AHEAD_MAX
+            && let Some(second) = self.ahead.keys().copied().nth(1)
+        {
+            self.ahead.remove(&second);
+        }
+    }
+
+    /// Looks whether a certificate that waited or the votes settle an own checkpoint. More may be settled after it.
     pub(crate) fn settle(
         &mut self,
         handovers: &[Arc<Handover>],
         now_micros: u64,
     ) -> Option<Finding> {
-        if let Some(certificate) = self.ahead.take()
-            && certificate.checkpoint.round() > self.round()
-            && let Some(finding) = self.certify(certificate, handovers, now_micros)
-        {
-            return Some(finding);
+        let ahead: Vec<u64> = self.ahead.keys().copied().collect();
+        for round in ahead {
+            if let Some(certificate) = self.ahead.remove(&round)
+                && round > self.round()
+                && let Some(finding) = self.certify(certificate, handovers, now_micros)
+            {
+                return Some(finding);
+            }
         }
         let place = |taken: &Taken| (taken.checkpoint.round(), taken.quorum);
         let places: Vec<(u64, usize)> = self.taken.iter().map(place).collect();
@@ -227,7 +243,7 @@ impl Checkpoints {
     pub(crate) fn distrust(&mut self) {
         self.taken.clear();
         self.votes.clear();
-        self.ahead = None;
+        self.ahead.clear();
     }
 
     /// A certified snapshot that is asked for by the digest of its checkpoint.

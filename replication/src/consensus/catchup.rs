@@ -297,3 +297,51 @@ pub(crate) fn frames(blocks: Vec<BlockBytes>) -> Vec<Message> {
     }
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn range_sync() -> RangeSync {
+        let seats: Arc<[MemberId]> = (0..5).map(MemberId).collect();
+        let mut sync = RangeSync::new(Peers::new(MemberId(0), &seats));
+        sync.seen_ahead(1_000, MemberId(1));
+        sync
+    }
+
+    /// Whom it asks while nothing comes, and when, until it asks no more.
+    fn asked_in_vain(sync: &mut RangeSync) -> Vec<(u64, u16)> {
+        let mut asked = Vec::new();
+        let mut now_micros = 0;
+        while let Some((peer, _)) = sync.step(now_micros, 0, 0) {
+            asked.push((now_micros / SECOND, peer.0));
+            now_micros = sync.due_micros().expect("a question is open");
+        }
+        asked
+    }
+
+    #[test]
+    fn an_answer_that_is_lost_costs_a_second_and_everybody_is_asked_twice() {
+        let asked = asked_in_vain(&mut range_sync());
+        assert_eq!(asked[..4], [(0, 1), (1, 2), (3, 3), (7, 4)]);
+        let members: Vec<u16> = asked.iter().map(|(_, peer)| *peer).collect();
+        assert_eq!(members, [1, 2, 3, 4, 1, 2, 3, 4, 1]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_counts_and_the_next_question_goes_to_who_gave_it() {
+        let mut sync = range_sync();
+        for now_micros in [0, SECOND] {
+            assert!(sync.step(now_micros, 0, 0).is_some());
+        }
+        sync.answered(MemberId(4), 500);
+        assert!(!sync.is_following(), "nobody asked that one");
+        sync.answered(MemberId(1), 500);
+        let (peer, message) = sync.step(SECOND, 500, 500).expect("there is more");
+        assert_eq!(peer, MemberId(1));
+        assert!(matches!(message, Message::WantFrom { round: 501 }));
+        assert!(sync.is_following());
+    }
+}

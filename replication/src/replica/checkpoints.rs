@@ -207,7 +207,6 @@ impl Replica {
         match finding {
             None => {}
             Some(Finding::Certified(next)) => {
-                let hands_over = next.is_some();
                 let newest = self.checkpoints.newest();
                 if let (Some(roster), Some(newest)) = (next, newest) {
                     let certificate = newest.certificate().clone();
@@ -222,10 +221,8 @@ impl Replica {
                     self.out
                         .push(Output::Event(Event::Certified { round, index }));
                 }
-                if hands_over {
-                    // Later ones may have waited for this.
-                    self.settle_checkpoints();
-                }
+                // Later ones may have waited for this.
+                self.settle_checkpoints();
                 if let Some(snapshot) = self.checkpoints.take_due() {
                     self.out.push(Output::PersistSnapshot { snapshot });
                 }

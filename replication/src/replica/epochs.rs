@@ -34,6 +34,7 @@ const GAP_ROUNDS: u64 = 1 << 20;
 const ROSTERS_MAX: usize = 3;
 /// With those that votes for the uncertified end of an epoch may be of.
 const ROSTERS_WAITING_MAX: usize = ENDS_MAX + 2;
+/// How long an answer with hand-overs is awaited before another member that speaks of an epoch is asked.
 const ASK_MICROS: u64 = 2_000_000;
 /// An answer with hand-overs ends with the one that passes this many bytes.
 const HANDOVERS_BYTES: usize = 4 << 20;
@@ -116,6 +117,7 @@ impl Replica {
         self.peers = peers;
         self.seen.clear();
         self.told.clear();
+        self.spoke_micros.clear();
         let roster = Arc::clone(&next);
         self.out.push(Output::Event(Event::Epoch { roster }));
         self.genesis = next;
@@ -210,12 +212,19 @@ impl Replica {
         self.out.push(Output::Send { to: of, message });
     }
 
-    /// Somebody speaks of an epoch beyond what is known here.
+    /// Somebody speaks of an epoch beyond what is known here. Whoever was asked and did not bring it nearer is not asked
+    /// again before everybody else could have been.
     pub(super) fn hear_of_epoch(&mut self, from: MemberId, epoch: u32) {
         let now_micros = self.now.monotonic_micros;
         let known = u32::try_from(self.handovers.len()).unwrap_or(u32::MAX);
-        if epoch > known && self.asked_micros <= now_micros {
+        let spoke = self.spoke_micros.get(&from);
+        let in_vain = spoke.is_some_and(|not_before| now_micros < *not_before);
+        if epoch > known && self.asked_micros <= now_micros && !in_vain {
+            let members = u64::try_from(self.genesis.ids().count()).unwrap_or(u64::MAX);
+            let turn_micros = ASK_MICROS.saturating_mul(members);
             self.asked_micros = now_micros.saturating_add(ASK_MICROS);
+            self.spoke_micros
+                .insert(from, now_micros.saturating_add(turn_micros));
             self.ask_handovers(from);
         }
     }
@@ -245,7 +254,11 @@ impl Replica {
     /// long.
     pub(super) fn take_handovers(&mut self, from: MemberId, handovers: Vec<Handover>) {
         if self.handovers_asked.remove(&from) {
+            let before = self.handovers.len();
             self.follow_handovers(handovers);
+            if self.handovers.len() > before {
+                self.spoke_micros.remove(&from);
+            }
         }
     }
 
@@ -259,7 +272,7 @@ impl Replica {
                 continue;
             };
             let Ok(next) = handover.follow(&roster) else {
-                return;
+                break;
             };
             if self.roster_of(next.epoch()).is_none() {
                 self.add_roster(Arc::new(next));

@@ -142,7 +142,7 @@ fn whoever_has_no_seat_has_the_newest_certificate() {
     };
     let mut world = World::with_params(7, params);
     let seated = world.genesis.committee()[0];
-    // The group is at rest again when they hear of it.
+    // The group is at rest again when they hear of it, each from one member alone.
     for member in unseated(&world) {
         world.isolate(member);
     }
@@ -152,12 +152,63 @@ fn whoever_has_no_seat_has_the_newest_certificate() {
     }
     world.run_for(1_000);
     world.heal();
+    let committee = world.genesis.committee().to_vec();
+    for (place, member) in unseated(&world).into_iter().enumerate() {
+        let (seat, rest) = (committee[place], committee.iter());
+        for other in rest.filter(|other| **other != seat) {
+            world.cut(*other, member);
+        }
+    }
     world.run_for(10_000);
     let certified = |member: MemberId| world.replica(member).status().certified_round;
     assert!(certified(seated) >= 8);
     for member in unseated(&world) {
         assert_eq!(certified(member), certified(seated), "{member}");
     }
+}
+
+/// Whoever is always some checkpoints behind is told of one after the other before it is there.
+#[test]
+fn whoever_follows_far_behind_certifies_what_it_reaches_first() {
+    let params = Params {
+        gc_depth: 64,
+        checkpoint_rounds: 8,
+        idle_interval_ms: 600_000,
+        committee_max: 4,
+        ..Params::default()
+    };
+    let mut world = World::with_params(7, params);
+    let (seated, follower) = (world.genesis.committee()[0], unseated(&world)[0]);
+    world.isolate(follower);
+    let mut certificates: Vec<Certificate> = Vec::new();
+    while certificates.len() < 4 {
+        let ticket = world.note(seated, "work");
+        world.finish(ticket);
+        world.run_for(1_000);
+        let newest = world.replica(seated).snapshot().map(Snapshot::certificate);
+        let certificate = newest.filter(|it| certificates.last() != Some(*it));
+        certificates.extend(certificate.cloned());
+    }
+    let rounds: Vec<u64> = certificates
+        .iter()
+        .map(|it| it.checkpoint.round())
+        .collect();
+    for certificate in certificates {
+        let (from, control) = (seated, Control::Certificate(certificate));
+        world.input(follower, Input::Control { from, control });
+    }
+    // From here on it gets nothing but the blocks.
+    world.told_nothing.insert(follower);
+    world.heal();
+    let certified = |w: &World, of: u64| {
+        let by_it = |(who, event): &(MemberId, Event)| {
+            *who == follower && matches!(event, Event::Certified { round, .. } if *round == of)
+        };
+        w.events.iter().any(by_it)
+    };
+    let there = |w: &World| w.replica(follower).status().certified_round == rounds[3];
+    assert!(world.run_until(10_000, there));
+    assert!(certified(&world, rounds[0]), "{rounds:?}");
 }
 
 #[test]

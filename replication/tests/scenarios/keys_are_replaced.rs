@@ -39,6 +39,33 @@ fn rotate(member: u16, key: &SigningKey) -> Command {
     }
 }
 
+/// The recovery key of a member replaces its node key; the machine of the member does not have the new one.
+fn rotate_by_recovery(world: &mut World, member: u16) {
+    let (issuer, command) = (
+        Issuer::Recovery(m(member)),
+        rotate(member, &new_key(member)),
+    );
+    let outcome = world.signed(m(0), &key(2, member), issuer, command);
+    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+}
+
+/// A first block that tells a story of its own.
+fn story(genesis: &Genesis, member: u16, epoch: u32, round: u64, text: &[u8]) -> Block {
+    Block {
+        group: genesis.group_id(),
+        epoch,
+        round,
+        author: m(member),
+        parents: Vec::new(),
+        time_ms: 1,
+        executed: Executed {
+            index: 7,
+            tag: hash(text),
+        },
+        commands: Vec::new(),
+    }
+}
+
 fn expect_epoch(world: &mut World, epoch: u32, members: &[u16]) {
     let there = |w: &World| {
         let reached = |i: &u16| w.replica(m(*i)).genesis().epoch() >= epoch;
@@ -124,9 +151,7 @@ fn restarts_on_both_sides_of_the_change() {
 fn the_recovery_key_replaces_a_stolen_one_and_the_thief_is_nobody() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);
-    let by_recovery = Issuer::Recovery(m(2));
-    let outcome = world.signed(m(0), &key(2, 2), by_recovery, rotate(2, &new_key(2)));
-    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+    rotate_by_recovery(&mut world, 2);
     expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
     // The machine that has the old key alone makes no blocks.
     assert!(!world.replica(m(2)).is_seated());
@@ -155,19 +180,7 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
     expect_epoch(&mut world, 1, &[0, 1, 2, 3]);
     let (old, old_key) = (world.genesis.as_ref().clone(), key(1, 2));
     let new = world.replica(m(0)).genesis().as_ref().clone();
-    let first_of = |epoch, round, text: &[u8]| Block {
-        group: old.group_id(),
-        epoch,
-        round,
-        author: m(2),
-        parents: Vec::new(),
-        time_ms: 1,
-        executed: Executed {
-            index: 7,
-            tag: hash(text),
-        },
-        commands: Vec::new(),
-    };
+    let first_of = |epoch, round, text: &[u8]| story(&old, 2, epoch, round, text);
     let sign = |genesis: &Genesis, epoch, round, text: &[u8]| {
         VerifiedBlock::sign(genesis, &old_key, first_of(epoch, round, text)).unwrap()
     };
@@ -250,30 +263,16 @@ fn what_the_old_key_signs_from_then_on_convicts_nobody() {
 fn a_proof_waits_for_the_key_that_signs_the_accusation() {
     let mut world = world(4);
     works(&mut world, &[0, 1, 2, 3]);
-    let by_recovery = Issuer::Recovery(m(2));
-    let outcome = world.signed(m(0), &key(2, 2), by_recovery, rotate(2, &new_key(2)));
-    assert_eq!(outcome, Outcome::Applied(Effect::Done));
+    rotate_by_recovery(&mut world, 2);
     expect_epoch(&mut world, 1, &[2]);
     assert!(!world.replica(m(2)).is_seated());
     // The liar shows two more first blocks to this member alone.
     let genesis = world.replica(m(2)).genesis().as_ref().clone();
-    let story = |text: &[u8]| {
-        let block = Block {
-            group: genesis.group_id(),
-            epoch: 1,
-            round: genesis.first_round(),
-            author: m(3),
-            parents: Vec::new(),
-            time_ms: 1,
-            executed: Executed {
-                index: 7,
-                tag: hash(text),
-            },
-            commands: Vec::new(),
-        };
+    let first_block = |text: &[u8]| {
+        let block = story(&genesis, 3, 1, genesis.first_round(), text);
         VerifiedBlock::sign(&genesis, &key(1, 3), block).unwrap()
     };
-    let blocks = vec![story(b"one"), story(b"two")];
+    let blocks = vec![first_block(b"one"), first_block(b"two")];
     world.input(m(2), Input::Blocks { from: m(3), blocks });
     assert_eq!(world.replica(m(2)).equivocations().count(), 1);
     // Until no block to come names them as parents, by which the others would find them themselves.

@@ -1,9 +1,10 @@
 //! A member that lost its disk never signs a round twice, whatever it had signed and whoever answers. The world itself
 //! fails when two blocks of one (author, round) are sent.
 
+use barfs_crypto::hash;
 use barfs_replication::*;
 
-use crate::world::{World, m};
+use crate::world::{World, key, m};
 
 fn params() -> Params {
     Params {
@@ -30,6 +31,25 @@ fn recovered(world: &World, member: MemberId) -> Option<u64> {
             Event::Recovered { round } if *who == member => Some(*round),
             _ => None,
         })
+}
+
+/// Of an epoch that nobody has reached.
+fn far_vote(world: &World, by: MemberId) -> CheckpointVote {
+    let digest = hash(b"");
+    let checkpoint = Checkpoint {
+        group: world.genesis.group_id(),
+        epoch: 1_000,
+        leader: BlockRef {
+            round: 1,
+            author: by,
+            digest,
+        },
+        index: 0,
+        state: digest,
+        graph: digest,
+        roster: digest,
+    };
+    CheckpointVote::sign(&key(1, by.0), by, checkpoint)
 }
 
 fn last_sent(world: &World, member: MemberId) -> u64 {
@@ -193,34 +213,56 @@ fn it_leaves_out_the_first_round_of_an_epoch_that_it_may_have_begun() {
     }
 }
 
-/// Where everybody is in the next epoch and at rest, no checkpoint tells of it: only the answers do.
-#[test]
-fn it_comes_back_to_a_group_at_rest_in_the_next_epoch() {
+/// Where everybody is in the next epoch and at rest, no checkpoint tells of it: only the answers do. `liar`: it answers
+/// nothing, and speaks of epochs that nobody has reached whenever somebody may be asked about one.
+fn comes_back_at_rest(n: u16, liar: Option<MemberId>) {
     let params = Params {
         checkpoint_rounds: 64,
         gc_depth: 64,
         idle_interval_ms: 600_000,
         ..Params::default()
     };
-    let mut world = World::with_params(5, params);
-    work(&mut world, 10, &[0, 1, 2, 3, 4]);
-    let leave = Command::Leave { member: m(4) };
-    let ticket = world.submit(m(4), leave);
+    let mut world = World::with_params(n + 1, params);
+    let all: Vec<u16> = (0..n).collect();
+    work(&mut world, 2 * n, &all);
+    let leave = Command::Leave { member: m(n) };
+    let ticket = world.submit(m(n), leave);
     world.finish(ticket);
-    let over = |w: &World| (0..4).all(|i| w.replica(m(i)).genesis().epoch() == 1);
+    let over = move |w: &World| (0..n).all(|i| w.replica(m(i)).genesis().epoch() == 1);
     assert!(world.run_until(5_000, over));
-    work(&mut world, 4, &[0, 1, 2, 3]);
-    let certified = |w: &World| (0..4).all(|i| w.replica(m(i)).handovers().len() == 1);
+    work(&mut world, n, &all);
+    let certified = move |w: &World| (0..n).all(|i| w.replica(m(i)).handovers().len() == 1);
     assert!(world.run_until(5_000, certified));
     world.run_for(2_000);
     world.stop(m(1));
     world.lose_store(m(1));
     world.recover(m(1));
     let back = |w: &World| recovered(w, m(1)).is_some();
+    if let Some(liar) = liar {
+        world.cut(liar, m(1));
+        let control = Control::Vote(far_vote(&world, liar));
+        for _ in 0..1_000 {
+            let (from, control) = (liar, control.clone());
+            world.input(m(1), Input::Control { from, control });
+            world.run_for(10);
+        }
+        assert!(back(&world), "{:?}", world.replica(m(1)).status());
+        world.heal();
+    }
     assert!(
         world.run_until(10_000, back),
         "{:?}",
         world.replica(m(1)).status()
     );
-    work(&mut world, 8, &[0, 1, 2, 3]);
+    work(&mut world, 2 * n, &all);
+}
+
+#[test]
+fn it_comes_back_to_a_group_at_rest_in_the_next_epoch() {
+    comes_back_at_rest(4, None);
+}
+
+#[test]
+fn whoever_only_speaks_of_epochs_does_not_stand_before_those_that_know_them() {
+    comes_back_at_rest(7, Some(m(3)));
 }
