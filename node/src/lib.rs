@@ -2,6 +2,8 @@
 //!
 //! The room of each file is drawn in `ARCHITECTURE.md`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod allowance;
 pub mod bench;
 pub mod blocklog;
@@ -26,6 +28,7 @@ pub mod memory;
 pub mod mount;
 pub mod mountpoint;
 pub mod nodekeys;
+mod output;
 pub mod overlay;
 pub mod packs;
 pub mod profile;

@@ -11,6 +11,14 @@ use barfs::cluster::Cluster;
 use barfs::exit::Exit;
 use common::{GIB, exe};
 
+/// A pipe that nobody reads any more.
+fn broken_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+/// Whoever read its log, as in `barfs node run 2>&1 | head`, may go.
 #[test]
 fn a_node_tells_its_service_manager_that_it_is_ready_and_that_it_stops() {
     let dir = tempfile::tempdir().unwrap();
@@ -24,8 +32,9 @@ fn a_node_tells_its_service_manager_that_it_is_ready_and_that_it_stops() {
         .args(["node", "run", "--dir"])
         .arg(&cluster.nodes()[0].dir)
         .env("NOTIFY_SOCKET", &notify)
+        .env("BARFS_LOG", "debug")
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(broken_pipe())
         .spawn()
         .unwrap();
     let told = || {
@@ -38,6 +47,33 @@ fn a_node_tells_its_service_manager_that_it_is_ready_and_that_it_stops() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(told().contains("STOPPING=1"));
     assert!(node.wait().unwrap().success());
+}
+
+#[test]
+fn whoever_reads_what_a_command_prints_may_have_had_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |name: &str, stdout: Stdio| {
+        Command::new(exe())
+            .args(["node", "init", "--name", "n"])
+            .args(["--listen", "127.0.0.1:4433", "--dir"])
+            .arg(dir.path().join(name))
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .output()
+            .unwrap()
+    };
+    let ended = init("read", broken_pipe());
+    let complaint = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!((ended.status.code(), complaint.as_str()), (Some(0), ""));
+    // Where it was to be kept, it is not.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let ended = init("kept", full.unwrap().into());
+    let complaint = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(i32::from(Exit::Failed as u8)));
+    assert!(
+        complaint.starts_with("barfs: cannot write to standard output: No space left on device"),
+        "{complaint}"
+    );
 }
 
 #[test]

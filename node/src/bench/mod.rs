@@ -5,6 +5,8 @@ pub mod group;
 pub mod mount;
 pub mod rsm;
 
+use crate::output::{complain, tell};
+
 /// Prints figures, for a person or for a script.
 pub struct Figures {
     json: bool,
@@ -24,18 +26,18 @@ impl Figures {
     pub fn print(&self, figure: &str, value: f64, unit: &str) {
         if self.json {
             let rounded = (value * 1000.0).round() / 1000.0;
-            println!(
+            tell!(
                 "{}",
                 serde_json::json!({"figure": figure, "value": rounded, "unit": unit, "machine": self.machine})
             );
         } else {
-            println!("{figure:<28} {value:>14.2} {unit}");
+            tell!("{figure:<28} {value:>14.2} {unit}");
         }
     }
 
     /// Says why a figure could not be taken.
     pub fn left_out(&self, figure: &str, why: &str) {
-        eprintln!("{figure} was not taken: {why}");
+        complain!("{figure} was not taken: {why}");
     }
 }
 

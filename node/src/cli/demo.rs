@@ -1,6 +1,5 @@
 //! `barfs demo`: a whole group on this machine, used, hurt, and found intact.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::human;
 use crate::cluster::{Cluster, MountProcess, must};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::manifest::{Manifest, copy_tree, forget_pages, write_random};
+use crate::output::tell;
 use crate::progress::ByteBar;
 
 const PLEDGE: u64 = 64 << 30;
@@ -60,9 +60,7 @@ struct Demo {
 }
 
 fn say(what: std::fmt::Arguments<'_>) {
-    println!("==> {what}");
-    // A closed standard output is no reason to stop.
-    drop(std::io::stdout().flush());
+    tell!("==> {what}");
 }
 
 fn mb_s(bytes: u64, since: Instant) -> f64 {
@@ -134,7 +132,7 @@ impl Demo {
         ));
         let cluster = Cluster::start(&exe, dir, usize::from(args.nodes), PLEDGE)?;
         for (index, node) in cluster.nodes().iter().enumerate() {
-            println!(
+            tell!(
                 "    member{index}  {}  pid {}",
                 node.address,
                 cluster.pid(index).unwrap_or_default()
@@ -185,10 +183,8 @@ impl Demo {
             self.report.in_mb_s
         ));
         let node = self.cluster.nodes()[0].dir.to_string_lossy().into_owned();
-        print!(
-            "{}",
-            must(self.cluster.exe(), &self.home, &["status", "--node", &node])?.stdout
-        );
+        let told = must(self.cluster.exe(), &self.home, &["status", "--node", &node])?;
+        tell!("{}", told.stdout.trim_end());
         Ok((mount, manifest))
     }
 
@@ -264,37 +260,37 @@ impl Demo {
             killed,
             recovered_secs,
         } = &self.report;
-        println!("\nReport");
-        println!("  backed up    {files} files, {}", human(*bytes));
-        println!("  in           {in_mb_s:.0} MB/s from first write to durable on the group");
-        println!("  out          {out_mb_s:.0} MB/s, no cache, members {killed:?} killed");
-        println!("  lost         the owner's machine with its keys and its node");
-        println!("  recovered    in {recovered_secs:.1} s from 24 words and one address");
-        println!("  verified     every name, mode, time and byte, twice");
+        tell!("\nReport");
+        tell!("  backed up    {files} files, {}", human(*bytes));
+        tell!("  in           {in_mb_s:.0} MB/s from first write to durable on the group");
+        tell!("  out          {out_mb_s:.0} MB/s, no cache, members {killed:?} killed");
+        tell!("  lost         the owner's machine with its keys and its node");
+        tell!("  recovered    in {recovered_secs:.1} s from 24 words and one address");
+        tell!("  verified     every name, mode, time and byte, twice");
     }
 
     fn leave_running(&self, mount: MountProcess) -> Outcome<()> {
-        println!(
+        tell!(
             "\nThe group is running and the volume is mounted at {}. Try:",
             self.at.display()
         );
-        println!("  export BARFS_HOME={}", self.home.display());
-        println!(
+        tell!("  export BARFS_HOME={}", self.home.display());
+        tell!(
             "  cp -r /etc {}; {} sync {}",
             self.at.display(),
             self.cluster.exe().display(),
             self.at.display()
         );
-        println!(
+        tell!(
             "  {} status --node {}",
             self.cluster.exe().display(),
             self.cluster.nodes()[1].dir.display()
         );
-        println!(
+        tell!(
             "  kill -9 {}   (a node), then read your files",
             self.cluster.pid(2).unwrap_or_default()
         );
-        println!("Ctrl-C ends all of it.");
+        tell!("Ctrl-C ends all of it.");
         super::runtime()?.block_on(async {
             tokio::signal::ctrl_c()
                 .await

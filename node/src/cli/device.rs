@@ -9,6 +9,7 @@ use crate::control;
 use crate::daemon::{ControlReply, ControlRequest, DeviceInfo};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::tell;
 
 #[derive(Subcommand)]
 pub(crate) enum DeviceCommand {
@@ -60,11 +61,11 @@ fn list(args: &ListArgs) -> Outcome<()> {
     };
     if args.json {
         let text = serde_json::to_string_pretty(&devices).during(Exit::Failed, "cannot print")?;
-        println!("{text}");
+        tell!("{text}");
         return Ok(());
     }
     if devices.is_empty() {
-        println!("This member has no device yet: `barfs volume create` certifies the first.");
+        tell!("This member has no device yet: `barfs volume create` certifies the first.");
     }
     devices.iter().for_each(print);
     Ok(())
@@ -76,15 +77,15 @@ fn print(device: &DeviceInfo) {
         (false, true) => "may read and write".to_owned(),
         (false, false) => format!("writes {}", device.writes.join(", ")),
     };
-    println!("{:<24} {state}", device.label);
-    println!("    key {}", device.key);
+    tell!("{:<24} {state}", device.label);
+    tell!("    key {}", device.key);
 }
 
 fn revoke(args: &RevokeArgs) -> Outcome<()> {
     let device = args.device.clone();
     match ask(&args.node, &ControlRequest::RevokeDevice { device })? {
         ControlReply::Revoked(key) => {
-            println!(
+            tell!(
                 "The device {key} has no rights any more. What it has read it may still know: keys that were on it stay known to whoever has it."
             );
             Ok(())

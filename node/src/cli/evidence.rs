@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::node::DEFAULT_DIR;
 use crate::datadir::{DataDir, read_group, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::tell;
 use crate::proofs::{Kept, Proof, Proofs, Shown, lie};
 
 #[derive(Subcommand)]
@@ -87,7 +88,7 @@ pub(crate) fn run(command: EvidenceCommand) -> Outcome<()> {
 
 fn print_json<T: Serialize>(value: &T) -> Outcome<()> {
     let text = serde_json::to_string_pretty(value).during(Exit::Failed, "cannot print")?;
-    println!("{text}");
+    tell!("{text}");
     Ok(())
 }
 
@@ -97,10 +98,10 @@ fn list(args: &ListArgs) -> Outcome<()> {
     if args.json {
         print_json(&lines)?;
     } else if lines.is_empty() {
-        println!("This node has no proof that anybody lied.");
+        tell!("This node has no proof that anybody lied.");
     } else {
         for line in lines {
-            println!("m{:<4} {:<20} {}", line.member, line.name, line.lie);
+            tell!("m{:<4} {:<20} {}", line.member, line.name, line.lie);
         }
     }
     tell_damaged(&kept)
@@ -139,7 +140,7 @@ fn export(args: &ExportArgs) -> Outcome<()> {
         return Err(Failure::new(Exit::NotFound, message));
     };
     write_new(&args.out, &proof.encode()?, 0o644)?;
-    println!(
+    tell!(
         "Wrote {}: anybody can check it with `barfs evidence verify`.",
         args.out.display()
     );
@@ -162,10 +163,13 @@ fn verify(args: &VerifyArgs) -> Outcome<()> {
     if args.json {
         return print_json(&line);
     }
-    println!(
+    tell!(
         "Proven: m{} ({}) of the group \"{}\" {}.",
-        line.member, line.name, line.group, line.lie
+        line.member,
+        line.name,
+        line.group,
+        line.lie
     );
-    println!("  group {}, epoch {}", line.group_id, line.epoch);
+    tell!("  group {}, epoch {}", line.group_id, line.epoch);
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::node::DEFAULT_DIR;
 use super::{human, join, members};
 use crate::datadir::{DataDir, parse_card, read_group, write_new};
 use crate::exit::{During, Exit, Outcome};
+use crate::output::tell;
 use crate::profile::random;
 
 #[derive(Subcommand)]
@@ -110,7 +111,7 @@ fn create(args: &CreateArgs) -> Outcome<()> {
         .during(Exit::Usage, "these cards make no group")?;
     write_new(&args.out, &genesis.encode(), 0o644)?;
     show(&genesis);
-    println!(
+    tell!(
         "Wrote {}: every member adopts it with `barfs group adopt`.",
         args.out.display()
     );
@@ -120,7 +121,7 @@ fn create(args: &CreateArgs) -> Outcome<()> {
 fn adopt(args: &AdoptArgs) -> Outcome<()> {
     let genesis = read_group(&args.file)?;
     let id = DataDir::open(&args.dir)?.adopt(&genesis)?;
-    println!(
+    tell!(
         "This node is member {id} of the group \"{}\". Start it with `barfs node run --dir {}`.",
         genesis.name,
         args.dir.display()
@@ -130,14 +131,14 @@ fn adopt(args: &AdoptArgs) -> Outcome<()> {
 
 fn show(genesis: &Genesis) {
     let thresholds = genesis.thresholds();
-    println!(
+    tell!(
         "Group \"{}\" ({})",
         genesis.name,
         genesis.group_id().0.to_hex()
     );
     for id in genesis.ids() {
         if let Some(card) = genesis.member(id) {
-            println!(
+            tell!(
                 "  {id:>4}  {:<20} {:<24} lends {}",
                 card.name,
                 card.address,
@@ -146,14 +147,16 @@ fn show(genesis: &Genesis) {
         }
     }
     if thresholds.u == 0 {
-        println!(
+        tell!(
             "With {} members it tolerates nothing: four or more are needed for that.",
             thresholds.n
         );
     } else {
-        println!(
+        tell!(
             "It goes on while {} of {} members are gone, {} of them lying.",
-            thresholds.u, thresholds.n, thresholds.r
+            thresholds.u,
+            thresholds.n,
+            thresholds.r
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::control;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::jobs::{self, Done, Job, Step};
 use crate::mount::{MountReply, MountRequest};
+use crate::output::tell;
 use crate::profile;
 use crate::progress::{ByteBar, Spinner};
 use crate::secrets;
@@ -119,9 +120,9 @@ impl Display {
                 self.bar.show_as(doing, *done, *total);
             }
             Step::Difference { path, how } if self.json => {
-                println!("{}", serde_json::json!({ "path": path, "how": how }));
+                tell!("{}", serde_json::json!({ "path": path, "how": how }));
             }
-            Step::Difference { path, how } => println!("{how:<10} {path}"),
+            Step::Difference { path, how } => tell!("{how:<10} {path}"),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::{Chain, GroupClient, Stranger};
 use crate::invitation::Invitation;
 use crate::links::resolve;
+use crate::output::tell;
 
 /// How long joining may take once the group has agreed.
 const TAKEN_IN: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ async fn join(args: &JoinArgs) -> Outcome<()> {
     }
     let chain = taken_in(&client, &card, args.wait.saturating_sub(patience.elapsed())).await?;
     let id = dir.adopt_joined(&chain)?;
-    println!(
+    tell!(
         "This node is member {id} of the group \"{}\". Start it now with `barfs node run --dir {}`: until it runs, the group counts it among those that are gone.",
         invitation.group,
         args.dir.display()
@@ -88,7 +89,7 @@ async fn ask_in(
             Err(Failure::new(Exit::Pending, message))
         }
         LedgerOutcome::Applied(Effect::Votes { have, need }) => {
-            println!(
+            tell!(
                 "The group votes on who joins: {have} of {need} votes so far. The others say `barfs group vote --join {}`.",
                 card.node.to_hex().get(..12).unwrap_or_default()
             );

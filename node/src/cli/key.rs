@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::group::{GroupClient, GroupError};
 use crate::lease::Lease;
+use crate::output::tell;
 use crate::profile::{self, Profile, ProfileLock, random};
 use crate::transport::protocol::VolumeState;
 use crate::{header, secrets};
@@ -88,7 +89,7 @@ fn passwd(args: &PasswdArgs) -> Outcome<()> {
         return Err(Failure::new(Exit::Usage, message));
     }
     profile.change_passphrase(old.as_bytes(), new.as_bytes())?;
-    println!(
+    tell!(
         "The keys of the volume {} open with the new passphrase from now on. Copies of the key file made before still open with the old one.",
         profile.file.name
     );
@@ -169,7 +170,7 @@ async fn rotate(args: &RotateArgs) -> Outcome<()> {
     let rotated = replace(&opened).await;
     lease.release().await;
     rotated?;
-    println!(
+    tell!(
         "What is written to the volume {} from now on is sealed under a new key; what was written before opens with the older ones. Run `barfs key update` on your other devices before they mount it again. Your 24 words are the same as before.",
         opened.profile.file.name
     );
@@ -212,10 +213,10 @@ async fn update(args: &WordsArgs) -> Outcome<()> {
     let newer = keys.count() - opened.masters.count();
     let name = &opened.profile.file.name;
     if newer == 0 {
-        println!("This device has all keys of the volume {name} already.");
+        tell!("This device has all keys of the volume {name} already.");
         return Ok(());
     }
     opened.keep(keys)?;
-    println!("This device has {newer} newer key(s) of the volume {name} now: mount it.");
+    tell!("This device has {newer} newer key(s) of the volume {name} now: mount it.");
     Ok(())
 }

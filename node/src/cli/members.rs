@@ -15,6 +15,7 @@ use crate::daemon::{
 };
 use crate::datadir::{DataDir, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::tell;
 
 /// Which node is asked.
 #[derive(Args)]
@@ -151,7 +152,7 @@ pub(super) fn members(args: &MembersArgs) -> Outcome<()> {
     };
     if args.json {
         let text = serde_json::to_string_pretty(&members).during(Exit::Failed, "cannot print")?;
-        println!("{text}");
+        tell!("{text}");
     } else {
         print_members(&members);
     }
@@ -159,19 +160,20 @@ pub(super) fn members(args: &MembersArgs) -> Outcome<()> {
 }
 
 fn print_members(members: &Members) {
-    println!(
+    tell!(
         "Group \"{}\"; its committee has changed {} times",
-        members.group, members.epoch
+        members.group,
+        members.epoch
     );
     let drawn = members.committee_risk.is_some();
     for member in &members.members {
         print_member(member, drawn);
     }
     if let Some(risk) = members.committee_risk {
-        println!("{}", about_committee(members.committee, risk));
+        tell!("{}", about_committee(members.committee, risk));
     }
     if !members.applicants.is_empty() {
-        println!("Waiting for votes (`barfs group vote --join KEY`):");
+        tell!("Waiting for votes (`barfs group vote --join KEY`):");
         members.applicants.iter().for_each(print_applicant);
     }
 }
@@ -199,7 +201,7 @@ fn print_member(member: &MemberInfo, drawn: bool) {
         (false, true) => " (in the committee)",
         (false, false) => "",
     };
-    println!(
+    tell!(
         "  m{:<4} {:<20} {:<24} {:<13} lends {}, holds {}, uses {}{mark}",
         member.id,
         member.name,
@@ -209,45 +211,45 @@ fn print_member(member: &MemberInfo, drawn: bool) {
         human(member.held),
         human(member.used)
     );
-    println!("        key {}", member.key);
+    tell!("        key {}", member.key);
     if let Some(kind) = member.convicted_of {
-        println!("        LIED: a proof is on the ledger (kind {kind})");
+        tell!("        LIED: a proof is on the ledger (kind {kind})");
     }
     if member.unresponsive {
-        println!(
+        tell!(
             "        silent: it did not do {} duties in time and has not answered since",
             member.silences
         );
     }
     if member.penance > 0 {
-        println!(
+        tell!(
             "        may use {} less: its blocks came late",
             human(member.penance)
         );
     }
     if member.credit > 0 {
-        println!(
+        tell!(
             "        may use {} more: it took others' late blocks in time",
             human(member.credit)
         );
     }
     if member.on_vacation {
-        println!("        away, as it announced");
+        tell!("        away, as it announced");
     }
     if !member.against.is_empty() {
-        println!("        {} members want it out", member.against.len());
+        tell!("        {} members want it out", member.against.len());
     }
 }
 
 fn print_applicant(applicant: &ApplicantInfo) {
-    println!(
+    tell!(
         "  {:<20} {:<24} would lend {}, {} for it",
         applicant.name,
         applicant.address,
         human(applicant.pledge),
         applicant.votes.len()
     );
-    println!("        key {}", applicant.key);
+    tell!("        key {}", applicant.key);
 }
 
 pub(super) fn invite(args: &InviteArgs) -> Outcome<()> {
@@ -259,12 +261,12 @@ pub(super) fn invite(args: &InviteArgs) -> Outcome<()> {
     match &args.out {
         Some(file) => {
             write_new(file, format!("{text}\n").as_bytes(), 0o600)?;
-            println!(
+            tell!(
                 "Wrote {}. Whoever has it can join once: `barfs group join {0}` beside a new node.",
                 file.display()
             );
         }
-        None => println!("{text}"),
+        None => tell!("{text}"),
     }
     Ok(())
 }
@@ -283,13 +285,13 @@ pub(super) fn vote(args: &VoteArgs) -> Outcome<()> {
     let approve = !args.against;
     match ask_now(&args.node, MembershipRequest::Vote { on, approve })? {
         MembershipReply::Votes { have, need } if have >= need => {
-            println!("Decided: {have} votes, {need} were needed. It takes effect at once.");
+            tell!("Decided: {have} votes, {need} were needed. It takes effect at once.");
         }
         MembershipReply::Votes { have, need } => {
-            println!("Counted: {have} of the {need} votes that it takes.");
+            tell!("Counted: {have} of the {need} votes that it takes.");
         }
-        MembershipReply::Joins(number) => println!("Decided: they join as m{number}."),
-        _ => println!("Counted."),
+        MembershipReply::Joins(number) => tell!("Decided: they join as m{number}."),
+        _ => tell!("Counted."),
     }
     Ok(())
 }
@@ -300,7 +302,7 @@ pub(super) fn leave(args: &LeaveArgs) -> Outcome<()> {
         return Err(Failure::new(Exit::Usage, message));
     }
     ask_now(&args.node, MembershipRequest::Leave)?;
-    println!(
+    tell!(
         "This node has given its seat up. Leave it running for a few minutes, so that the others learn of it from each other."
     );
     Ok(())
@@ -312,13 +314,13 @@ pub(super) fn vacation(args: &VacationArgs) -> Outcome<()> {
         lasts_s: args.lasts.as_secs(),
     };
     ask_now(&args.node, request)?;
-    println!("Announced. Silence of this node is excused while it lasts.");
+    tell!("Announced. Silence of this node is excused while it lasts.");
     Ok(())
 }
 
 pub(super) fn rekey(args: &RekeyArgs) -> Outcome<()> {
     ask_now(&args.node, MembershipRequest::Rekey)?;
-    println!(
+    tell!(
         "Asked for. Leave this node running: it starts again under its new key as soon as the group has taken it over; `barfs group members` then shows it."
     );
     Ok(())
@@ -327,7 +329,7 @@ pub(super) fn rekey(args: &RekeyArgs) -> Outcome<()> {
 pub(super) fn move_to(args: &MoveArgs) -> Outcome<()> {
     let address = args.address.clone();
     ask_now(&args.node, MembershipRequest::Move { address })?;
-    println!(
+    tell!(
         "The other members reach this node at {} from now on.",
         args.address
     );
@@ -361,9 +363,9 @@ pub(super) fn ask_member(args: &AskArgs) -> Outcome<()> {
     if args.json {
         let value = serde_json::json!({ "asked": asked, "answered_on_record": answered });
         let text = serde_json::to_string_pretty(&value).during(Exit::Failed, "cannot print")?;
-        println!("{text}");
+        tell!("{text}");
     } else if answered == Some(true) {
-        println!("{who} answered on the record.");
+        tell!("{who} answered on the record.");
     }
     match answered {
         Some(false) => Err(Failure::new(
@@ -376,13 +378,13 @@ pub(super) fn ask_member(args: &AskArgs) -> Outcome<()> {
 
 fn print_asked(who: &str, asked: &AskedInfo) {
     match (asked.direct_micros, asked.ledger_index) {
-        (Some(micros), Some(index)) => println!(
+        (Some(micros), Some(index)) => tell!(
             "{who} answered in {:.1} ms: it has executed {index} commands and committed round {}.",
             micros as f64 / 1000.0,
             asked.committed_round.unwrap_or(0)
         ),
-        (Some(_), None) => println!("{who} answered that it does not understand the question."),
-        (None, _) => println!(
+        (Some(_), None) => tell!("{who} answered that it does not understand the question."),
+        (None, _) => tell!(
             "{who} did not answer directly ({}): the question is on the group's record.",
             asked.silent_because.as_deref().unwrap_or("no reason given")
         ),

@@ -25,6 +25,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::{self, complain};
 
 const ABOUT: &str = "Cooperative, encrypted backup among people who do not trust each other.
 
@@ -125,10 +126,11 @@ enum Command {
 /// Parses the command line, runs the command and returns the code to exit with.
 pub fn main() -> u8 {
     let cli = Cli::parse();
-    match check_processor().and_then(|()| run(cli.command)) {
+    let ended = check_processor().and_then(|()| run(cli.command));
+    match ended.and_then(|()| output::finish()) {
         Ok(()) => 0,
         Err(failure) => {
-            eprintln!("barfs: {failure}");
+            complain!("barfs: {failure}");
             failure.exit as u8
         }
     }
@@ -191,6 +193,8 @@ fn log_to_stderr(filter: &str) -> Outcome<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say that it could not write, to where it could not, and panic.
+        .log_internal_errors(false)
         .with_target(false)
         .init();
     Ok(())

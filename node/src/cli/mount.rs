@@ -10,6 +10,7 @@ use crate::control;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::Step;
 use crate::mount::{self, MountReply, MountRequest, MountStatus};
+use crate::output::tell;
 use crate::profile::{self, Profile};
 use crate::progress::ByteBar;
 use crate::secrets;
@@ -183,7 +184,7 @@ pub(crate) fn umount(args: &UmountArgs) -> Outcome<()> {
         if let Some(failure) = left.failure() {
             return Err(failure);
         }
-        println!(
+        tell!(
             "Unmounted {}: everything is on the group.",
             status.mountpoint.display()
         );

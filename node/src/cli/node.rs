@@ -13,6 +13,7 @@ use crate::config::NodeConfig;
 use crate::daemon::Node;
 use crate::datadir::{DataDir, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::tell;
 use crate::profile::random;
 
 /// Where a packaged node keeps its data.
@@ -90,18 +91,18 @@ fn init(args: &InitArgs) -> Outcome<()> {
     match &args.phrase_file {
         Some(file) => write_new(file, format!("{}\n", *recovery.words()).as_bytes(), 0o600)?,
         None => {
-            println!(
+            tell!(
                 "Your 24 words. They alone bring your files back when this machine is lost, and they open them to\nanybody who has them. Write them down, in order; they are not stored anywhere:\n"
             );
             let words = recovery.words();
             for (line, four) in words.split(' ').collect::<Vec<_>>().chunks(4).enumerate() {
-                println!("  {:2}. {}", line * 4 + 1, four.join(" "));
+                tell!("  {:2}. {}", line * 4 + 1, four.join(" "));
             }
-            println!();
+            tell!();
         }
     }
-    println!("Made the node {} in {}.", args.name, args.dir.display());
-    println!(
+    tell!("Made the node {} in {}.", args.name, args.dir.display());
+    tell!(
         "Send {} to whoever founds the group; then `barfs group adopt FILE --dir {}`.",
         dir.card_path().display(),
         args.dir.display()

@@ -12,6 +12,7 @@ use clap::Args;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::group::{GroupClient, Stranger};
 use crate::links::resolve;
+use crate::output::tell;
 use crate::profile::{self, Profile, VolumeFile, random};
 use crate::{header, secrets};
 
@@ -78,7 +79,7 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
         label: profile::device_label(),
     };
     client.submit_recovery(me, &recovery, certify).await?;
-    println!(
+    tell!(
         "This device is now one of \"{}\"'s in the group \"{}\".",
         client.roster().member(me).map_or("", |card| &card.name),
         client.roster().name
@@ -106,7 +107,7 @@ async fn recover(args: &RecoverArgs) -> Outcome<()> {
             &device,
         )?;
         let head = state.head.map_or(0, |(sequence, _)| sequence);
-        println!(
+        tell!(
             "Recovered the volume {} (head {head}). Mount it with `barfs mount --steal DIRECTORY`; files come as they are read.",
             profile.file.name
         );

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::human;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::{GroupClient, GroupError};
+use crate::output::tell;
 use crate::profile::{self, Profile};
 use crate::secrets;
 use crate::transport::protocol::{PACKS_PER_QUERY, ReleasingPack};
@@ -123,18 +124,18 @@ pub(crate) async fn released(args: &ReleasedArgs) -> Outcome<()> {
     let all = by_key(&packs, now.0, |issuer| name_of(issuer, &client));
     if args.json {
         let text = serde_json::to_string_pretty(&all).during(Exit::Failed, "cannot print")?;
-        println!("{text}");
+        tell!("{text}");
         return Ok(());
     }
     if all.is_empty() {
-        println!(
+        tell!(
             "Nothing of the volume {} waits to be destroyed.",
             profile.file.name
         );
         return Ok(());
     }
     for one in &all {
-        println!(
+        tell!(
             "{} packs, {}, given up by {}: destroyed in {} at the earliest, the last in {}",
             one.packs,
             human(one.bytes),
@@ -143,7 +144,7 @@ pub(crate) async fn released(args: &ReleasedArgs) -> Outcome<()> {
             in_words(one.last_in_s)
         );
     }
-    println!("`barfs volume veto` keeps them. The time runs only while the group makes progress.");
+    tell!("`barfs volume veto` keeps them. The time runs only while the group makes progress.");
     Ok(())
 }
 
@@ -190,7 +191,7 @@ pub(crate) async fn veto(args: &VetoArgs) -> Outcome<()> {
             LedgerOutcome::Refused(refusal) => return Err(GroupError::Refused(refusal).into()),
         };
     }
-    println!("{kept} packs of the volume {} are kept.", profile.file.name);
+    tell!("{kept} packs of the volume {} are kept.", profile.file.name);
     if own.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use super::human;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::{BackedUp, Checked, Done, Judged, Pruned, Restored, SnapshotInfo, Unread};
+use crate::output::{complain, tell};
 
 /// Prints the results in order; fails, after printing, if one of them is not whole.
 pub(super) fn print_all(all: &[Done], json: bool) -> Outcome<()> {
@@ -13,20 +14,20 @@ pub(super) fn print_all(all: &[Done], json: bool) -> Outcome<()> {
 fn print(done: &Done, json: bool) -> Outcome<()> {
     if json {
         let text = serde_json::to_string(done).during(Exit::Failed, "cannot print")?;
-        println!("{text}");
+        tell!("{text}");
         return Ok(());
     }
     match done {
         Done::Snapshots(list) if list.is_empty() => {
-            println!("Nothing was committed to this volume yet.");
+            tell!("Nothing was committed to this volume yet.");
         }
         Done::Snapshots(list) => list.iter().for_each(print_snapshot),
         Done::Forgotten(list) => list.iter().for_each(|snapshot| {
-            println!("forgotten  {:>6}  {}", snapshot.sequence, snapshot.name);
+            tell!("forgotten  {:>6}  {}", snapshot.sequence, snapshot.name);
         }),
         Done::Judged(list) => list.iter().for_each(print_judged),
-        Done::Compared(0) => println!("They are the same."),
-        Done::Compared(count) => println!("{count} paths differ."),
+        Done::Compared(0) => tell!("They are the same."),
+        Done::Compared(count) => tell!("{count} paths differ."),
         Done::Pruned(report) => print_pruned(report),
         Done::BackedUp(report) => print_backed_up(report),
         Done::Restored(report) => print_restored(report),
@@ -42,9 +43,11 @@ fn print_snapshot(snapshot: &SnapshotInfo) {
         (_, false, true) => "newest",
         (_, false, false) => "automatic",
     };
-    println!(
+    tell!(
         "{:>6}  {:<32}  {:>9} files  {kept}",
-        snapshot.sequence, snapshot.name, snapshot.files
+        snapshot.sequence,
+        snapshot.name,
+        snapshot.files
     );
 }
 
@@ -55,15 +58,16 @@ fn print_judged(judged: &Judged) {
     } else {
         "kept"
     };
-    println!(
+    tell!(
         "{verdict:<9}  {:>6}  {:<32}  {why}",
-        snapshot.sequence, snapshot.name
+        snapshot.sequence,
+        snapshot.name
     );
 }
 
 fn print_pruned(report: &Pruned) {
     let would = if report.dry_run { "Would give" } else { "Gave" };
-    println!(
+    tell!(
         "{would} {} packs ({}) back to the group; {} packs ({}) are left.",
         report.packs_released,
         human(report.bytes_released),
@@ -71,14 +75,14 @@ fn print_pruned(report: &Pruned) {
         human(report.bytes_left)
     );
     if report.packs_rewritten > 0 {
-        println!(
+        tell!(
             "{} of them were mostly dead: the {} still in use were copied together first.",
             report.packs_rewritten,
             human(report.bytes_rewritten)
         );
     }
     if !report.dry_run && report.packs_released > 0 {
-        println!(
+        tell!(
             "They count in the quota until the group's grace is over: `barfs volume released` shows them."
         );
     }
@@ -86,7 +90,7 @@ fn print_pruned(report: &Pruned) {
 
 fn print_problems(problems: &[Unread]) {
     for problem in problems {
-        eprintln!("barfs: {}: {}", problem.path, problem.reason);
+        complain!("barfs: {}: {}", problem.path, problem.reason);
     }
 }
 
@@ -97,14 +101,14 @@ fn print_backed_up(report: &BackedUp) {
     } else {
         "Backed up"
     };
-    println!(
+    tell!(
         "{would} {} new, {} changed and left {} unchanged files in {}.",
         report.files_new,
         report.files_changed,
         report.files_unchanged,
         count(report.directories, "directory", "directories")
     );
-    println!(
+    tell!(
         "Read {} of {}; the volume had {} of it already; {} names are gone, {} were left out.",
         human(report.bytes_read),
         human(report.bytes_total),
@@ -113,9 +117,10 @@ fn print_backed_up(report: &BackedUp) {
         report.excluded
     );
     if let Some(snapshot) = &report.snapshot {
-        println!(
+        tell!(
             "Everything is on the group: snapshot {} \"{}\".",
-            snapshot.sequence, snapshot.name
+            snapshot.sequence,
+            snapshot.name
         );
     }
 }
@@ -132,7 +137,7 @@ fn print_restored(report: &Restored) {
     } else {
         "Restored"
     };
-    println!(
+    tell!(
         "{would} {} ({}) and {} from snapshot {} \"{}\"; already there: {}.",
         count(report.files, "file", "files"),
         human(report.bytes),
@@ -142,7 +147,7 @@ fn print_restored(report: &Restored) {
         report.files_unchanged
     );
     if report.verified > 0 {
-        println!(
+        tell!(
             "Read back and found equal: {}.",
             count(report.verified, "file", "files")
         );
@@ -151,27 +156,30 @@ fn print_restored(report: &Restored) {
 
 fn print_checked(report: &Checked) {
     for problem in &report.problems {
-        eprintln!("barfs: {problem}");
+        complain!("barfs: {problem}");
     }
-    println!(
+    tell!(
         "Looked at {} states, {} nodes and {} chunks on {} packs.",
-        report.snapshots, report.nodes, report.chunks, report.packs
+        report.snapshots,
+        report.nodes,
+        report.chunks,
+        report.packs
     );
     if report.packs_read > 0 {
-        println!(
+        tell!(
             "Read {} packs whole ({}).",
             report.packs_read,
             human(report.bytes_read)
         );
     }
     if report.packs_unused > 0 {
-        println!(
+        tell!(
             "Nothing uses {} packs: the next prune gives them back.",
             report.packs_unused
         );
     }
     if report.problems.is_empty() {
-        println!("Nothing is wrong.");
+        tell!("Nothing is wrong.");
     }
 }
 

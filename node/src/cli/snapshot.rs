@@ -9,6 +9,7 @@ use super::job::{Which, on_volume};
 use super::report::print_all;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::jobs::{Job, Rules};
+use crate::output::tell;
 
 #[derive(Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -161,7 +162,7 @@ fn forget(args: ForgetArgs) -> Outcome<()> {
     }
     let done = on_volume(&args.which, jobs)?;
     if dry_run && !args.which.json {
-        println!("Nothing was changed: this is what would be done.");
+        tell!("Nothing was changed: this is what would be done.");
     }
     print_all(&done, args.which.json)
 }

@@ -14,6 +14,7 @@ use crate::daemon::{ControlReply, ControlRequest, MemberStatus, NodeStatus};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::mount::MountStatus;
+use crate::output::tell;
 
 #[derive(Args)]
 pub(crate) struct StatusArgs {
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &StatusArgs) -> Outcome<()> {
     super::log_to_stderr("warn")?;
     let status = super::runtime()?.block_on(collect(args))?;
     if args.json {
-        println!(
+        tell!(
             "{}",
             serde_json::to_string_pretty(&status).during(Exit::Failed, "cannot print")?
         );
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &StatusArgs) -> Outcome<()> {
     }
     match &status.node {
         Some(node) => print_node(node),
-        None => println!("No node runs on this machine in {}.", args.node.display()),
+        None => tell!("No node runs on this machine in {}.", args.node.display()),
     }
     for mount in &status.mounts {
         print_mount(mount);
@@ -77,31 +78,33 @@ async fn collect(args: &StatusArgs) -> Outcome<Status> {
 fn print_node(node: &NodeStatus) {
     let up = node.others.iter().filter(|member| member.up).count();
     let (all, gone) = (node.others.len() + 1, node.others.len() - up);
-    println!(
+    tell!(
         "Group \"{}\": {} of {all} members answer",
         node.group,
         up + 1
     );
     if node.tolerates_gone == 0 {
-        println!("  tolerates nothing: a group needs four members for that");
+        tell!("  tolerates nothing: a group needs four members for that");
     } else {
-        println!(
+        tell!(
             "  goes on while {} are gone, {} of them lying; now gone: {gone}",
-            node.tolerates_gone, node.tolerates_liars
+            node.tolerates_gone,
+            node.tolerates_liars
         );
     }
     if up + 1 < node.quorum {
-        println!(
+        tell!(
             "  STOPPED: {} members are needed to go on; writes wait, nothing is lost",
             node.quorum
         );
     }
-    println!(
+    tell!(
         "  ledger: {} commands, round {}",
-        node.ledger_index, node.committed_round
+        node.ledger_index,
+        node.committed_round
     );
     if let Some(risk) = node.committee_risk {
-        println!(
+        tell!(
             "  {} members; {}",
             node.members,
             about_committee(node.committee, risk)
@@ -110,17 +113,17 @@ fn print_node(node: &NodeStatus) {
     match (node.seated, node.committee_risk) {
         (true, _) => {}
         (false, Some(_)) => {
-            println!("  this node has no seat in the committee for now, and follows it")
+            tell!("  this node has no seat in the committee for now, and follows it")
         }
-        (false, None) => println!(
+        (false, None) => tell!(
             "  this node does not sit in the committee: it has not been taken in yet, or has left"
         ),
     }
     if node.recovering {
-        println!("  RECOVERING: this node lost its log and asks the others where it stood");
+        tell!("  RECOVERING: this node lost its log and asks the others where it stood");
     }
     if node.fetching_snapshot {
-        println!("  catching up: this node takes the group's state over from a snapshot");
+        tell!("  catching up: this node takes the group's state over from a snapshot");
     }
     let all = std::iter::once((&node.member, " (this node)"))
         .chain(node.others.iter().map(|member| (member, "")));
@@ -136,21 +139,21 @@ fn print_node(node: &NodeStatus) {
     ) in all
     {
         let state = if *up { "up" } else { "DOWN" };
-        println!(
+        tell!(
             "    m{id:<4} {name:<20} {address:<24} {state:<5} lends {}{mark}",
             human(*pledge)
         );
     }
-    println!(
+    tell!(
         "This node holds {} shards, {} of {} lent; {} free on its disk",
         node.shards,
         human(node.shard_bytes),
         human(node.member.pledge),
         human(node.disk_free)
     );
-    println!("  your packs use {} of the others' disks", human(node.used));
+    tell!("  your packs use {} of the others' disks", human(node.used));
     if node.damaged_shards > 0 {
-        println!(
+        tell!(
             "  DAMAGED: {} shard reads failed their check since the start; they were rebuilt from other members",
             node.damaged_shards
         );
@@ -161,17 +164,18 @@ fn print_node(node: &NodeStatus) {
         } else {
             "has no writer"
         };
-        println!(
+        tell!(
             "  volume {:<16} head {}, {writer}",
-            volume.name, volume.head_sequence
+            volume.name,
+            volume.head_sequence
         );
     }
 }
 
 fn print_mount(mount: &MountStatus) {
-    println!("Mount {} at {}", mount.volume, mount.mountpoint.display());
+    tell!("Mount {} at {}", mount.volume, mount.mountpoint.display());
     if !mount.uncommitted {
-        println!(
+        tell!(
             "  everything is on the group (head {})",
             mount.head_sequence
         );
@@ -180,12 +184,12 @@ fn print_mount(mount: &MountStatus) {
             0 => "changes of names or attributes".to_owned(),
             bytes => human(bytes),
         };
-        println!(
+        tell!(
             "  AT RISK: {what} are on this machine only (head {})",
             mount.head_sequence
         );
     }
-    println!(
+    tell!(
         "  {} files; {} cached; {} of {} of the quota used",
         mount.files,
         human(mount.cache_bytes),
@@ -193,28 +197,28 @@ fn print_mount(mount: &MountStatus) {
         human(mount.space.0)
     );
     if mount.shards_rebuilt > 0 {
-        println!(
+        tell!(
             "  {} reads were rebuilt from other members since the mount began",
             mount.shards_rebuilt
         );
     }
     if mount.read_only {
-        println!("  read-only");
+        tell!("  read-only");
     }
     if mount.waits_for_group && !mount.read_only {
-        println!(
+        tell!(
             "  OFFLINE: mounted while the group did not answer; what is not on this machine cannot be read"
         );
     }
     if let Some(snapshot) = &mount.conflict {
-        println!(
+        tell!(
             "  CONFLICT: another device changed the volume; what this one had written is in .snapshots/{snapshot}"
         );
     }
     if let Some(error) = &mount.last_error {
-        println!("  waiting: {error}");
+        tell!("  waiting: {error}");
     }
     if let Some(error) = &mount.read_error {
-        println!("  READ FAILED: {error}");
+        tell!("  READ FAILED: {error}");
     }
 }

@@ -14,6 +14,7 @@ use crate::daemon::{ControlReply, ControlRequest};
 use crate::datadir::DataDir;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::group::{Chain, Fresh, GroupClient};
+use crate::output::tell;
 use crate::profile::{self, Profile, VolumeFile, random};
 use crate::transport::protocol::{Query, State};
 use crate::{header, secrets};
@@ -142,9 +143,10 @@ async fn create(args: &CreateArgs) -> Outcome<()> {
         &masters,
         &device,
     )?;
-    println!(
+    tell!(
         "Made the volume {} on the group \"{}\". Mount it with `barfs mount DIRECTORY`.",
-        profile.file.name, profile.genesis.name
+        profile.file.name,
+        profile.genesis.name
     );
     Ok(())
 }
@@ -166,21 +168,23 @@ fn list(json: bool) -> Outcome<()> {
     let profiles = profile::all()?;
     if json {
         let files: Vec<_> = profiles.iter().map(|profile| &profile.file).collect();
-        println!(
+        tell!(
             "{}",
             serde_json::to_string_pretty(&files).during(Exit::Failed, "cannot print")?
         );
         return Ok(());
     }
     if profiles.is_empty() {
-        println!(
+        tell!(
             "There is no volume on this machine: `barfs volume create` makes one, `barfs recover` brings one back."
         );
     }
     for profile in profiles {
-        println!(
+        tell!(
             "{:<20} group \"{}\", volume {}",
-            profile.file.name, profile.genesis.name, profile.file.volume
+            profile.file.name,
+            profile.genesis.name,
+            profile.file.volume
         );
     }
     Ok(())

@@ -11,6 +11,7 @@ use super::{Left, Mount, Options, announce};
 use crate::control::Progress;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::jobs::Step;
+use crate::output::complain;
 use crate::progress::ByteBar;
 use crate::session::{blocking, volume_failure};
 
@@ -103,7 +104,7 @@ pub(super) async fn serve_until_end(
         let message = "programs still had files of the mount open when it ended: what they had not written out is lost to it; all else is on this disk";
         Failure::new(Exit::VolumeInUse, message)
     });
-    eprintln!("barfs: {failure}");
+    complain!("barfs: {failure}");
     crate::mountpoint::leave(failure.exit)
 }
 

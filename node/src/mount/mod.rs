@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::control as socket;
 use crate::exit::Outcome;
 use crate::mountpoint;
+use crate::output::{complain, tell};
 use crate::packs::GroupStore;
 use crate::profile::Profile;
 use crate::session::{Access, Session, SessionOptions, volume_failure};
@@ -106,12 +107,12 @@ pub async fn run(profile: Profile, passphrase: &[u8], at: &Path, options: Option
 /// Says that it is mounted, to whoever waits for that.
 fn announce(mount: &Mount) {
     if mount.store.waits() {
-        eprintln!(
+        complain!(
             "barfs: the group does not answer: {} is mounted with what is on this machine, and what is written stays on it until the group does",
             mount.name
         );
     }
-    println!("{} is mounted at {}", mount.name, mount.at.display());
+    tell!("{} is mounted at {}", mount.name, mount.at.display());
 }
 
 /// Has the kernel write its pages back, from another process: this one serves them. Does nothing before the mount is there and
