@@ -3,8 +3,16 @@
 
 use std::cell::Cell;
 
+use crate::error::{Result, VolumeError};
+use crate::format::blob::BlobAddr;
+
+/// A name or an inode takes a handful of blobs to find, the extents of a long read some more.
+const BLOBS_MAX: u32 = 1000;
+
 thread_local! {
     static HASTY: Cell<bool> = const { Cell::new(false) };
+    /// What the work that was last given up here would have waited for.
+    static LACKED: Cell<Option<BlobAddr>> = const { Cell::new(None) };
 }
 
 /// Whether this thread must not wait for the group now.
@@ -33,9 +41,51 @@ pub fn hastily<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Gives up, for want of a blob that only the group has.
+pub(crate) fn lacks(blob: BlobAddr) -> VolumeError {
+    LACKED.set(Some(blob));
+    VolumeError::WouldWait
+}
+
+/// Gives up, as others are at work who may wait for the group.
+pub(crate) fn behind_others() -> VolumeError {
+    LACKED.set(None);
+    VolumeError::WouldWait
+}
+
+/// Does something on a thread that may wait: in haste, again after each blob that it lacked was fetched, so that it holds
+/// nothing while it waits for the group. Where that leads nowhere, because others are at work or there is no room to keep
+/// what was fetched, it is done as it is.
+///
+/// # Errors
+/// Those of `work`, and of `fetch`, which the work would have met.
+pub(crate) fn patiently<T>(
+    fetch: impl Fn(&BlobAddr) -> Result<()>,
+    mut work: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut before = None;
+    for _ in 0..BLOBS_MAX {
+        match hastily(&mut work) {
+            Err(VolumeError::WouldWait) => {}
+            done => return done,
+        }
+        match LACKED.take() {
+            Some(blob) if before != Some(blob) => {
+                fetch(&blob)?;
+                before = Some(blob);
+            }
+            _ => break,
+        }
+    }
+    work()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::blob::Codec;
+    use crate::store::PackNo;
+    use barfs_crypto::hash;
 
     #[test]
     fn haste_ends_with_the_work_and_is_one_threads_own() {
@@ -49,5 +99,58 @@ mod tests {
         assert!(!is_hasty());
         let failed = std::panic::catch_unwind(|| hastily(|| panic!("on purpose")));
         assert!(failed.is_err() && !is_hasty());
+    }
+
+    fn blob(offset: u32) -> BlobAddr {
+        BlobAddr {
+            pack: PackNo(1),
+            offset,
+            len: 64,
+            raw_len: 64,
+            codec: Codec::Raw,
+            seal: hash(b""),
+        }
+    }
+
+    /// Needs the blobs 0, 1 and 2, of which `here` are here.
+    fn needs(here: &[u32]) -> Result<u32> {
+        match (0..3).find(|offset| !here.contains(offset)) {
+            Some(lacked) if is_hasty() => Err(lacks(blob(lacked))),
+            Some(lacked) => Ok(lacked),
+            None => Ok(3),
+        }
+    }
+
+    #[test]
+    fn what_is_lacked_is_fetched_out_of_haste_and_one_after_the_other() {
+        let here = std::cell::RefCell::new(vec![1]);
+        let fetch = |blob: &BlobAddr| {
+            assert!(!is_hasty());
+            here.borrow_mut().push(blob.offset);
+            Ok(())
+        };
+        let done = patiently(fetch, || needs(&here.borrow()));
+        assert_eq!(done.ok(), Some(3));
+        assert_eq!(here.into_inner(), [1, 0, 2]);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_waited_for_in_the_work_itself() {
+        let fetched = Cell::new(0);
+        let fetch = |_: &BlobAddr| {
+            fetched.set(fetched.get() + 1);
+            Ok(())
+        };
+        assert_eq!(patiently(fetch, || needs(&[])).ok(), Some(0));
+        assert_eq!(fetched.get(), 1);
+        let busy = || match is_hasty() {
+            true => Err(behind_others()),
+            false => Ok(7),
+        };
+        assert_eq!(patiently(fetch, busy).ok(), Some(7));
+        assert_eq!(fetched.get(), 1, "nothing was lacked");
+        let fails = |_: &BlobAddr| Err(VolumeError::Closed);
+        let failed = patiently(fails, || needs(&[]));
+        assert!(matches!(failed, Err(VolumeError::Closed)));
     }
 }

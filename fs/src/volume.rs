@@ -13,6 +13,7 @@ use crate::courtesy::Courtesy;
 use crate::dedup::Dedup;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Stamp};
+use crate::haste::patiently;
 pub(crate) use crate::kernel::{Changed, Invalidate};
 use crate::keys::{Nonces, VolumeKeys};
 use crate::live::LiveTable;
@@ -105,6 +106,11 @@ pub(crate) struct Parts {
 }
 
 impl Volume {
+    /// Does something that may have to wait for the group, and holds nothing while it waits ([`patiently`]).
+    pub(crate) fn patiently<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        patiently(|blob| self.reader.bring(blob), work)
+    }
+
     /// Opens a volume. A group without a head is an empty volume: its root directory is made on the first open,
     /// owned by the caller, mode 0755.
     ///

@@ -1,5 +1,5 @@
-//! What only the group knows is removed, cut, punched and copied while the group does not answer: whoever does that waits, nobody
-//! else.
+//! What only the group knows is removed, cut, punched, copied, read and written over while the group does not answer: whoever does
+//! that waits, nobody else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/mount.rs"]
@@ -59,6 +59,28 @@ fn cold_mount(files: u64) -> (Mount, Vec<u64>) {
     (mount, ends)
 }
 
+/// What a shell answers to `script` while as many wait for the group as take requests. The group answers when it has spoken.
+fn meanwhile(mount: &Mount, script: &'static str) -> String {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let group = &mount.rig.group;
+    let waiting = || group.reading.load(Ordering::SeqCst);
+    let begun = Instant::now();
+    while waiting() < 2 && begun.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    let before = waiting();
+    let (told, heard) = std::sync::mpsc::channel();
+    let at = mount.at("");
+    std::thread::spawn(move || told.send(shell(&at, script)).unwrap());
+    let answered = heard.recv_timeout(PATIENCE);
+    let still = waiting();
+    group.hold_reads.store(false, Ordering::SeqCst);
+    assert!(before >= 2, "{before} wait for the group");
+    let answered = answered.expect("others waited too");
+    assert!(still >= before, "they waited all the time");
+    answered
+}
+
 #[test]
 fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiting() {
     let (mount, ends) = cold_mount(3);
@@ -77,30 +99,11 @@ fn who_removes_cuts_or_punches_what_only_the_group_knows_keeps_nobody_else_waiti
             shell.spawn().unwrap()
         })
         .collect();
-    // As many as take requests.
-    let begun = Instant::now();
-    while group.reading.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::yield_now();
-    }
-    let waiting = group.reading.load(Ordering::SeqCst);
-    let (told, heard) = std::sync::mpsc::channel();
-    let at = mount.at("");
-    std::thread::spawn(move || {
-        let script = "getfattr -n user.barfs.btime 'at hand'; echo meanwhile > new; rm 'at hand'; mkdir d; rmdir d; cat new";
-        told.send(shell(&at, script)).unwrap();
-    });
-    let answered = heard.recv_timeout(Duration::from_secs(60));
-    let still = group.reading.load(Ordering::SeqCst);
-    group.hold_reads.store(false, Ordering::SeqCst);
+    let script = "getfattr -n user.barfs.btime 'at hand'; echo meanwhile > new; rm 'at hand'; mkdir d; rmdir d; cat new";
+    assert!(meanwhile(&mount, script).ends_with("meanwhile\n"));
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
-    assert!(waiting >= 2, "{waiting} wait for the group");
-    assert!(
-        answered.unwrap().ends_with("meanwhile\n"),
-        "others waited too"
-    );
-    assert!(still >= waiting, "they waited all the time");
     // All was done, and whole, what waited for its extents to be found among it.
     assert_eq!(
         fs::metadata(mount.at("f2")).unwrap().len(),
@@ -149,26 +152,10 @@ fn who_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
             rustix::fs::copy_file_range(&from, Some(&mut at), &to, None, COPIED).unwrap()
         })
     });
-    // As many as take requests.
-    let begun = Instant::now();
-    while group.reading.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::yield_now();
-    }
-    let waiting = group.reading.load(Ordering::SeqCst);
-    let (told, heard) = std::sync::mpsc::channel();
-    let at = mount.at("");
-    std::thread::spawn(move || {
-        let script =
-            "chmod 600 f1 & chmod 600 f2 & wait; echo meanwhile > new; mkdir d; rmdir d; cat new";
-        told.send(shell(&at, script)).unwrap();
-    });
-    let answered = heard.recv_timeout(Duration::from_secs(60));
-    let still = group.reading.load(Ordering::SeqCst);
-    group.hold_reads.store(false, Ordering::SeqCst);
+    let script =
+        "chmod 600 f1 & chmod 600 f2 & wait; echo meanwhile > new; mkdir d; rmdir d; cat new";
+    assert_eq!(meanwhile(&mount, script), "meanwhile\n");
     let copied = copies.map(|copy| copy.join().unwrap());
-    assert!(waiting >= 2, "{waiting} wait for the group");
-    assert_eq!(answered.as_deref(), Ok("meanwhile\n"), "others waited too");
-    assert!(still >= waiting, "they waited all the time");
     assert_eq!(copied, [COPIED; 2]);
     for (n, end) in (1u8..).zip(ends) {
         let [copy, original] = ["c", "f"].map(|kind| mount.at(&format!("{kind}{n}")));
@@ -182,6 +169,43 @@ fn who_copies_what_only_the_group_knows_keeps_nobody_else_waiting() {
         }
         assert!(found[0] == found[1] && found[0].contains(&n), "f{n}");
     }
+}
+
+#[test]
+fn who_reads_and_writes_what_only_the_group_knows_keeps_nobody_else_waiting() {
+    const READ: usize = 256 * 1024;
+    let (mount, ends) = cold_mount(4);
+    mount.rig.group.hold_reads.store(true, Ordering::SeqCst);
+    let reads = [1, 2, 3].map(|n| {
+        let (path, at) = (mount.at(&format!("f{n}")), ends[n - 1] / 2);
+        std::thread::spawn(move || {
+            let mut bytes = vec![9; READ];
+            let file = fs::File::open(path).unwrap();
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        })
+    });
+    let (path, middle) = (mount.at("f4"), ends[3] / 2);
+    let write = std::thread::spawn(move || {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(&[7; READ], middle).unwrap();
+        file.sync_all().unwrap();
+    });
+    // The kernel itself lets nobody change the attributes of a file while it is written.
+    let script = "for n in 1 2 3; do chmod 600 f$n & done; wait; stat -c %a f[123] | uniq -c; echo meanwhile > new; cat new";
+    assert_eq!(meanwhile(&mount, script), "      3 600\nmeanwhile\n");
+    for (n, read) in (1..).zip(reads) {
+        let mut bytes = read.join().unwrap();
+        assert!(bytes.contains(&n), "f{n}");
+        bytes.retain(|byte| *byte != n && *byte != 0);
+        assert!(bytes.is_empty(), "f{n} holds nothing else");
+    }
+    write.join().unwrap();
+    mount.volume.drop_caches().unwrap();
+    let mut bytes = vec![0; READ];
+    let file = fs::File::open(mount.at("f4")).unwrap();
+    file.read_exact_at(&mut bytes, middle).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 7));
 }
 
 /// Who closes a file may not wait for the group, and leaves its last bytes to somebody else. Whoever syncs it meanwhile waits for

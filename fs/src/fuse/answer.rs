@@ -213,8 +213,13 @@ fn fill_and_conclude(shared: &Arc<Shared>, at: At, mut reply: impl Fill) {
         (false, Err(VolumeError::WouldWait)) => {
             let waiting = shared.clone();
             shared.waiters.run(move || {
-                let filled = fill(&waiting, at, &mut reply);
-                conclude(reply, filled);
+                let filled = waiting
+                    .volume
+                    .patiently(|| match fill(&waiting, at, &mut reply) {
+                        (false, Err(error)) => Err(error),
+                        filled => Ok(filled),
+                    });
+                conclude(reply, filled.unwrap_or_else(|error| (false, Err(error))));
             });
         }
         filled => conclude(reply, filled),

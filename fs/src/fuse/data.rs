@@ -1,7 +1,7 @@
 //! Requests that may wait: for the group, where what they look at is not on this machine, or for the disk. They are answered
-//! from other threads when they cannot be answered at once, so that those that take requests need not wait for the group. What
-//! copies, cuts and writes look at is fetched before a file is locked; what else is done again holds its locks while it waits, and
-//! whoever asks for the same inode meanwhile waits too.
+//! from other threads when they cannot be answered at once, so that those that take requests need not wait for the group. Nor do
+//! the others hold an inode while they wait for it: what copies and cuts look at is fetched before a file is locked, and all else
+//! is given up where it lacks something, and done again when that is here.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::haste::hastily;
 use crate::ops::Attr;
 use crate::ops::attr::SetAttr;
 use crate::ops::handle::OpenHow;
-use crate::ops::read::ReadPlan;
+use crate::ops::read::{ReadData, ReadPlan};
 use crate::ops::rename::{NameAt, RenameMode};
 use crate::ops::seek::Seek;
 use crate::options::Rung;
@@ -44,9 +44,10 @@ pub(super) fn ask<T: 'static>(
     match hastily(|| act(&shared.volume)) {
         Err(VolumeError::WouldWait) => {
             let waiting = shared.clone();
-            shared
-                .waiters
-                .run(move || answer(&waiting.volume, act(&waiting.volume)));
+            shared.waiters.run(move || {
+                let volume = &waiting.volume;
+                answer(volume, volume.patiently(|| act(volume)));
+            });
         }
         done => answer(&shared.volume, done),
     }
@@ -108,9 +109,7 @@ pub(super) fn write(
             let (waiting, bytes) = (shared.clone(), bytes.to_vec());
             shared.changers.run(move || {
                 let volume = &waiting.volume;
-                let range = offset..offset.saturating_add(bytes.len() as u64);
-                let ready = volume.fetch_for_change(ino, &range);
-                answer(reply, ready.and_then(|()| write(volume, &bytes)));
+                answer(reply, volume.patiently(|| write(volume, &bytes)));
             });
         }
         written => answer(reply, written),
@@ -157,24 +156,26 @@ fn fetch_for_copy(
 
 pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, reply: ReplyData) {
     let volume = &shared.volume;
-    let live = volume.live.get(ino.0);
-    let planned = || {
-        let plan = volume.plan_read(&live, offset, len)?;
-        volume.read_ahead(&live, &plan)?;
-        Ok(plan)
-    };
-    let plan = match volume.is_present(ino) {
-        true => hastily(planned),
-        false => Err(VolumeError::WouldWait),
-    };
-    let plan = match plan {
+    if !volume.is_present(ino) {
+        let waiting = shared.clone();
+        return shared.waiters.run(move || {
+            answer_read(reply, waiting.volume.read(ino, offset, len));
+        });
+    }
+    let plan = match hastily(|| volume.prepare_read(ino, offset, len)) {
         Ok(plan) => plan,
-        Err(VolumeError::WouldWait) => return read_waiting(shared, ino, (offset, len), reply),
+        Err(VolumeError::WouldWait) => {
+            let waiting = shared.clone();
+            return shared.waiters.run(move || {
+                let volume = &waiting.volume;
+                let plan = volume.patiently(|| volume.prepare_read(ino, offset, len));
+                answer_read(reply, plan.and_then(|plan| volume.complete_read(&plan)));
+            });
+        }
         Err(error) => return reply.error(errno(&error)),
     };
-    let finish = move |shared: &Shared, plan: &ReadPlan| match shared.volume.complete_read(plan) {
-        Ok(data) => reply.data(data.as_slice()),
-        Err(error) => reply.error(errno(&error)),
+    let finish = move |shared: &Shared, plan: &ReadPlan| {
+        answer_read(reply, shared.volume.complete_read(plan));
     };
     if volume.is_at_hand(&plan) {
         finish(shared, &plan);
@@ -187,15 +188,11 @@ pub(super) fn read(shared: &Arc<Shared>, ino: InodeNo, offset: u64, len: u32, re
     });
 }
 
-/// Reads on a thread that may wait for the group.
-fn read_waiting(shared: &Arc<Shared>, ino: InodeNo, (offset, len): (u64, u32), reply: ReplyData) {
-    let waiting = shared.clone();
-    shared
-        .waiters
-        .run(move || match waiting.volume.read(ino, offset, len) {
-            Ok(data) => reply.data(data.as_slice()),
-            Err(error) => reply.error(errno(&error)),
-        });
+fn answer_read(reply: ReplyData, data: Result<ReadData>) {
+    match data {
+        Ok(data) => reply.data(data.as_slice()),
+        Err(error) => reply.error(errno(&error)),
+    }
 }
 
 /// Opens; behind whoever gives pages of the file to the kernel, on a thread that answers no reads.
@@ -275,7 +272,9 @@ pub(super) fn seek(
         if waiting.volume.has_writers(ino) {
             invalidate(&waiting, ino.0);
         }
-        match waiting.volume.seek(ino, offset, what).map(i64::try_from) {
+        let volume = &waiting.volume;
+        let found = volume.patiently(|| volume.seek(ino, offset, what));
+        match found.map(i64::try_from) {
             Ok(Ok(found)) => reply.offset(found),
             Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
             Err(error) => reply.error(errno(&error)),
@@ -310,7 +309,8 @@ pub(super) fn link(
     let waiting = shared.clone();
     shared.waiters.run(move || {
         invalidate(&waiting, ino.0);
-        answer(&waiting.volume, link(&waiting.volume));
+        let volume = &waiting.volume;
+        answer(volume, volume.patiently(|| link(volume)));
     });
 }
 
@@ -350,11 +350,13 @@ pub(super) fn rename(shared: &Arc<Shared>, renaming: Renaming, reply: ReplyEmpty
     }
     let waiting = shared.clone();
     shared.waiters.run(move || {
-        let renamed = renaming.written(&waiting.volume).and_then(|written| {
+        let volume = &waiting.volume;
+        let written = volume.patiently(|| renaming.written(volume));
+        let renamed = written.and_then(|written| {
             if let Some(source) = written {
                 invalidate(&waiting, source.0);
             }
-            renaming.run(&waiting.volume)
+            volume.patiently(|| renaming.run(volume))
         });
         answer(reply, renamed);
     });

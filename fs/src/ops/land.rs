@@ -15,7 +15,7 @@ use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobKind, Sealed};
 use crate::format::key;
 use crate::format::record::{Extent, InodeNo, LocalBlob};
-use crate::haste::{hastily, is_hasty};
+use crate::haste::{behind_others, hastily, is_hasty};
 use crate::live::{LiveRef, State};
 use crate::tree::overlay::Changes;
 
@@ -78,6 +78,10 @@ impl Volume {
     ) -> Result<()> {
         for _ in 0..FETCHES_MAX {
             self.fetch_extents(live.ino, place)?;
+            // What lands in vain has appended its bytes in vain.
+            if hastily(|| self.fetch_extents(live.ino, place)).is_err() {
+                continue;
+            }
             match self.land_sealed(live, number, sealed) {
                 Err(VolumeError::WouldWait) => {}
                 landed => return landed,
@@ -241,7 +245,7 @@ impl Volume {
         }
         let mut state = live.state.lock();
         if is_hasty() && state.first_pending().is_some() {
-            return Err(VolumeError::WouldWait);
+            return Err(behind_others());
         }
         while state.flights.iter().any(|flight| flight.number <= last) {
             live.landed.wait(&mut state);

@@ -123,10 +123,17 @@ impl Volume {
         if place(ino) != Place::Live {
             return self.past_read(ino, offset, len).map(ReadData::Owned);
         }
+        let plan = self.prepare_read(ino, offset, len)?;
+        self.complete_read(&plan)
+    }
+
+    /// Finds what a read of a file in the present needs, and asks for what the next one will. Never waits for the group beyond tree
+    /// nodes.
+    pub(crate) fn prepare_read(&self, ino: InodeNo, offset: u64, len: u32) -> Result<ReadPlan> {
         let live = self.live.get(ino.0);
         let plan = self.plan_read(&live, offset, len)?;
         self.read_ahead(&live, &plan)?;
-        self.complete_read(&plan)
+        Ok(plan)
     }
 
     /// Whether an inode is in the present, not in a snapshot.
@@ -134,8 +141,7 @@ impl Volume {
         place(ino) == Place::Live
     }
 
-    /// Finds what a read needs. Never waits for the group beyond tree nodes.
-    pub(crate) fn plan_read(&self, live: &LiveRef, offset: u64, len: u32) -> Result<ReadPlan> {
+    fn plan_read(&self, live: &LiveRef, offset: u64, len: u32) -> Result<ReadPlan> {
         let mut state = live.state.lock();
         let inode = self.load(live.ino, &state)?;
         match inode.kind {
@@ -194,8 +200,8 @@ impl Volume {
     }
 
     /// Has chunks fetched that a sequential reader will want.
-    pub(crate) fn read_ahead(&self, live: &LiveRef, plan: &ReadPlan) -> Result<()> {
-        let last = live.read_end.swap(plan.range.end, Ordering::Relaxed);
+    fn read_ahead(&self, live: &LiveRef, plan: &ReadPlan) -> Result<()> {
+        let last = live.read_end.load(Ordering::Relaxed);
         // The kernel asks for neighbouring pieces from several threads: near is sequential enough.
         let near = plan.range.start.abs_diff(last) <= 1 << 20 || plan.range.start == 0;
         let before = if near {
@@ -204,8 +210,12 @@ impl Volume {
             0
         };
         let run = before.saturating_add(plan.len());
-        live.run.store(run, Ordering::Relaxed);
+        let note = || {
+            live.read_end.store(plan.range.end, Ordering::Relaxed);
+            live.run.store(run, Ordering::Relaxed);
+        };
         if plan.range.is_empty() || self.fetchers.waiting() > AHEAD_JOBS {
+            note();
             return Ok(());
         }
         // Whoever jumps about lands near the last place now and then: what is opened ahead follows what was read in a row.
@@ -218,12 +228,15 @@ impl Volume {
         };
         let end = plan.range.end.saturating_add(reach);
         if end - begin.min(end) < AHEAD_BYTES / 4 {
+            note();
             return Ok(());
         }
         let extents = {
             let mut state = live.state.lock();
             self.extents(live.ino, &mut state, &(begin..end))?
         };
+        // Once all that may be given up and done again is done.
+        note();
         live.ahead.store(end, Ordering::Relaxed);
         for (_, extent) in extents {
             if !self.chunks.has(extent.handle) {

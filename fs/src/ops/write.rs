@@ -11,7 +11,7 @@ use super::{FILE_MAX, Volume};
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, Stamp};
-use crate::haste::is_hasty;
+use crate::haste::{behind_others, is_hasty};
 use crate::live::{Flight, LiveRef, State};
 use crate::store::StoreError;
 use crate::tree::overlay::Changes;
@@ -59,7 +59,7 @@ impl Volume {
         }
         // A sealer may wait for the group.
         if is_hasty() && state.in_flight(&(offset..end)) {
-            return Err(VolumeError::WouldWait);
+            return Err(behind_others());
         }
         // First, because waiting lets go of the lock.
         self.wait_flights(&live, &mut state, &(offset..end));

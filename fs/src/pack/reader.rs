@@ -8,7 +8,7 @@ use super::PackFiles;
 use super::files::BLOCK;
 use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobAddr, BlobKind};
-use crate::haste::is_hasty;
+use crate::haste::{is_hasty, lacks};
 use crate::keys::VolumeKeys;
 use crate::store::{PackStore, StoreError, VolumeId};
 
@@ -50,13 +50,18 @@ impl Reader {
         self.open(kind, addr, bytes)
     }
 
+    /// Brings a blob to this machine, if the cache has room for it. Whoever reads it looks whether it is whole.
+    pub(crate) fn bring(&self, addr: &BlobAddr) -> Result<()> {
+        self.fetch(addr, &addr.range()?).map(drop)
+    }
+
     fn open(&self, kind: BlobKind, addr: &BlobAddr, bytes: Vec<u8>) -> Result<Vec<u8>> {
         blob::open(&self.keys, self.volume, kind, addr, bytes)
     }
 
     fn fetch(&self, addr: &BlobAddr, range: &std::ops::Range<u64>) -> Result<Vec<u8>> {
         if is_hasty() {
-            return Err(VolumeError::WouldWait);
+            return Err(lacks(*addr));
         }
         let start = range.start / BLOCK * BLOCK;
         let end = range.end.next_multiple_of(BLOCK);
