@@ -32,7 +32,7 @@ pub(crate) struct Recovery {
     needed: usize,
     /// Everybody is needed for every round.
     fragile: bool,
-    /// Each member's newest own block, as it said; `None` if it has made none.
+    /// Each member's newest own block, as it said first; `None` if it had made none.
     answers: BTreeMap<MemberId, Option<BlockRef>>,
     due_micros: u64,
     retry_micros: u64,
@@ -58,10 +58,9 @@ impl Recovery {
         self.nonce
     }
 
-    /// A member's answer to this nonce.
+    /// A member's answer to this nonce. The first is as good as any other, and here before later ones are.
     pub(crate) fn answered(&mut self, from: MemberId, newest: Option<BlockRef>) {
-        let known = self.answers.entry(from).or_insert(newest);
-        *known = newest.max(*known);
+        self.answers.entry(from).or_insert(newest);
     }
 
     /// Whether to ask again now.

@@ -144,6 +144,48 @@ fn it_comes_back_to_a_group_that_has_forgotten_it() {
     work(&mut world, 8, &[1, 0, 2, 3]);
 }
 
+/// By the time that the blocks of one answer are here there are newer ones, which are further ahead than what is kept.
+#[test]
+fn it_comes_back_to_a_group_that_goes_on() {
+    let params = Params {
+        gc_depth: 256,
+        checkpoint_rounds: 256,
+        ..Params::default()
+    };
+    let mut world = World::with_params(4, params);
+    work(&mut world, 8, &[0, 1, 2, 3]);
+    world.stop(m(1));
+    world.lose_store(m(1));
+    let log = |world: &World| -> Vec<VerifiedBlock> {
+        let verify = |bytes| VerifiedBlock::verify(&world.genesis, bytes).unwrap();
+        world.log(m(0)).into_iter().map(verify).collect()
+    };
+    work(&mut world, 8, &[0, 2, 3]);
+    let before = log(&world);
+    work(&mut world, 60, &[0, 2, 3]);
+    let after = log(&world);
+    world.isolate(m(1));
+    world.recover(m(1));
+    for blocks in [&before, &after] {
+        for from in [m(0), m(2), m(3)] {
+            let mut by_it = blocks.iter().filter(|it| it.reference().author == from);
+            let newest = by_it.next_back().map(|block| block.bytes().to_vec());
+            let control = Control::Newest {
+                nonce: [1; 32],
+                newest,
+                yours: None,
+            };
+            world.input(m(1), Input::Control { from, control });
+        }
+    }
+    let (from, blocks) = (m(0), before);
+    world.input(m(1), Input::Blocks { from, blocks });
+    world.run_for(1_000);
+    assert!(recovered(&world, m(1)).is_some());
+    world.heal();
+    work(&mut world, 8, &[1, 0, 2, 3]);
+}
+
 #[test]
 fn two_that_lost_their_disks_do_not_vouch_for_each_other() {
     let mut world = World::with_params(7, params());

@@ -183,6 +183,11 @@ impl World {
         self.nodes[member.index()].own_round = 0;
     }
 
+    /// The blocks on a member's disk, by round.
+    pub fn log(&self, member: MemberId) -> Vec<BlockBytes> {
+        self.nodes[member.index()].log.values().cloned().collect()
+    }
+
     /// Blocks in a member's log.
     pub fn logged(&self, member: MemberId) -> usize {
         self.nodes[member.index()].log.len()
