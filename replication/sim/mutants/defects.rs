@@ -201,8 +201,8 @@ pub const DEFECTS: &[Defect] = &[
     Defect {
         name: "stale-states-cost-nothing",
         file: "ledger/suspension.rs",
-        from: "let stale = round >= newest.round && index < due.index;",
-        to: "let stale = !$on && round >= newest.round && index < due.index;",
+        from: "let stale = round >= due.0 && index < due.1;",
+        to: "let stale = !$on && round >= due.0 && index < due.1;",
     },
     // Whoever has no seat waits to be told.
     Defect {

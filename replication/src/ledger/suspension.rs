@@ -2,8 +2,10 @@
 //!
 //! Each delivered block says how far its author had executed, with a tag that only the state there gives. A tag that is
 //! not that of the state here *contradicts* it: the state here is what a quorum certifies, or this member goes on from
-//! one that is. A block that speaks of a state from before `gc_depth` rounds and `late_after` of live time is *stale*:
-//! whoever makes blocks of the newest rounds has executed more than that. Both suspend the seat: what only the member's
+//! one that is. A block is *stale* if it speaks of a state from before the one that r + 1 members had shown `gc_depth`
+//! rounds and `late_after` of live time earlier: one of those does not lie, and whoever makes blocks of the newest rounds
+//! has had all that let it execute so far. (Rounds alone say nothing: while no leader is decided, nobody executes.)
+//! Where no r + 1 members show a state for eight times as long, it counts as shown. Both suspend the seat: what only the member's
 //! own blocks vouch for, and what its devices sign and it carries itself, is not executed until its blocks show the state
 //! again. A flipped bit is no lie, so nothing else is lost; but each contradiction more doubles how many blocks that takes.
 //!
@@ -17,6 +19,7 @@ use super::command::Issuer;
 use super::outcome::{LedgerEvent, Refusal};
 use super::state::{Account, Ledger};
 use crate::membership::MemberId;
+use crate::params::Params;
 use crate::time::LiveTime;
 
 /// The most blocks that it takes, as a power of two.
@@ -40,41 +43,85 @@ pub(crate) enum Said {
     Contradicts,
 }
 
-/// A commit, by which the staleness of states is measured.
+/// So many times as long a state waits that no r + 1 members show.
+const UNSHOWN_TIMES: u64 = 8;
+
+/// A place in the order, by which the staleness of states is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
-struct Milestone {
+struct Place {
     round: u64,
     live: LiveTime,
-    index: u64,
 }
 
-/// Two commits, so many rounds and so much time apart that a block of a round from the second on speaks of the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+impl Place {
+    /// Whether `later` is at least so many times `gc_depth` rounds and `late_after` of live time after this one.
+    fn is_far_before(self, later: Self, times: u64, params: &Params) -> bool {
+        let rounds = params.gc_depth.saturating_mul(times);
+        let late_ms = params.late_after_ms.saturating_mul(times);
+        self.round.saturating_add(rounds) <= later.round
+            && self.live.after_ms(late_ms) <= later.live
+    }
+}
+
+/// Two states: one that every new block has to speak of, and one that will be next.
+#[derive(Clone, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Milestones {
-    due: Milestone,
-    newest: Milestone,
+    /// Blocks of this round or later speak of a state at this index or later.
+    due: (u64, u64),
+    /// The index of the next one, and where the order was when it was taken.
+    next: (u64, Place),
+    /// Members that have shown it, ascending: r + 1 at most.
+    shown_by: Vec<MemberId>,
+    /// Where there were r + 1.
+    shown: Option<Place>,
 }
 
 impl Ledger {
     /// A leader of this round is committed, before anything of it is executed.
     pub(crate) fn pass_milestone(&mut self, round: u64) {
-        let newest = self.milestones().newest;
-        let params = &self.genesis.params;
-        let apart = newest.round.saturating_add(params.gc_depth) <= round
-            && newest.live.after_ms(params.late_after_ms) <= self.live;
-        if apart {
-            let next = Milestone {
-                round,
-                live: self.live,
-                index: self.index,
+        let (live, params) = (self.live, &self.genesis.params);
+        let here = Place { round, live };
+        let row = self.tables.milestones.get(&0);
+        let (next, shown) = row.map_or(<_>::default(), |row| (row.next, row.shown));
+        let shown = shown.is_some_and(|shown| shown.is_far_before(here, 1, params));
+        if shown || next.1.is_far_before(here, UNSHOWN_TIMES, params) {
+            let index = self.index;
+            *self.tables.milestones.or_default(0) = Milestones {
+                due: (round, next.0),
+                next: (index, here),
+                ..Milestones::default()
             };
-            let row = self.tables.milestones.or_default(0);
-            (row.due, row.newest) = (newest, next);
         }
     }
 
-    fn milestones(&self) -> Milestones {
-        self.tables.milestones.get(&0).copied().unwrap_or_default()
+    /// Rounds of another epoch are no measure.
+    pub(super) fn restart_milestone(&mut self, first_round: u64) {
+        let (index, live) = (self.index, self.live);
+        let round = first_round;
+        let row = self.tables.milestones.or_default(0);
+        *row = Milestones {
+            due: row.due,
+            next: (index, Place { round, live }),
+            ..Milestones::default()
+        };
+    }
+
+    /// A block of a round speaks of the state here at `index`.
+    fn note_shown(&mut self, author: MemberId, (round, index): (u64, u64)) {
+        let place = match self.tables.milestones.get(&0) {
+            None => Err(0),
+            Some(row) if row.shown.is_some() || index < row.next.0 => return,
+            Some(row) => row.shown_by.binary_search(&author),
+        };
+        let Err(place) = place else {
+            return;
+        };
+        let (live, needed) = (self.live, self.genesis.thresholds().r + 1);
+        let row = self.tables.milestones.or_default(0);
+        row.shown_by.insert(place, author);
+        if row.shown_by.len() >= needed {
+            row.shown = Some(Place { round, live });
+        }
     }
 
     /// A block of `author` is delivered that speaks of the state at `index`.
@@ -84,8 +131,12 @@ impl Ledger {
         (round, index): (u64, u64),
         said: Said,
     ) {
-        let Milestones { due, newest } = self.milestones();
-        let stale = round >= newest.round && index < due.index;
+        if said == Said::Agrees {
+            self.note_shown(author, (round, index));
+        }
+        let row = self.tables.milestones.get(&0);
+        let due = row.map_or((0, 0), |row| row.due);
+        let stale = round >= due.0 && index < due.1;
         let since_index = self.index;
         let Some(account) = self.tables.accounts.get(&author) else {
             return;

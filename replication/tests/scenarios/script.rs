@@ -12,6 +12,8 @@ pub struct Script {
     pub genesis: Arc<Genesis>,
     pub replica: Replica,
     pub outputs: Vec<Output>,
+    /// Blocks speak of the state before the first command, not of an index that is none.
+    pub nobody_executes: bool,
     now: Now,
     numbers: BTreeMap<MemberId, u64>,
     shown: Vec<VerifiedBlock>,
@@ -35,6 +37,7 @@ impl Script {
             genesis,
             replica,
             outputs: Vec::new(),
+            nobody_executes: false,
             now: Now::default(),
             numbers: BTreeMap::new(),
             shown: Vec::new(),
@@ -80,6 +83,13 @@ impl Script {
         let author = m(author);
         let mut parents: Vec<BlockRef> = parents.iter().map(|block| block.reference()).collect();
         parents.sort_by_key(|p| (p.author != author, p.round + 1 != round, *p));
+        let executed = match self.nobody_executes {
+            true => nothing_executed(&self.genesis, author),
+            false => Executed {
+                index: u64::MAX,
+                tag: Digest([0; 32]),
+            },
+        };
         let block = Block {
             group: self.genesis.group_id(),
             epoch: 0,
@@ -87,10 +97,7 @@ impl Script {
             author,
             parents,
             time_ms: self.genesis.created_ms + round * 100,
-            executed: Executed {
-                index: u64::MAX,
-                tag: Digest([0; 32]),
-            },
+            executed,
             commands,
         };
         VerifiedBlock::sign(&self.genesis, &key(1, author.0), block).unwrap()

@@ -96,3 +96,28 @@ fn a_state_that_nobody_reached_suspends_at_once() {
     }
     assert!(!ledger.is_suspended(m(3)), "it said nothing");
 }
+
+/// While no leader is decided rounds go on, and nobody can execute: that everybody speaks of an old state says nothing. But those
+/// that do not execute cannot cover each other for ever.
+#[test]
+fn what_nobody_shows_is_stale_only_long_after() {
+    let params = Params {
+        gc_depth: 8,
+        late_after_ms: 100,
+        ..Params::default()
+    };
+    let mut script = Script::with_params(4, params);
+    script.nobody_executes = true;
+    let mut before = script.round(&[0, 1, 2], 1, &[]);
+    let mut suspended = Vec::new();
+    for round in 2..=160 {
+        script.show(&before);
+        let ledger = script.replica.ledger();
+        let now = (0..3).filter(|author| ledger.is_suspended(m(*author)));
+        suspended.push(now.count());
+        before = script.round(&[0, 1, 2], round, &refs(&before));
+    }
+    // The state of the first milestone everybody shows. The next one, `gc_depth` rounds on, nobody does.
+    assert_eq!(suspended[..70], [0; 70]);
+    assert_eq!(suspended[80..], [3; 79]);
+}

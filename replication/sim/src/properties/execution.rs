@@ -5,11 +5,14 @@ use super::{Ending, Property};
 use crate::actors::rational::Selfish;
 use crate::observation::Observation;
 use crate::plan::Plan;
-use barfs_replication::{BlockRef, Event, LedgerEvent, MemberId};
+use barfs_replication::{BlockRef, Event, LedgerEvent, MemberId, Thresholds};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many times as long as it takes until a state is stale, the lazy must have been there to be judged.
+/// So many times as long as it takes until a state is stale, the lazy must have been there to be judged: twice, and what r + 1
+/// members take to show it.
 const STALE_TIMES: u32 = 3;
+/// And where those that execute are fewer.
+const STALE_TIMES_UNSHOWN: u32 = 17;
 
 /// How long a member's ledger has gone on since it first executed anything, in lengths after which a state is stale.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +32,7 @@ pub(super) struct Executing {
     gone: BTreeMap<MemberId, Gone>,
     /// Rounds and milliseconds after which a state is stale.
     stale: (u64, u64),
+    stale_times: u32,
 }
 
 impl Executing {
@@ -38,8 +42,15 @@ impl Executing {
             .rational
             .iter()
             .filter(|(_, selfish)| *selfish == Selfish::LazyExecutor);
+        let deviants: BTreeSet<MemberId> = liars.chain(lazy.map(|(id, _)| MemberId(*id))).collect();
+        let Thresholds { n, r, .. } = Thresholds::of(usize::from(plan.nodes));
+        let stale_times = match n.saturating_sub(deviants.len() + plan.crash.gone.len()) > r {
+            true => STALE_TIMES,
+            false => STALE_TIMES_UNSHOWN,
+        };
         Executing {
-            deviants: liars.chain(lazy.map(|(id, _)| MemberId(*id))).collect(),
+            deviants,
+            stale_times,
             wrong: BTreeMap::new(),
             suspended: BTreeSet::new(),
             gone: BTreeMap::new(),
@@ -114,7 +125,7 @@ impl Property for Executing {
         for (id, _) in lazy {
             let who = MemberId(*id);
             let status = replica.status();
-            let long = self.gone.values().any(|gone| gone.times > STALE_TIMES);
+            let long = self.gone.values().any(|gone| gone.times > self.stale_times);
             let said = status.peers.get(&who).copied().unwrap_or(0);
             let there = said.saturating_add(8) > status.last_committed_round;
             if long && there && !self.suspended.contains(&who) {
