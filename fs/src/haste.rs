@@ -7,12 +7,25 @@ use crate::error::{Result, VolumeError};
 use crate::format::blob::BlobAddr;
 
 /// A name or an inode takes a handful of blobs to find, the extents of a long read some more.
-const BLOBS_MAX: u32 = 1000;
+const TRIES_MAX: u32 = 1000;
+/// Others may always be at work.
+const OTHERS_MAX: u32 = 8;
 
 thread_local! {
     static HASTY: Cell<bool> = const { Cell::new(false) };
     /// What the work that was last given up here would have waited for.
-    static LACKED: Cell<Option<BlobAddr>> = const { Cell::new(None) };
+    static AWAITED: Cell<Option<Awaited>> = const { Cell::new(None) };
+}
+
+/// What work is given up for, and can be waited for without holding anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// A blob that only the group has.
+    Blob(BlobAddr),
+    /// Bytes of this inode that others bring down, who may wait for the group.
+    Landing(u64),
+    /// The renaming of others, who may as well.
+    Renames,
 }
 
 /// Whether this thread must not wait for the group now.
@@ -41,41 +54,41 @@ pub fn hastily<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Gives up, for want of a blob that only the group has.
-pub(crate) fn lacks(blob: BlobAddr) -> VolumeError {
-    LACKED.set(Some(blob));
+/// Gives up for this.
+pub(crate) fn give_up(awaited: Awaited) -> VolumeError {
+    AWAITED.set(Some(awaited));
     VolumeError::WouldWait
 }
 
-/// Gives up, as others are at work who may wait for the group.
-pub(crate) fn behind_others() -> VolumeError {
-    LACKED.set(None);
-    VolumeError::WouldWait
-}
-
-/// Does something on a thread that may wait: in haste, again after each blob that it lacked was fetched, so that it holds
-/// nothing while it waits for the group. Where that leads nowhere, because others are at work or there is no room to keep
-/// what was fetched, it is done as it is.
+/// Does something on a thread that may wait: in haste, and again after `wait` for what it was given up for, so that it holds
+/// nothing while it waits for the group. Where that leads nowhere, because there is no room to keep what was fetched or others
+/// are at work again and again, it is done as it is.
 ///
 /// # Errors
-/// Those of `work`, and of `fetch`, which the work would have met.
+/// Those of `work`, and of `wait`, which the work would have met.
 pub(crate) fn patiently<T>(
-    fetch: impl Fn(&BlobAddr) -> Result<()>,
+    wait: impl Fn(Awaited) -> Result<()>,
     mut work: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let mut before = None;
-    for _ in 0..BLOBS_MAX {
+    let (mut before, mut others) = (None, 0);
+    for _ in 0..TRIES_MAX {
         match hastily(&mut work) {
             Err(VolumeError::WouldWait) => {}
             done => return done,
         }
-        match LACKED.take() {
-            Some(blob) if before != Some(blob) => {
-                fetch(&blob)?;
-                before = Some(blob);
-            }
-            _ => break,
+        let Some(awaited) = AWAITED.take() else {
+            break;
+        };
+        let in_vain = match awaited {
+            Awaited::Blob(_) => before == Some(awaited),
+            Awaited::Landing(_) | Awaited::Renames => others == OTHERS_MAX,
+        };
+        if in_vain {
+            break;
         }
+        others += u32::from(!matches!(awaited, Awaited::Blob(_)));
+        wait(awaited)?;
+        before = Some(awaited);
     }
     work()
 }
@@ -115,7 +128,7 @@ mod tests {
     /// Needs the blobs 0, 1 and 2, of which `here` are here.
     fn needs(here: &[u32]) -> Result<u32> {
         match (0..3).find(|offset| !here.contains(offset)) {
-            Some(lacked) if is_hasty() => Err(lacks(blob(lacked))),
+            Some(lacked) if is_hasty() => Err(give_up(Awaited::Blob(blob(lacked)))),
             Some(lacked) => Ok(lacked),
             None => Ok(3),
         }
@@ -124,9 +137,11 @@ mod tests {
     #[test]
     fn what_is_lacked_is_fetched_out_of_haste_and_one_after_the_other() {
         let here = std::cell::RefCell::new(vec![1]);
-        let fetch = |blob: &BlobAddr| {
+        let fetch = |awaited| {
             assert!(!is_hasty());
-            here.borrow_mut().push(blob.offset);
+            if let Awaited::Blob(blob) = awaited {
+                here.borrow_mut().push(blob.offset);
+            }
             Ok(())
         };
         let done = patiently(fetch, || needs(&here.borrow()));
@@ -137,20 +152,35 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_waited_for_in_the_work_itself() {
         let fetched = Cell::new(0);
-        let fetch = |_: &BlobAddr| {
+        let fetch = |_| {
             fetched.set(fetched.get() + 1);
             Ok(())
         };
         assert_eq!(patiently(fetch, || needs(&[])).ok(), Some(0));
         assert_eq!(fetched.get(), 1);
-        let busy = || match is_hasty() {
-            true => Err(behind_others()),
-            false => Ok(7),
-        };
-        assert_eq!(patiently(fetch, busy).ok(), Some(7));
-        assert_eq!(fetched.get(), 1, "nothing was lacked");
-        let fails = |_: &BlobAddr| Err(VolumeError::Closed);
+        let fails = |_| Err(VolumeError::Closed);
         let failed = patiently(fails, || needs(&[]));
         assert!(matches!(failed, Err(VolumeError::Closed)));
+    }
+
+    #[test]
+    fn others_are_waited_for_a_few_times() {
+        let waited = Cell::new(0);
+        let wait = |awaited| {
+            assert_eq!(awaited, Awaited::Renames);
+            waited.set(waited.get() + 1);
+            Ok(())
+        };
+        let busy = |until: u32| {
+            let waited = &waited;
+            move || match is_hasty() && waited.get() < until {
+                true => Err(give_up(Awaited::Renames)),
+                false => Ok(is_hasty()),
+            }
+        };
+        assert_eq!(patiently(wait, busy(3)).ok(), Some(true));
+        assert_eq!(waited.replace(0), 3);
+        assert_eq!(patiently(wait, busy(u32::MAX)).ok(), Some(false));
+        assert_eq!(waited.get(), OTHERS_MAX);
     }
 }

@@ -13,7 +13,7 @@ use crate::courtesy::Courtesy;
 use crate::dedup::Dedup;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{InodeNo, Stamp};
-use crate::haste::patiently;
+use crate::haste::{Awaited, patiently};
 pub(crate) use crate::kernel::{Changed, Invalidate};
 use crate::keys::{Nonces, VolumeKeys};
 use crate::live::LiveTable;
@@ -108,7 +108,23 @@ pub(crate) struct Parts {
 impl Volume {
     /// Does something that may have to wait for the group, and holds nothing while it waits ([`patiently`]).
     pub(crate) fn patiently<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
-        patiently(|blob| self.reader.bring(blob), work)
+        patiently(|awaited| self.wait_for(awaited), work)
+    }
+
+    fn wait_for(&self, awaited: Awaited) -> Result<()> {
+        match awaited {
+            Awaited::Blob(blob) => self.reader.bring(&blob),
+            Awaited::Landing(ino) => {
+                let live = self.live.get(ino);
+                let mut state = live.state.lock();
+                self.wait_flights(&live, &mut state, &(0..u64::MAX));
+                Ok(())
+            }
+            Awaited::Renames => {
+                drop(self.renames.lock());
+                Ok(())
+            }
+        }
     }
 
     /// Opens a volume. A group without a head is an empty volume: its root directory is made on the first open,

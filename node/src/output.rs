@@ -4,10 +4,12 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{Exit, Failure, Outcome};
 
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// A line on standard output.
 macro_rules! tell {
@@ -33,11 +35,19 @@ pub(crate) fn print_error(text: fmt::Arguments<'_>) {
 }
 
 fn keep(written: io::Result<()>) {
-    if let Err(error) = written
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        UNWRITTEN.get_or_init(|| error);
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            UNREAD.store(true, Ordering::Relaxed)
+        }
+        Err(error) => drop(UNWRITTEN.get_or_init(|| error)),
     }
+}
+
+/// Whether all that was printed so far may have been read: for what stands nowhere else.
+pub(crate) fn may_be_read() -> bool {
+    keep(io::stdout().flush());
+    UNWRITTEN.get().is_none() && !UNREAD.load(Ordering::Relaxed)
 }
 
 /// Whether all that was printed so far was written, or nobody was there to read it.

@@ -52,28 +52,42 @@ fn a_node_tells_its_service_manager_that_it_is_ready_and_that_it_stops() {
 #[test]
 fn whoever_reads_what_a_command_prints_may_have_had_enough() {
     let dir = tempfile::tempdir().unwrap();
-    let init = |name: &str, stdout: Stdio| {
+    let init = |name: &str, more: &[&str], stdout: Stdio| {
         Command::new(exe())
             .args(["node", "init", "--name", "n"])
             .args(["--listen", "127.0.0.1:4433", "--dir"])
             .arg(dir.path().join(name))
+            .args(more)
+            .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(stdout)
             .output()
             .unwrap()
     };
-    let ended = init("read", broken_pipe());
+    let ended = init("read", &["--phrase-file", "words"], broken_pipe());
     let complaint = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!((ended.status.code(), complaint.as_str()), (Some(0), ""));
     // Where it was to be kept, it is not.
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
-    let ended = init("kept", full.unwrap().into());
-    let complaint = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(i32::from(Exit::Failed as u8)));
-    assert!(
-        complaint.starts_with("barfs: cannot write to standard output: No space left on device"),
-        "{complaint}"
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let full = || Stdio::from(full().unwrap());
+    let refused = |ended: std::process::Output, saying: &str| {
+        let complaint = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(i32::from(Exit::Failed as u8)));
+        assert!(complaint.starts_with(saying), "{complaint}");
+    };
+    let ended = init("kept", &["--phrase-file", "others"], full());
+    refused(
+        ended,
+        "barfs: cannot write to standard output: No space left on device",
     );
+    // The 24 words stand nowhere else.
+    for stdout in [broken_pipe(), full()] {
+        refused(
+            init("lost", &[], stdout),
+            "barfs: the 24 words could not be printed",
+        );
+        std::fs::remove_dir_all(dir.path().join("lost")).unwrap();
+    }
 }
 
 #[test]

@@ -312,7 +312,7 @@ impl Filesystem for Adapter {
     ) {
         let _answering = self.shared.nearby.asked_by(req);
         let (ino, wrote) = (convert::ino(ino), fh == HANDLE_WRITES);
-        data::act(&self.shared, move |v| v.release(ino, wrote), reply);
+        data::release(&self.shared, ino, wrote, reply);
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

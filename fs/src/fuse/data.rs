@@ -62,6 +62,19 @@ pub(super) fn act(
     ask(shared, act, |_, done| answer(reply, done));
 }
 
+/// Closes a handle: at once, or on a thread that may wait. It does not fail before the handle is given back.
+pub(super) fn release(shared: &Arc<Shared>, ino: InodeNo, wrote: bool, reply: ReplyEmpty) {
+    match hastily(|| shared.volume.release(ino, wrote)) {
+        Err(VolumeError::WouldWait) => {
+            let waiting = shared.clone();
+            shared.waiters.run(move || {
+                answer(reply, waiting.volume.release(ino, wrote));
+            });
+        }
+        done => answer(reply, done),
+    }
+}
+
 /// Whether the content from `from` on can be changed at once: what is there now is at hand, and not much.
 fn is_at_hand(shared: &Shared, ino: InodeNo, from: u64) -> bool {
     // What else is wrong the change itself will meet.
@@ -272,9 +285,7 @@ pub(super) fn seek(
         if waiting.volume.has_writers(ino) {
             invalidate(&waiting, ino.0);
         }
-        let volume = &waiting.volume;
-        let found = volume.patiently(|| volume.seek(ino, offset, what));
-        match found.map(i64::try_from) {
+        match waiting.volume.seek(ino, offset, what).map(i64::try_from) {
             Ok(Ok(found)) => reply.offset(found),
             Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
             Err(error) => reply.error(errno(&error)),

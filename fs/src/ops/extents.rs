@@ -48,12 +48,13 @@ impl Volume {
                 reach.contains(&range.start)
             };
             let follows = range.start == 0 || state.window.as_ref().is_some_and(near);
-            state.jumps = if follows {
+            let jumps = if follows {
                 0
             } else {
                 state.jumps.saturating_add(1)
             };
-            state.window = Some(self.load_window(ino, range, (follows, state.jumps))?);
+            state.window = Some(self.load_window(ino, range, (follows, jumps))?);
+            state.jumps = jumps;
         }
         let window = state
             .window

@@ -15,7 +15,7 @@ use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobKind, Sealed};
 use crate::format::key;
 use crate::format::record::{Extent, InodeNo, LocalBlob};
-use crate::haste::{behind_others, hastily, is_hasty};
+use crate::haste::{Awaited, give_up, hastily, is_hasty};
 use crate::live::{LiveRef, State};
 use crate::tree::overlay::Changes;
 
@@ -245,7 +245,7 @@ impl Volume {
         }
         let mut state = live.state.lock();
         if is_hasty() && state.first_pending().is_some() {
-            return Err(behind_others());
+            return Err(give_up(Awaited::Landing(live.ino)));
         }
         while state.flights.iter().any(|flight| flight.number <= last) {
             live.landed.wait(&mut state);

@@ -4,7 +4,7 @@ use super::names::Slot;
 use super::{Volume, check_name};
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, ROOT, Stamp};
-use crate::haste::{behind_others, is_hasty};
+use crate::haste::{Awaited, give_up, is_hasty};
 use crate::live::LockedSet;
 use crate::snapshot::names::SNAPSHOTS_DIR;
 use crate::tree::overlay::Changes;
@@ -58,7 +58,10 @@ impl Volume {
         }
         // Whoever has it may wait for the group.
         let _one_at_a_time = match is_hasty() {
-            true => self.renames.try_lock().ok_or_else(behind_others)?,
+            true => self
+                .renames
+                .try_lock()
+                .ok_or_else(|| give_up(Awaited::Renames))?,
             false => self.renames.lock(),
         };
         if let Some(entry) = self.slot(from.parent.0, from.name)?.entry() {

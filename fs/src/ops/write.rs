@@ -11,7 +11,7 @@ use super::{FILE_MAX, Volume};
 use crate::chunk::CHUNK_MAX;
 use crate::error::{Result, VolumeError};
 use crate::format::record::{Inode, InodeNo, Kind, Stamp};
-use crate::haste::{behind_others, is_hasty};
+use crate::haste::{Awaited, give_up, is_hasty};
 use crate::live::{Flight, LiveRef, State};
 use crate::store::StoreError;
 use crate::tree::overlay::Changes;
@@ -59,7 +59,7 @@ impl Volume {
         }
         // A sealer may wait for the group.
         if is_hasty() && state.in_flight(&(offset..end)) {
-            return Err(behind_others());
+            return Err(give_up(Awaited::Landing(ino.0)));
         }
         // First, because waiting lets go of the lock.
         self.wait_flights(&live, &mut state, &(offset..end));

@@ -8,7 +8,7 @@ use super::PackFiles;
 use super::files::BLOCK;
 use crate::error::{Result, VolumeError};
 use crate::format::blob::{self, BlobAddr, BlobKind};
-use crate::haste::{is_hasty, lacks};
+use crate::haste::{Awaited, give_up, is_hasty};
 use crate::keys::VolumeKeys;
 use crate::store::{PackStore, StoreError, VolumeId};
 
@@ -61,7 +61,7 @@ impl Reader {
 
     fn fetch(&self, addr: &BlobAddr, range: &std::ops::Range<u64>) -> Result<Vec<u8>> {
         if is_hasty() {
-            return Err(lacks(*addr));
+            return Err(give_up(Awaited::Blob(*addr)));
         }
         let start = range.start / BLOCK * BLOCK;
         let end = range.end.next_multiple_of(BLOCK);

@@ -13,7 +13,7 @@ use crate::config::NodeConfig;
 use crate::daemon::Node;
 use crate::datadir::{DataDir, write_new};
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::output::tell;
+use crate::output::{self, tell};
 use crate::profile::random;
 
 /// Where a packaged node keeps its data.
@@ -99,6 +99,13 @@ fn init(args: &InitArgs) -> Outcome<()> {
                 tell!("  {:2}. {}", line * 4 + 1, four.join(" "));
             }
             tell!();
+            if !output::may_be_read() {
+                let message = format!(
+                    "the 24 words could not be printed, and they are nowhere else: remove {} and make the node again",
+                    args.dir.display()
+                );
+                return Err(Failure::new(Exit::Failed, message));
+            }
         }
     }
     tell!("Made the node {} in {}.", args.name, args.dir.display());
