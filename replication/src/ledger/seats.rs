@@ -163,7 +163,7 @@ impl Ledger {
         let began = drawn.is_some().then_some(self.live);
         let committee = drawn.unwrap_or_else(|| self.genesis.committee().to_vec());
         self.resume_unseated(&committee);
-        self.restart_milestone(first_round);
+        self.show_milestone();
         let sat = |member: &MemberId| self.genesis.committee().contains(member);
         let newly_seated: Vec<MemberId> = committee.iter().copied().filter(|it| !sat(it)).collect();
         self.expect_reveals_of(&newly_seated);

@@ -84,7 +84,9 @@ impl Ledger {
         let row = self.tables.milestones.get(&0);
         let (next, shown) = row.map_or(<_>::default(), |row| (row.next, row.shown));
         let shown = shown.is_some_and(|shown| shown.is_far_before(here, 1, params));
-        if shown || next.1.is_far_before(here, UNSHOWN_TIMES, params) {
+        let forgone = row.is_none_or(|row| row.shown.is_none())
+            && next.1.is_far_before(here, UNSHOWN_TIMES, params);
+        if shown || forgone {
             let index = self.index;
             *self.tables.milestones.or_default(0) = Milestones {
                 due: (round, next.0),
@@ -94,20 +96,15 @@ impl Ledger {
         }
     }
 
-    /// Rounds of another epoch are no measure.
-    pub(super) fn restart_milestone(&mut self, first_round: u64) {
-        let (index, live) = (self.index, self.live);
-        let round = first_round;
+    /// Whoever makes blocks of the next epoch has executed all of this one.
+    pub(super) fn show_milestone(&mut self) {
+        let (round, live) = (self.round, self.live);
         let row = self.tables.milestones.or_default(0);
-        *row = Milestones {
-            due: row.due,
-            next: (index, Place { round, live }),
-            ..Milestones::default()
-        };
+        row.shown.get_or_insert(Place { round, live });
     }
 
-    /// A block of a round speaks of the state here at `index`.
-    fn note_shown(&mut self, author: MemberId, (round, index): (u64, u64)) {
+    /// A block that is delivered speaks of the state here at `index`.
+    fn note_shown(&mut self, author: MemberId, index: u64) {
         let place = match self.tables.milestones.get(&0) {
             None => Err(0),
             Some(row) if row.shown.is_some() || index < row.next.0 => return,
@@ -116,7 +113,9 @@ impl Ledger {
         let Err(place) = place else {
             return;
         };
-        let (live, needed) = (self.live, self.genesis.thresholds().r + 1);
+        // The leader that delivers the block is in the history of whatever decides more.
+        let (round, live) = (self.round, self.live);
+        let needed = self.genesis.thresholds().r + 1;
         let row = self.tables.milestones.or_default(0);
         row.shown_by.insert(place, author);
         if row.shown_by.len() >= needed {
@@ -132,7 +131,7 @@ impl Ledger {
         said: Said,
     ) {
         if said == Said::Agrees {
-            self.note_shown(author, (round, index));
+            self.note_shown(author, index);
         }
         let row = self.tables.milestones.get(&0);
         let due = row.map_or((0, 0), |row| row.due);

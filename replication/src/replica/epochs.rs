@@ -213,15 +213,15 @@ impl Replica {
     }
 
     /// Somebody speaks of an epoch beyond what is known here. Whoever was asked and did not bring it nearer is not asked
-    /// again before everybody else could have been.
+    /// again before every other seat could have been.
     pub(super) fn hear_of_epoch(&mut self, from: MemberId, epoch: u32) {
         let now_micros = self.now.monotonic_micros;
         let known = u32::try_from(self.handovers.len()).unwrap_or(u32::MAX);
         let spoke = self.spoke_micros.get(&from);
         let in_vain = spoke.is_some_and(|not_before| now_micros < *not_before);
         if epoch > known && self.asked_micros <= now_micros && !in_vain {
-            let members = u64::try_from(self.genesis.ids().count()).unwrap_or(u64::MAX);
-            let turn_micros = ASK_MICROS.saturating_mul(members);
+            let seats = u64::try_from(self.peers.all().count()).unwrap_or(u64::MAX);
+            let turn_micros = ASK_MICROS.saturating_mul(seats);
             self.asked_micros = now_micros.saturating_add(ASK_MICROS);
             self.spoke_micros
                 .insert(from, now_micros.saturating_add(turn_micros));
